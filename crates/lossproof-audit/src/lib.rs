@@ -1,0 +1,3 @@
+//! Where is each record? Identity, receipts, ledger, verdict.
+
+pub mod identity;
