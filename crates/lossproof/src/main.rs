@@ -1,1 +1,63 @@
-fn main() {}
+//! The `lossproof` binary: argument parsing, wiring, output. Logic lives in the other crates.
+
+mod explain;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{Exit, Failure};
+
+/// Once lossproof has said yes to a message, it reaches its sink or is reported by name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lossproof",
+    version,
+    after_help = "Exit codes: 0 proven complete, 1 could not decide or failed, 2 usage, 3 loss \
+                  found, 4 duplicates only.\nData goes to standard output, talk to standard error."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What an error code means: what happened, was anything lost, what to do
+    Explain(explain::Arguments),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    start_talking();
+    let outcome = match command {
+        Command::Explain(arguments) => explain::run(&arguments),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// Log lines go to standard error; `RUST_LOG` chooses which.
+fn start_talking() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && no_color_is_unset())
+        .init();
+}
+
+/// <https://no-color.org>: present and not empty means no colour.
+fn no_color_is_unset() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// What every subcommand returns.
+type Outcome = Result<Exit, Failure>;

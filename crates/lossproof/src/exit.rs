@@ -1,0 +1,71 @@
+//! How a command ends: an exit code, or a failure with a stable code that `explain` knows.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes, the same for every command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Exit {
+    /// Everything asked for was done; for a verdict: proven complete.
+    Proven = 0,
+    /// It could not be decided, or the command failed.
+    Failed = 1,
+    /// At least one message is lost.
+    Loss = 3,
+    /// Nothing is lost, but something is there twice.
+    Duplicates = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error as a person reads it: a code that never changes meaning, what happened, what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error[{}]: {}", self.code.name, self.message)?;
+        write!(f, "  next: {} (more: lossproof explain {})", self.code.next, self.code.name)
+    }
+}
+
+/// One entry of [`CODES`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Code {
+    pub(crate) name: &'static str,
+    /// The next step, in a few words.
+    pub(crate) next: &'static str,
+    /// The page `docs/errors/NAME.md`.
+    pub(crate) page: &'static str,
+}
+
+/// Defines the codes, each with its page; a code without a page does not compile.
+macro_rules! codes {
+    ($($constant:ident = $name:literal: $next:literal;)+) => {
+        $(pub(crate) const $constant: Code = Code {
+            name: $name,
+            next: $next,
+            page: include_str!(concat!("../../../docs/errors/", $name, ".md")),
+        };)+
+        pub(crate) const CODES: &[Code] = &[$($constant),+];
+    };
+}
+
+// Numbers are never reused. 1xxx start-up and storage, 2xxx producing, 3xxx pipelines,
+// 4xxx audit, 9xxx the command line.
+codes! {
+    UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
+}
