@@ -39,6 +39,25 @@ pub trait Disk: Debug + Send + Sync {
     /// missing. `WouldBlock` when somebody else holds it. The lock ends with the returned value
     /// or with the process.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+
+    /// What tells this very file from a copy or a restored one; `None` where the disk cannot say.
+    fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// What tells this machine from others (`/etc/machine-id`); `None` where unknown.
+    fn machine_id(&self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// Number and birth of a file: a copied or restored file has others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FileStamp {
+    pub inode: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not keep it.
+    pub birth_ns: u64,
 }
 
 /// An open file; every call takes its position, so that one value serves many threads.

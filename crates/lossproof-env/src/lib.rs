@@ -9,7 +9,7 @@ mod net;
 mod rng;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, DiskLock};
+pub use disk::{Disk, DiskFile, DiskLock, FileStamp};
 pub use net::{Connection, Listener, Net};
 pub use rng::Rng;
 

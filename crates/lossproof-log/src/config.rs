@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+/// Bounds and sizes of a [`Log`](crate::Log). The defaults suit a broker; tests make them small.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Size of a journal segment, a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// How much of a new segment is written with zeros before it is used; the rest follows in the
+    /// background.
+    pub initial_zero_bytes: u64,
+    /// Step in which the background thread writes zeros, each with a sync of its own.
+    pub zero_step_bytes: u64,
+    /// A group commit takes no more commits once its frame has reached this size.
+    pub frame_bytes_target: usize,
+    /// Bytes of commits that wait or are in work; [`Log::enqueue`](crate::Log::enqueue) waits
+    /// beyond.
+    pub queue_bytes_max: usize,
+    /// Entries of the partition index in memory; further appends are refused.
+    pub index_entries_max: usize,
+    /// Idempotent producers that are remembered, over all partitions; further ones are refused.
+    pub producers_max: usize,
+    /// A producer that appended nothing for this long, in running time, may be forgotten.
+    pub producer_expiry: Duration,
+    /// Keys and values of the keyed state in memory; further changes are refused.
+    pub state_bytes_max: usize,
+    /// End of a segment that only commits without appends may use once the disk is full.
+    pub reserve_bytes: u64,
+    /// The durable mark is refreshed when nothing was committed for this long.
+    pub mark_after: Duration,
+}
+
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+pub(crate) const INITIAL_ZERO_BYTES: u64 = 4 << 20;
+pub(crate) const ZERO_STEP_BYTES: u64 = 1 << 20;
+pub(crate) const FRAME_BYTES_TARGET: usize = 4 << 20;
+pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// 32 bytes each.
+pub(crate) const INDEX_ENTRIES_MAX: usize = 4 << 20;
+pub(crate) const PRODUCERS_MAX: usize = 100_000;
+/// As long as Apache Kafka's `producer.id.expiration.ms`.
+pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
+pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+/// The window within which damage of the last frame cannot be told from a torn write.
+pub(crate) const MARK_AFTER: Duration = Duration::from_millis(80);
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            initial_zero_bytes: INITIAL_ZERO_BYTES,
+            zero_step_bytes: ZERO_STEP_BYTES,
+            frame_bytes_target: FRAME_BYTES_TARGET,
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            index_entries_max: INDEX_ENTRIES_MAX,
+            producers_max: PRODUCERS_MAX,
+            producer_expiry: PRODUCER_EXPIRY,
+            state_bytes_max: STATE_BYTES_MAX,
+            reserve_bytes: RESERVE_BYTES,
+            mark_after: MARK_AFTER,
+        }
+    }
+}
