@@ -3,8 +3,22 @@
 //! library moves the records.
 //!
 //! Both traits are blocking and meant for a thread of their own.
+//!
+//! ```
+//! use std::time::Duration;
+//! use lossproof_client::{Record, memory::Cluster};
+//!
+//! let cluster = Cluster::new();
+//! cluster.create_topic("news", 1);
+//! let mut producer = cluster.producer();
+//! let record = Record { topic: "news".into(), value: Some("text".into()), ..Record::default() };
+//! producer.send(record, 7).expect("the queue has room");
+//! let outcomes = producer.poll(Duration::ZERO);
+//! assert_eq!((outcomes[0].token, outcomes[0].outcome.clone().unwrap().offset), (7, 0));
+//! ```
 
 mod consumer;
+pub mod memory;
 mod producer;
 
 pub use consumer::{

@@ -50,7 +50,7 @@ pub struct Stored {
 #[derive(Debug, Error)]
 #[error("record for {}-{} not queued: {cause}", record.topic, record.partition)]
 pub struct SendError {
-    pub record: Record,
+    pub record: Box<Record>,
     pub cause: SendCause,
 }
 
