@@ -2,16 +2,44 @@
 //!
 //! Nothing else in lossproof reads time, files, sockets or randomness. That is what makes crash
 //! images, simulated power cuts and seeded runs possible.
+//!
+//! ```
+//! use std::path::Path;
+//! use lossproof_env::Environment;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let directory: &Path = scratch.path();
+//! let environment = Environment::real();
+//! let path = directory.join("example");
+//! let file = environment.disk.create(&path)?;
+//! file.write_all_at(b"kept", 0)?;
+//! file.sync_data()?; // the bytes are durable ...
+//! environment.disk.sync_dir(directory)?; // ... and now so is the name
+//! assert_eq!(environment.disk.open(&path)?.len()?, 4);
+//! # Ok(())
+//! # }
+//! ```
 
 mod clock;
 mod disk;
+mod manual_clock;
+mod memory_net;
 mod net;
+mod planted;
+mod real;
 mod rng;
+mod seeded;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, FileStamp};
+pub use manual_clock::ManualClock;
+pub use memory_net::MemoryNet;
 pub use net::{Connection, Listener, Net};
+pub use planted::{PLANTED_BUILD, PLANTED_VARIABLE, ParsePlantedError, Planted, planted};
+pub use real::{RealClock, RealDisk, RealNet, RealRng};
 pub use rng::Rng;
+pub use seeded::SeededRng;
 
 use std::sync::Arc;
 
@@ -21,4 +49,11 @@ pub struct Environment {
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
+}
+
+impl Environment {
+    /// The operating system itself.
+    pub fn real() -> Self {
+        Self { disk: Arc::new(RealDisk), clock: Arc::new(RealClock::new()), rng: Arc::new(RealRng) }
+    }
 }

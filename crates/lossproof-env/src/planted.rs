@@ -1,0 +1,129 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// Name of the environment variable that chooses a bug in a `--cfg planted` build.
+pub const PLANTED_VARIABLE: &str = "LOSSPROOF_PLANTED";
+
+/// A bug that is put in on purpose, to prove that the tests would find it.
+///
+/// Only a build with `--cfg planted` can have one; there the environment variable
+/// `LOSSPROOF_PLANTED` chooses which, by [`Planted::name`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Planted {
+    /// The log says yes before its fsync has returned.
+    AckBeforeFsync,
+    /// Recovery cuts damaged data that had been acknowledged, as if it were a torn tail.
+    CutDamagedAcked,
+    /// Recovery believes what it reads after a failed fsync, instead of writing it anew.
+    TrustPageCache,
+    /// The pipeline commits an offset before the record is processed.
+    CommitBeforeProcessing,
+    /// An error of one item in a bulk answer is overlooked.
+    BulkItemErrorIgnored,
+    /// A receipt vanishes and nobody says so.
+    ReceiptLost,
+}
+
+impl Planted {
+    pub const ALL: [Self; 6] = [
+        Self::AckBeforeFsync,
+        Self::CutDamagedAcked,
+        Self::TrustPageCache,
+        Self::CommitBeforeProcessing,
+        Self::BulkItemErrorIgnored,
+        Self::ReceiptLost,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AckBeforeFsync => "ack-before-fsync",
+            Self::CutDamagedAcked => "cut-damaged-acked",
+            Self::TrustPageCache => "trust-page-cache",
+            Self::CommitBeforeProcessing => "commit-before-processing",
+            Self::BulkItemErrorIgnored => "bulk-item-error-ignored",
+            Self::ReceiptLost => "receipt-lost",
+        }
+    }
+}
+
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no planted bug has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ParsePlantedError {
+    pub name: String,
+}
+
+impl fmt::Display for ParsePlantedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Planted::ALL.map(Planted::name).join(", ");
+        write!(f, "no planted bug is called '{}'; there are: {known}", self.name)
+    }
+}
+
+impl std::error::Error for ParsePlantedError {}
+
+impl FromStr for Planted {
+    type Err = ParsePlantedError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|bug| bug.name() == name);
+        found.ok_or_else(|| ParsePlantedError { name: name.to_owned() })
+    }
+}
+
+/// Whether this build can have planted bugs at all. A test of a planted bug asserts it first: an
+/// ordinary build would pass for the wrong reason.
+pub const PLANTED_BUILD: bool = cfg!(planted);
+
+/// Whether `bug` is switched on: never but in a `--cfg planted` build that was told so.
+#[cfg(not(planted))]
+#[inline]
+pub const fn planted(_bug: Planted) -> bool {
+    false
+}
+
+/// Whether `bug` is switched on.
+///
+/// # Panics
+///
+/// Where `LOSSPROOF_PLANTED` holds a name that no bug has: a misspelt one would otherwise look
+/// like a bug that no test finds.
+#[cfg(planted)]
+pub fn planted(bug: Planted) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<Planted>> = std::sync::OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| match std::env::var_os(PLANTED_VARIABLE) {
+        None => None,
+        Some(name) if name.is_empty() => None,
+        Some(name) => match name.to_string_lossy().parse() {
+            Ok(bug) => Some(bug),
+            Err(error) => panic!("{PLANTED_VARIABLE}: {error}"),
+        },
+    });
+    *chosen == Some(bug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_a_name_of_its_own_that_parses_back() {
+        for bug in Planted::ALL {
+            assert_eq!(bug.to_string().parse(), Ok(bug));
+        }
+        let error = "ack-before-fsink".parse::<Planted>().unwrap_err();
+        assert!(error.to_string().contains("ack-before-fsync, "), "{error}");
+    }
+
+    #[cfg(not(planted))]
+    #[test]
+    fn an_ordinary_build_has_none() {
+        assert!(Planted::ALL.into_iter().all(|bug| !planted(bug)));
+        const { assert!(!PLANTED_BUILD) };
+    }
+}
