@@ -1,1 +1,87 @@
-//! lossproof-wire
+//! The Kafka protocol as plain values: bytes in, structs out, and back.
+//!
+//! Sans-io: no sockets, no clock, no threads. One file per API key (`k00_produce.rs` is key 0),
+//! each holding its request and its response as one compact definition per struct, in the names
+//! of Apache Kafka's message schemas. [`batch`] reads, checks and writes record batches.
+//!
+//! # Invariants
+//! - `WIRE-1`: no sequence of bytes makes a decoder panic or loop without end.
+//! - `WIRE-2`: nothing is allocated for a count or a length before that many bytes are known to
+//!   be there, and the memory of a decoded message is bounded in proportion to its bytes
+//!   (see [`DECODED_PER_BYTE_MAX`]).
+//! - `WIRE-3`: what is encoded in a version decodes in that version to the same value, except
+//!   for the fields that this version does not have.
+//! - `WIRE-4`: payloads ([`bytes::Bytes`] fields) share the memory they were received in.
+//!
+//! # Example
+//! ```
+//! use bytes::{Bytes, BytesMut};
+//! use lossproof_wire::{ApiKey, ApiVersion, ApiVersionsResponse, DecodeError};
+//!
+//! let table = ApiKey::ALL.map(|key| ApiVersion {
+//!     api_key: key.code(),
+//!     min_version: *key.versions().start(),
+//!     max_version: *key.versions().end(),
+//! });
+//! let response = ApiVersionsResponse { api_keys: table.to_vec(), ..Default::default() };
+//! let mut out = BytesMut::new();
+//! response.encode(&mut out, 3).expect("version 3 has all of these fields");
+//! assert_eq!(ApiVersionsResponse::decode(&mut out.freeze(), 3), Ok(response));
+//!
+//! // An array that claims two thousand million entries is refused, not allocated.
+//! let mut hostile = Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff]);
+//! assert!(matches!(
+//!     ApiVersionsResponse::decode(&mut hostile, 0),
+//!     Err(DecodeError::CountTooLarge { .. })
+//! ));
+//! ```
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod api_key;
+pub mod batch;
+mod error_code;
+mod header;
+mod message;
+mod reader;
+mod wire;
+
+mod k00_produce;
+mod k01_fetch;
+mod k02_list_offsets;
+mod k03_metadata;
+mod k08_offset_commit;
+mod k09_offset_fetch;
+mod k10_find_coordinator;
+mod k11_join_group;
+mod k12_heartbeat;
+mod k13_leave_group;
+mod k14_sync_group;
+mod k18_api_versions;
+mod k19_create_topics;
+mod k20_delete_topics;
+mod k22_init_producer_id;
+mod k32_describe_configs;
+
+pub use api_key::ApiKey;
+pub use error_code::ErrorCode;
+pub use header::{RequestHeader, ResponseHeader};
+pub use message::Message;
+pub use reader::{DECODED_BYTES_MAX, DECODED_FLOOR, DECODED_PER_BYTE_MAX, DecodeError};
+pub use wire::{EncodeError, Uuid};
+
+pub use k00_produce::*;
+pub use k01_fetch::*;
+pub use k02_list_offsets::*;
+pub use k03_metadata::*;
+pub use k08_offset_commit::*;
+pub use k09_offset_fetch::*;
+pub use k10_find_coordinator::*;
+pub use k11_join_group::*;
+pub use k12_heartbeat::*;
+pub use k13_leave_group::*;
+pub use k14_sync_group::*;
+pub use k18_api_versions::*;
+pub use k19_create_topics::*;
+pub use k20_delete_topics::*;
+pub use k22_init_producer_id::*;
+pub use k32_describe_configs::*;

@@ -1,0 +1,124 @@
+//! The APIs that are served, with their versions.
+
+use std::ops::RangeInclusive;
+
+macro_rules! api_keys {
+    ($($(#[$attr:meta])* $name:ident = $code:literal, $versions:expr;)*) => {
+        /// An API of the Kafka protocol that we speak.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $($(#[$attr])* $name = $code,)*
+        }
+
+        impl ApiKey {
+            /// All of them, by rising number.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$name),*];
+
+            /// The API of a number, if we speak it.
+            pub fn from_code(code: i16) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The versions to advertise. For [`Produce`](Self::Produce) and
+            /// [`ListOffsets`](Self::ListOffsets) this starts below what is
+            /// [`served`](Self::served).
+            pub fn versions(self) -> RangeInclusive<i16> {
+                match self {
+                    $(Self::$name => $versions,)*
+                }
+            }
+        }
+    };
+}
+
+api_keys! {
+    /// Appends record batches. Advertised from 0, because librdkafka takes a broker that does not
+    /// offer the old versions for one without compression; requests below 3 are refused.
+    Produce = 0, 0..=13;
+    /// Reads record batches.
+    Fetch = 1, 4..=18;
+    /// Looks up offsets: first, next, or by timestamp. Advertised from 0, served from 1.
+    ListOffsets = 2, 0..=10;
+    /// Brokers, topics and partition leaders.
+    Metadata = 3, 0..=13;
+    /// Stores the offsets of a group.
+    OffsetCommit = 8, 2..=10;
+    /// Reads the offsets of a group.
+    OffsetFetch = 9, 1..=10;
+    /// Finds the broker that looks after a group.
+    FindCoordinator = 10, 0..=6;
+    /// Enters a group.
+    JoinGroup = 11, 0..=9;
+    /// Keeps a membership alive.
+    Heartbeat = 12, 0..=4;
+    /// Ends a membership.
+    LeaveGroup = 13, 0..=5;
+    /// Hands out what the leader of a group assigned.
+    SyncGroup = 14, 0..=5;
+    /// The APIs and their versions. Its response header is version 0 for ever.
+    ApiVersions = 18, 0..=4;
+    /// Creates topics.
+    CreateTopics = 19, 2..=7;
+    /// Deletes topics.
+    DeleteTopics = 20, 1..=6;
+    /// Gives out a producer id and epoch.
+    InitProducerId = 22, 0..=5;
+    /// Lists settings.
+    DescribeConfigs = 32, 1..=4;
+}
+
+impl ApiKey {
+    /// The number on the wire.
+    pub fn code(self) -> i16 {
+        self as i16
+    }
+
+    /// The versions that can be decoded. A request outside of it gets the error
+    /// `UNSUPPORTED_VERSION`.
+    pub fn served(self) -> RangeInclusive<i16> {
+        match self {
+            Self::Produce => 3..=13,
+            Self::ListOffsets => 1..=10,
+            _ => self.versions(),
+        }
+    }
+
+    /// Whether this version has compact lengths and tagged fields.
+    pub fn is_flexible(self, version: i16) -> bool {
+        use crate::{self as w, Message as _};
+        let flexible_from = match self {
+            Self::Produce => w::ProduceRequest::FLEXIBLE_FROM,
+            Self::Fetch => w::FetchRequest::FLEXIBLE_FROM,
+            Self::ListOffsets => w::ListOffsetsRequest::FLEXIBLE_FROM,
+            Self::Metadata => w::MetadataRequest::FLEXIBLE_FROM,
+            Self::OffsetCommit => w::OffsetCommitRequest::FLEXIBLE_FROM,
+            Self::OffsetFetch => w::OffsetFetchRequest::FLEXIBLE_FROM,
+            Self::FindCoordinator => w::FindCoordinatorRequest::FLEXIBLE_FROM,
+            Self::JoinGroup => w::JoinGroupRequest::FLEXIBLE_FROM,
+            Self::Heartbeat => w::HeartbeatRequest::FLEXIBLE_FROM,
+            Self::LeaveGroup => w::LeaveGroupRequest::FLEXIBLE_FROM,
+            Self::SyncGroup => w::SyncGroupRequest::FLEXIBLE_FROM,
+            Self::ApiVersions => w::ApiVersionsRequest::FLEXIBLE_FROM,
+            Self::CreateTopics => w::CreateTopicsRequest::FLEXIBLE_FROM,
+            Self::DeleteTopics => w::DeleteTopicsRequest::FLEXIBLE_FROM,
+            Self::InitProducerId => w::InitProducerIdRequest::FLEXIBLE_FROM,
+            Self::DescribeConfigs => w::DescribeConfigsRequest::FLEXIBLE_FROM,
+        };
+        version >= flexible_from
+    }
+
+    /// Version of the header in front of a request of this version.
+    pub fn request_header_version(self, version: i16) -> i16 {
+        if self.is_flexible(version) { 2 } else { 1 }
+    }
+
+    /// Version of the header in front of the response to a request of this version.
+    pub fn response_header_version(self, version: i16) -> i16 {
+        // A client that asks with a version we do not know must be able to read the answer.
+        if self != Self::ApiVersions && self.is_flexible(version) { 1 } else { 0 }
+    }
+}

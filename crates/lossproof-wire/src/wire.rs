@@ -1,0 +1,370 @@
+//! How each type of the schemas stands on the wire.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::reader::{DecodeError, Reader};
+
+/// Why a value cannot be written in a version. All but `Unsupported` mean a mistake of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The message has no such version.
+    #[error("{message} has no version {version}")]
+    UnsupportedVersion {
+        /// Name of the message.
+        message: &'static str,
+        /// What was asked for.
+        version: i16,
+    },
+    /// The field is set, the version does not have it, and leaving it out changes the meaning.
+    #[error("{field} is set, but version {version} cannot carry it")]
+    FieldNotInVersion {
+        /// Struct and field.
+        field: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A string, array or payload is longer than its length field can tell.
+    #[error("length {length} does not fit its length field")]
+    TooLong {
+        /// Length of the value.
+        length: usize,
+    },
+}
+
+/// The form in which one field of one version is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    pub(crate) version: i16,
+    /// Compact lengths, and tagged fields after each struct.
+    pub(crate) flexible: bool,
+    /// Whether an optional value may be null in this version.
+    pub(crate) null: bool,
+}
+
+impl Form {
+    pub(crate) fn with_null(self, null: bool) -> Self {
+        Self { null, ..self }
+    }
+}
+
+/// A type that can stand in a message.
+pub(crate) trait Wire: Sized {
+    /// The fewest bytes that a value takes; a bound for counts, hence never 0.
+    fn min_size(form: Form) -> usize;
+    fn read(reader: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError>;
+    fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError>;
+}
+
+macro_rules! integers {
+    ($($int:ty),*) => {$(
+        impl Wire for $int {
+            fn min_size(_: Form) -> usize {
+                size_of::<Self>()
+            }
+
+            fn read(reader: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+                reader.array().map(Self::from_be_bytes)
+            }
+
+            fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
+                out.put_slice(&self.to_be_bytes());
+                Ok(())
+            }
+        }
+    )*};
+}
+integers!(i8, i16, i32, i64);
+
+impl Wire for bool {
+    fn min_size(_: Form) -> usize {
+        1
+    }
+
+    fn read(reader: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+        reader.array().map(|[byte]| byte != 0)
+    }
+
+    fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
+        out.put_u8(u8::from(*self));
+        Ok(())
+    }
+}
+
+/// A 16-byte identifier, of a topic for instance. All zero means none.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// No identifier.
+    pub const ZERO: Self = Self([0; 16]);
+
+    /// Whether this is the identifier that stands for none.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+}
+
+impl From<[u8; 16]> for Uuid {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Uuid> for [u8; 16] {
+    fn from(uuid: Uuid) -> Self {
+        uuid.0
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Uuid({self})")
+    }
+}
+
+impl Wire for Uuid {
+    fn min_size(_: Form) -> usize {
+        16
+    }
+
+    fn read(reader: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+        reader.array().map(Self)
+    }
+
+    fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
+        out.put_slice(&self.0);
+        Ok(())
+    }
+}
+
+/// Width of the length in front of a value in versions that are not flexible.
+#[derive(Debug, Clone, Copy)]
+enum Width {
+    Two,
+    Four,
+}
+
+fn length_size(width: Width, form: Form) -> usize {
+    match (form.flexible, width) {
+        (true, _) => 1,
+        (false, Width::Two) => 2,
+        (false, Width::Four) => 4,
+    }
+}
+
+/// Reads a length; `None` is null.
+fn read_length(
+    reader: &mut Reader<'_>,
+    width: Width,
+    form: Form,
+) -> Result<Option<usize>, DecodeError> {
+    if form.flexible {
+        return Ok((reader.unsigned_varint()? as usize).checked_sub(1));
+    }
+    let length = match width {
+        Width::Two => i64::from(i16::read(reader, form)?),
+        Width::Four => i64::from(i32::read(reader, form)?),
+    };
+    match length {
+        -1 => Ok(None),
+        _ => usize::try_from(length).map(Some).map_err(|_| DecodeError::NegativeLength { length }),
+    }
+}
+
+fn write_length(
+    out: &mut BytesMut,
+    width: Width,
+    form: Form,
+    value: Option<usize>,
+) -> Result<(), EncodeError> {
+    // None goes out as empty in the versions that have no null; Kafka does the same by hand.
+    let value = if value.is_none() && !form.null { Some(0) } else { value };
+    let too_long = EncodeError::TooLong { length: value.unwrap_or_default() };
+    if form.flexible {
+        let plus_one = value.map_or(0, |length| length.saturating_add(1));
+        put_unsigned_varint(out, u32::try_from(plus_one).map_err(|_| too_long)?);
+        return Ok(());
+    }
+    match (width, value) {
+        (Width::Two, None) => out.put_i16(-1),
+        (Width::Two, Some(length)) => out.put_i16(i16::try_from(length).map_err(|_| too_long)?),
+        (Width::Four, None) => out.put_i32(-1),
+        (Width::Four, Some(length)) => out.put_i32(i32::try_from(length).map_err(|_| too_long)?),
+    }
+    Ok(())
+}
+
+pub(crate) fn put_unsigned_varint(out: &mut BytesMut, mut value: u32) {
+    while value >= 0x80 {
+        out.put_u8((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// A value with its length in front of it. Null is the length's business, so that the required
+/// and the optional form of a type share everything else.
+trait Lengthed: Sized {
+    const WIDTH: Width;
+    fn length(&self) -> usize;
+    fn read_content(
+        reader: &mut Reader<'_>,
+        length: usize,
+        form: Form,
+    ) -> Result<Self, DecodeError>;
+    fn write_content(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError>;
+}
+
+impl Lengthed for String {
+    const WIDTH: Width = Width::Two;
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read_content(reader: &mut Reader<'_>, length: usize, _: Form) -> Result<Self, DecodeError> {
+        reader.string(length)
+    }
+
+    fn write_content(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
+        out.put_slice(self.as_bytes());
+        Ok(())
+    }
+}
+
+impl Lengthed for Bytes {
+    const WIDTH: Width = Width::Four;
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read_content(reader: &mut Reader<'_>, length: usize, _: Form) -> Result<Self, DecodeError> {
+        reader.take(length)
+    }
+
+    fn write_content(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
+        out.put_slice(self);
+        Ok(())
+    }
+}
+
+impl<T: Wire> Lengthed for Vec<T> {
+    const WIDTH: Width = Width::Four;
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read_content(
+        reader: &mut Reader<'_>,
+        count: usize,
+        form: Form,
+    ) -> Result<Self, DecodeError> {
+        let remaining = reader.remaining();
+        if count > remaining / T::min_size(form) {
+            return Err(DecodeError::CountTooLarge { count, remaining });
+        }
+        reader.charge(count.saturating_mul(size_of::<T>()))?;
+        let mut values = Self::with_capacity(count);
+        for _ in 0..count {
+            values.push(T::read(reader, form)?);
+        }
+        Ok(values)
+    }
+
+    fn write_content(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+        self.iter().try_for_each(|value| value.write(out, form))
+    }
+}
+
+/// Gives a type its required and its optional form. (A blanket implementation would collide with
+/// the one for integers.)
+macro_rules! lengthed {
+    ($([$($generics:tt)*] $type:ty),*) => {$(
+        impl<$($generics)*> Wire for $type {
+            fn min_size(form: Form) -> usize {
+                length_size(<Self as Lengthed>::WIDTH, form)
+            }
+
+            fn read(reader: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+                match read_length(reader, Self::WIDTH, form)? {
+                    Some(length) => Self::read_content(reader, length, form),
+                    None => Err(DecodeError::UnexpectedNull),
+                }
+            }
+
+            fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+                write_length(out, Self::WIDTH, form, Some(self.length()))?;
+                self.write_content(out, form)
+            }
+        }
+
+        impl<$($generics)*> Wire for Option<$type> {
+            fn min_size(form: Form) -> usize {
+                <$type>::min_size(form)
+            }
+
+            fn read(reader: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+                match read_length(reader, <$type>::WIDTH, form)? {
+                    Some(length) => <$type>::read_content(reader, length, form).map(Some),
+                    None if form.null => Ok(None),
+                    None => Err(DecodeError::UnexpectedNull),
+                }
+            }
+
+            fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+                let length = self.as_ref().map(Lengthed::length);
+                write_length(out, <$type>::WIDTH, form, length)?;
+                self.as_ref().map_or(Ok(()), |value| value.write_content(out, form))
+            }
+        }
+    )*};
+}
+lengthed!([] String, [] Bytes, [T: Wire] Vec<T>);
+
+/// The tagged fields of one struct on their way out. Tags must be added in rising order.
+#[derive(Debug, Default)]
+pub(crate) struct TaggedFields {
+    count: u32,
+    bytes: BytesMut,
+}
+
+impl TaggedFields {
+    pub(crate) fn add(
+        &mut self,
+        tag: u32,
+        value: &impl Wire,
+        form: Form,
+    ) -> Result<(), EncodeError> {
+        let mut content = BytesMut::new();
+        value.write(&mut content, form)?;
+        let length = content.len();
+        let size = u32::try_from(length).map_err(|_| EncodeError::TooLong { length })?;
+        self.count += 1;
+        put_unsigned_varint(&mut self.bytes, tag);
+        put_unsigned_varint(&mut self.bytes, size);
+        self.bytes.put_slice(&content);
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, out: &mut BytesMut) {
+        put_unsigned_varint(out, self.count);
+        out.put_slice(&self.bytes);
+    }
+}
