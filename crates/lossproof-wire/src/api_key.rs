@@ -119,6 +119,6 @@ impl ApiKey {
     /// Version of the header in front of the response to a request of this version.
     pub fn response_header_version(self, version: i16) -> i16 {
         // A client that asks with a version we do not know must be able to read the answer.
-        if self != Self::ApiVersions && self.is_flexible(version) { 1 } else { 0 }
+        i16::from(self != Self::ApiVersions && self.is_flexible(version))
     }
 }

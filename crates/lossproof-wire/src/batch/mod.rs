@@ -1,1 +1,51 @@
-//! Record batches, format version 2.
+//! Record batches, format version 2: the only form in which records are stored and sent.
+//!
+//! ```text
+//!  0 base offset      8 | 12 partition leader epoch 4 | 21 attributes       2 | 43 producer id    8
+//!  8 length           4 | 16 magic (2)              1 | 23 last offset delta 4 | 51 producer epoch 2
+//!                       | 17 CRC-32C                4 | 27 base timestamp   8 | 53 base sequence  4
+//!                                                     | 35 max timestamp    8 | 57 record count   4
+//! 61 records, compressed as the attributes say
+//! ```
+//! The length counts from byte 12, the checksum covers byte 21 to the end. A broker therefore sets
+//! base offset and leader epoch in place, and touches nothing else.
+//!
+//! # Invariants
+//! - `BATCH-1`: a batch that [`validate`] passes decodes completely: [`records`] yields exactly the
+//!   announced count, at offsets base, base + 1, and so on.
+//! - `BATCH-2`: validation walks the records in a stream; its memory does not grow with what they
+//!   decompress to (raw Snappy, one block by its format, is bounded by its own ratio instead).
+//! - `BATCH-3`: [`set_base_offset`] and [`set_leader_epoch`] leave the checksum valid.
+//!
+//! # Example
+//! ```
+//! use lossproof_wire::batch::{self, BatchBuilder, Compression, Limits};
+//!
+//! let mut builder = BatchBuilder::new().compression(Compression::Zstd).producer(7, 0, 0);
+//! builder.push(1_700_000_000_000, Some(b"key"), Some(b"value"), &[]);
+//! let bytes = builder.build()?;
+//!
+//! let info = batch::validate(&bytes, &Limits::default())?;
+//! assert_eq!((info.header.record_count, info.header.producer_id), (1, 7));
+//! let first = batch::records(&bytes)?.next().expect("one record")?;
+//! assert_eq!(first.value.as_deref(), Some(&b"value"[..]));
+//! # Ok::<(), batch::BatchError>(())
+//! ```
+
+mod builder;
+mod compression;
+mod header;
+mod record;
+mod records;
+mod validate;
+
+pub use builder::BatchBuilder;
+pub use compression::Compression;
+pub use header::{
+    Attributes, BatchError, BatchHeader, HEADER_BYTES, LENGTH_END, TimestampType, set_base_offset,
+    set_leader_epoch,
+};
+pub use records::{Record, RecordHeader, RecordIterator, records, records_within};
+pub use validate::{
+    BATCH_BYTES_MAX, BatchInfo, Limits, Split, UNCOMPRESSED_BYTES_MAX, split, validate,
+};
