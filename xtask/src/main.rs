@@ -1,1 +1,78 @@
-fn main() {}
+//! All automation of the project in one program: the tests, what they need, and the figures.
+//!
+//! `cargo xtask test` runs everything; the other commands are its parts, for use while one works.
+
+mod cache;
+mod command;
+mod failure;
+mod fetch;
+mod parts;
+mod report;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cache::Cache;
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tests, fetches, runs and measures lossproof")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every test; the last line counts them
+    Test {
+        /// Only what takes under 8 minutes: no planted bugs, foreign clients or news run
+        #[arg(long)]
+        quick: bool,
+        /// Run only the parts with these names
+        #[arg(long = "part", value_name = "NAME")]
+        only: Vec<String>,
+    },
+    /// Check the sources by the rules of the house
+    Tidy,
+    /// Bring something that the tests use into the cache (LOSSPROOF_CACHE, or ~/.cache/lossproof)
+    Fetch { thing: fetch::Thing },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.task) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode, Failure> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Test { quick, only } => {
+            let mut report = Report::new();
+            parts::run(&workspace, quick, &only, &mut report)?;
+            Ok(report.finish())
+        }
+        Task::Fetch { thing } => {
+            fetch::fetch(&workspace, &Cache::find()?, thing)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Tidy => {
+            let violations = tidy::check(&workspace)?;
+            for violation in &violations {
+                println!("{violation}");
+            }
+            Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
