@@ -23,6 +23,7 @@
 
 mod clock;
 mod disk;
+mod forgetful;
 mod manual_clock;
 mod memory_net;
 mod net;
@@ -30,9 +31,11 @@ mod planted;
 mod real;
 mod rng;
 mod seeded;
+mod sim;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, FileStamp};
+pub use forgetful::ForgetfulDisk;
 pub use manual_clock::ManualClock;
 pub use memory_net::MemoryNet;
 pub use net::{Connection, Listener, Net};
@@ -40,9 +43,12 @@ pub use planted::{PLANTED_BUILD, PLANTED_VARIABLE, ParsePlantedError, Planted, p
 pub use real::{RealClock, RealDisk, RealNet, RealRng};
 pub use rng::Rng;
 pub use seeded::SeededRng;
+pub use sim::{
+    Choice, CrashImage, CrashPlan, Fault, FileId, ImageCounts, Kept, Recording, Ruin, SimDisk,
+    Step, StepObserver, Unit,
+};
 
 use std::sync::Arc;
-
 /// Everything a component may know of the outside world, handed to it once when it is made.
 #[derive(Clone, Debug)]
 pub struct Environment {

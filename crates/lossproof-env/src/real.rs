@@ -79,12 +79,7 @@ impl Disk for RealDisk {
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
-        let metadata = fs::metadata(path)?;
-        // Not every file system keeps the birth of a file.
-        let birth = metadata.created().ok();
-        let since = birth.and_then(|birth| birth.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let birth_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-        Ok(Some(FileStamp { inode: metadata.ino(), birth_ns }))
+        Ok(Some(stamp_of(&fs::metadata(path)?)))
     }
 
     fn machine_id(&self) -> io::Result<Option<String>> {
@@ -95,6 +90,15 @@ impl Disk for RealDisk {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What tells a file from its copies.
+pub(crate) fn stamp_of(metadata: &fs::Metadata) -> FileStamp {
+    // Not every file system keeps the birth of a file.
+    let birth = metadata.created().ok();
+    let since = birth.and_then(|birth| birth.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let birth_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    FileStamp { inode: metadata.ino(), birth_ns }
 }
 
 /// One open file of a [`RealDisk`].
