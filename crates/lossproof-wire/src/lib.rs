@@ -2,7 +2,8 @@
 //!
 //! Sans-io: no sockets, no clock, no threads. One file per API key (`k00_produce.rs` is key 0),
 //! each holding its request and its response as one compact definition per struct, in the names
-//! of Apache Kafka's message schemas. [`batch`] reads, checks and writes record batches.
+//! of Apache Kafka's message schemas. [`batch`] reads, checks and writes record batches. Defaults
+//! are the schemas' too, but for optional strings, which are `None` where a schema says `""`.
 //!
 //! # Invariants
 //! - `WIRE-1`: no sequence of bytes makes a decoder panic or loop without end.
@@ -43,6 +44,8 @@ mod error_code;
 mod header;
 mod message;
 mod reader;
+#[cfg(feature = "samples")]
+pub mod samples;
 mod wire;
 
 mod k00_produce;

@@ -152,6 +152,23 @@ macro_rules! wire_struct {
             }
         }
 
+        #[cfg(feature = "samples")]
+        impl $crate::samples::Sample for $name {
+            fn sample(
+                sampler: &mut $crate::samples::Sampler<'_>,
+                form: $crate::wire::Form,
+            ) -> Self {
+                let mut this = Self::default();
+                $(
+                    if $crate::message::present!(form, $($in)? $($only)?) {
+                        let form = form.with_null($crate::message::present!(form, $($null)?));
+                        this.$field = $crate::samples::Sample::sample(sampler, form);
+                    }
+                )*
+                this
+            }
+        }
+
         impl $crate::wire::Wire for $name {
             fn min_size(form: $crate::wire::Form) -> usize {
                 let mut size = usize::from(form.flexible);
