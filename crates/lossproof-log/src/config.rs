@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use crate::error::OpenError;
+use crate::frame::BLOCK;
+use crate::segment::DATA_AT;
+
 /// Bounds and sizes of a [`Log`](crate::Log). The defaults suit a broker; tests make them small.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -10,6 +14,8 @@ pub struct LogConfig {
     pub initial_zero_bytes: u64,
     /// Step in which the background thread writes zeros, each with a sync of its own.
     pub zero_step_bytes: u64,
+    /// How far the zero-written part is kept ahead of the frames.
+    pub zero_ahead_bytes: u64,
     /// A group commit takes no more commits once its frame has reached this size.
     pub frame_bytes_target: usize,
     /// Bytes of commits that wait or are in work; [`Log::enqueue`](crate::Log::enqueue) waits
@@ -32,6 +38,7 @@ pub struct LogConfig {
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 pub(crate) const INITIAL_ZERO_BYTES: u64 = 4 << 20;
 pub(crate) const ZERO_STEP_BYTES: u64 = 1 << 20;
+pub(crate) const ZERO_AHEAD_BYTES: u64 = 16 << 20;
 pub(crate) const FRAME_BYTES_TARGET: usize = 4 << 20;
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// 32 bytes each.
@@ -50,6 +57,7 @@ impl Default for LogConfig {
             segment_bytes: SEGMENT_BYTES,
             initial_zero_bytes: INITIAL_ZERO_BYTES,
             zero_step_bytes: ZERO_STEP_BYTES,
+            zero_ahead_bytes: ZERO_AHEAD_BYTES,
             frame_bytes_target: FRAME_BYTES_TARGET,
             queue_bytes_max: QUEUE_BYTES_MAX,
             index_entries_max: INDEX_ENTRIES_MAX,
@@ -59,5 +67,46 @@ impl Default for LogConfig {
             reserve_bytes: RESERVE_BYTES,
             mark_after: MARK_AFTER,
         }
+    }
+}
+
+impl LogConfig {
+    /// A small log, for tests that look at many of them.
+    pub fn small() -> Self {
+        Self {
+            segment_bytes: 64 << 10,
+            initial_zero_bytes: 32 << 10,
+            zero_step_bytes: 16 << 10,
+            zero_ahead_bytes: 16 << 10,
+            frame_bytes_target: 16 << 10,
+            queue_bytes_max: 1 << 20,
+            index_entries_max: 1000,
+            producers_max: 100,
+            state_bytes_max: 1 << 20,
+            reserve_bytes: 8 << 10,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let block = BLOCK;
+        let reason = if !self.segment_bytes.is_multiple_of(block)
+            || !self.initial_zero_bytes.is_multiple_of(block)
+            || !self.zero_step_bytes.is_multiple_of(block)
+            || !self.reserve_bytes.is_multiple_of(block)
+        {
+            "sizes of segments are multiples of 4096"
+        } else if self.segment_bytes < self.initial_zero_bytes {
+            "initial_zero_bytes is more than segment_bytes"
+        } else if self.segment_bytes > u64::from(u32::MAX) {
+            "segment_bytes is more than 4 GiB"
+        } else if self.zero_step_bytes == 0 {
+            "zero_step_bytes is 0"
+        } else if self.initial_zero_bytes < DATA_AT + self.reserve_bytes + 2 * block {
+            "initial_zero_bytes leaves no room for frames beside the reserve"
+        } else {
+            return Ok(());
+        };
+        Err(OpenError::Config { reason })
     }
 }

@@ -1,8 +1,56 @@
 //! The journal: one append-only, fsynced log for record batches and small keyed state.
+//!
+//! A [`Commit`] becomes durable as a whole or not at all, and is acknowledged only then. One
+//! thread writes: it takes everything that queued while the last sync ran, writes it as one frame
+//! and syncs once for all of it. What an open finds is judged by what is known to have been
+//! durable: see [`RecoveryReport`].
+//!
+//! ```
+//! use lossproof_env::Environment;
+//! use lossproof_log::{Commit, Log, LogConfig, StateKind};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let directory = scratch.path();
+//! let environment = Environment::real();
+//! let (log, report) = Log::open(&environment, directory, LogConfig::default())?;
+//! assert!(report.is_sound());
+//! log.commit_blocking(Commit::state(StateKind::Cursor, "topic-0", Some("42".into())))?;
+//! log.close_blocking()?;
+//!
+//! let (log, _) = Log::open(&environment, directory, LogConfig::default())?;
+//! assert_eq!(log.state_value(StateKind::Cursor, b"topic-0"), Some("42".into()));
+//! log.close_blocking()?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod batch;
 mod commit;
+mod committer;
 mod config;
+mod effect;
 mod error;
+mod frame;
+mod gather;
+mod log;
+mod mark;
+mod meta;
+mod open;
+mod partition;
+mod producer;
+mod quarantine;
+mod queue;
+mod reader;
+mod recovery;
+mod report;
+mod scan;
+mod segment;
+mod shared;
+mod staging;
+mod state;
+mod writer;
+mod zeroer;
 
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
@@ -13,3 +61,8 @@ pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,
     ReadError,
 };
+pub use log::{Log, Stepper, TimestampedBatch, TryEnqueueError};
+pub use partition::{EpochEnd, PartitionView};
+pub use queue::Pending;
+pub use reader::{Slice, StoredBatch};
+pub use report::{Finding, FindingKind, PartitionRange, RecoveryReport};

@@ -1,0 +1,426 @@
+//! The commit stream: takes what is queued, writes it as frames, syncs, answers.
+//!
+//! # Invariants
+//! - LOG-5: a commit under `commit` is answered with success only after the fdatasync that covers
+//!   its frame has returned, a duplicate only after that of its original.
+//! - LOG-6: nothing is visible to readers before it is acknowledged.
+//! - LOG-7: after a failed write or sync nothing more is written, and every waiter is refused.
+//! - LOG-8: each submission is answered exactly once, a refused one with its commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lossproof_env::DiskLock;
+
+use crate::commit::{Appended, Commit, Committed, FlushPolicy, ProducerIds};
+use crate::effect::Effect;
+use crate::error::{CloseError, CommitCause, FenceCause, FullCause};
+use crate::frame::{Item, frame_bytes};
+use crate::mark::{Mark, MarkFile};
+use crate::partition::Place;
+use crate::queue::{Reply, Submission};
+use crate::shared::Shared;
+use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
+use crate::writer::{RoomError, Writer, sync_fault};
+
+/// `UnsafeEverySecond` is synced this long after the first write that was not.
+const EVERY_SECOND: Duration = Duration::from_secs(1);
+
+/// A commit that is in the frame in work.
+#[derive(Debug)]
+struct Staged {
+    submission: Submission,
+    appended: Vec<Appended>,
+    ids: Option<ProducerIds>,
+    /// Acknowledged with the write already: all of its partitions are under an unsafe policy.
+    early: bool,
+}
+
+/// A frame that is being gathered.
+#[derive(Debug, Default)]
+struct Draft {
+    parts: Vec<(Item, Effect)>,
+    payload: usize,
+    staged: Vec<Staged>,
+    needs_sync: bool,
+    every_second: bool,
+    ahead: Ahead,
+    /// Bytes there are for the frame.
+    room: u64,
+    /// The room is of the reserve, where batches have no place.
+    reserve: bool,
+}
+
+/// What to do with a submission that was looked at.
+enum Fit {
+    Taken,
+    /// The frame in work must be written first.
+    Later(Submission),
+    Refused,
+}
+
+/// The one writer of a journal. Driven by the commit thread, or step by step by a test.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) staging: Staging,
+    pub(crate) writer: Writer,
+    marks: MarkFile,
+    /// What the last mark on disk says.
+    marked: Mark,
+    draft: Draft,
+    /// Running time of the log before this open.
+    running_before_ms: u64,
+    opened_at: Duration,
+    last_commit: Duration,
+    /// Since when something under `UnsafeEverySecond` waits for a sync.
+    unsynced_since: Option<Duration>,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// What a committer starts from.
+#[derive(Debug)]
+pub(crate) struct CommitterStart {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) staging: Staging,
+    pub(crate) writer: Writer,
+    pub(crate) marks: MarkFile,
+    pub(crate) running_before_ms: u64,
+    pub(crate) lock: Box<dyn DiskLock>,
+}
+
+impl Committer {
+    pub(crate) fn new(start: CommitterStart) -> Self {
+        let now = start.shared.env.clock.monotonic();
+        Self {
+            shared: start.shared,
+            staging: start.staging,
+            writer: start.writer,
+            marks: start.marks,
+            marked: Mark::default(),
+            draft: Draft::default(),
+            running_before_ms: start.running_before_ms,
+            opened_at: now,
+            last_commit: now,
+            unsynced_since: None,
+            _lock: start.lock,
+        }
+    }
+
+    fn running_ms(&self) -> u64 {
+        let open = self.shared.env.clock.monotonic().saturating_sub(self.opened_at);
+        self.running_before_ms + open.as_millis() as u64
+    }
+
+    /// Commits `batch`, in its order, in as few frames as it takes; every one of it is answered
+    /// when this returns.
+    pub(crate) fn step(&mut self, batch: Vec<Submission>) {
+        let mut waiting = VecDeque::from(batch);
+        while let Some(submission) = waiting.pop_front() {
+            match self.fit(submission) {
+                Fit::Taken | Fit::Refused => {}
+                Fit::Later(submission) => {
+                    self.commit_draft();
+                    waiting.push_front(submission);
+                }
+            }
+        }
+        self.commit_draft();
+        self.sync_if_due();
+        self.last_commit = self.shared.env.clock.monotonic();
+    }
+
+    /// Puts a submission into the frame in work, if it may and fits.
+    fn fit(&mut self, submission: Submission) -> Fit {
+        if let Some(fenced) = self.shared.fenced() {
+            submission.refuse(CommitCause::Fenced(fenced));
+            return Fit::Refused;
+        }
+        if matches!(submission.reply, Reply::ProducerIds { .. }) {
+            return self.fit_producer_ids(submission);
+        }
+        let plan = match self.judge(&submission.commit) {
+            Ok(plan) => plan,
+            Err(cause) => {
+                submission.refuse(cause);
+                return Fit::Refused;
+            }
+        };
+        match self.make_room(plan.entries, plan.payload, plan.has_batches) {
+            Ok(true) => {}
+            Ok(false) => return Fit::Later(submission),
+            Err(cause) => {
+                submission.refuse(cause);
+                return Fit::Refused;
+            }
+        }
+        self.stage(submission, &plan);
+        Fit::Taken
+    }
+
+    fn judge(&mut self, commit: &Commit) -> Result<Plan, CommitCause> {
+        let (view, config) = (&self.shared.view, &self.shared.config);
+        let judged = self.staging.judge(commit, view, self.draft.ahead, config);
+        if matches!(judged, Err(CommitCause::Full(FullCause::Producers))) {
+            let expiry_ms = config.producer_expiry.as_millis() as u64;
+            let now_ms = self.running_ms();
+            self.staging.producers.expire(now_ms, expiry_ms);
+            let (view, config) = (&self.shared.view, &self.shared.config);
+            return self.staging.judge(commit, view, self.draft.ahead, config);
+        }
+        judged
+    }
+
+    /// Whether so much more fits into the frame in work; finds room for it when it is empty.
+    fn make_room(
+        &mut self,
+        entries: usize,
+        payload: usize,
+        has_batches: bool,
+    ) -> Result<bool, CommitCause> {
+        let alone = frame_bytes(entries, payload);
+        let max = self.writer.frame_bytes_max();
+        if alone > max {
+            return Err(CommitCause::TooLarge { bytes: alone, max });
+        }
+        if self.draft.staged.is_empty() {
+            let (room, reserve) = self.room(alone, has_batches)?;
+            self.draft.room = room;
+            self.draft.reserve = reserve;
+            return Ok(true);
+        }
+        if self.draft.reserve && has_batches {
+            return Err(CommitCause::Full(FullCause::Disk));
+        }
+        let target = self.shared.config.frame_bytes_target as u64;
+        let together = frame_bytes(self.draft.parts.len() + entries, self.draft.payload + payload);
+        Ok(together <= self.draft.room.min(target))
+    }
+
+    /// Room for a frame of `need` bytes, and whether it is of the reserve.
+    fn room(&mut self, need: u64, has_batches: bool) -> Result<(u64, bool), CommitCause> {
+        let shared = self.shared.clone();
+        match self.writer.room(need, &shared.segments) {
+            Ok(room) => Ok((room, false)),
+            Err(RoomError::DiskFull) => {
+                let room = self.writer.reserve_room();
+                if has_batches || need > room {
+                    return Err(CommitCause::Full(FullCause::Disk));
+                }
+                Ok((room, true))
+            }
+            Err(RoomError::Fence(cause)) => Err(self.fence(cause)),
+        }
+    }
+
+    fn stage(&mut self, submission: Submission, plan: &Plan) {
+        let now_ms = self.running_ms();
+        let needs_sync = self.staging.needs_sync(&submission.commit);
+        let every_second = submission.commit.appends.iter().any(|append| {
+            self.staging.flush(append.partition) == Some(FlushPolicy::UnsafeEverySecond)
+        });
+        self.draft.ahead.state_bytes += added_state_bytes(&submission.commit);
+        let parts = &mut self.draft.parts;
+        let appended = self.staging.stage(&submission.commit, plan, now_ms, parts);
+        self.draft.payload += plan.payload;
+        self.draft.ahead.batches += appended.len();
+        self.draft.needs_sync |= needs_sync;
+        self.draft.every_second |= every_second;
+        self.draft.staged.push(Staged { submission, appended, ids: None, early: !needs_sync });
+    }
+
+    fn fit_producer_ids(&mut self, submission: Submission) -> Fit {
+        let Reply::ProducerIds { count, .. } = submission.reply else { return Fit::Refused };
+        let sample = Effect::ProducerIds(ProducerIds { first: 0, count }).to_item();
+        match self.make_room(1, sample.payload.len(), false) {
+            Ok(true) => {}
+            Ok(false) => return Fit::Later(submission),
+            Err(cause) => {
+                submission.refuse(cause);
+                return Fit::Refused;
+            }
+        }
+        let ids = self.staging.take_producer_ids(count);
+        let effect = Effect::ProducerIds(ids);
+        self.draft.payload += sample.payload.len();
+        self.draft.parts.push((effect.to_item(), effect));
+        self.draft.needs_sync = true;
+        let staged = Staged { submission, appended: Vec::new(), ids: Some(ids), early: false };
+        self.draft.staged.push(staged);
+        Fit::Taken
+    }
+
+    /// Writes the frame in work, syncs it as its policies ask, and answers (LOG-5, LOG-6).
+    fn commit_draft(&mut self) {
+        if self.draft.staged.is_empty() {
+            return;
+        }
+        if self.draft.parts.is_empty() {
+            // Nothing but duplicates: their originals are acknowledged.
+            self.answer(|_| true);
+            self.draft = Draft::default();
+            return;
+        }
+        if let Err(cause) = self.write_draft() {
+            let cause = self.fence(cause);
+            for staged in std::mem::take(&mut self.draft).staged {
+                staged.submission.refuse(cause.clone());
+            }
+        }
+        self.draft = Draft::default();
+    }
+
+    fn write_draft(&mut self) -> Result<(), FenceCause> {
+        let (items, effects): (Vec<Item>, Vec<Effect>) =
+            std::mem::take(&mut self.draft.parts).into_iter().unzip();
+        let wall_ms = self.shared.env.clock.wall_ms();
+        let place = self.writer.write(&items, wall_ms, self.running_ms())?;
+        let early: Vec<bool> = effects.iter().map(|effect| self.is_early(effect)).collect();
+        self.publish(&effects, &place, |index| early[index]);
+        self.answer(|staged| staged.early);
+        if self.draft.needs_sync {
+            self.writer.sync()?;
+            self.unsynced_since = None;
+        } else if self.draft.every_second && self.unsynced_since.is_none() {
+            self.unsynced_since = Some(self.shared.env.clock.monotonic());
+        }
+        self.publish(&effects, &place, |index| !early[index]);
+        self.answer(|_| true);
+        self.shared.acknowledged(self.writer.next_frame - 1);
+        Ok(())
+    }
+
+    /// Whether readers see it with the write already: a batch under an unsafe policy, in a
+    /// partition that they know of.
+    fn is_early(&self, effect: &Effect) -> bool {
+        let Effect::Batch(batch) = effect else { return false };
+        self.staging.flush(batch.id).is_some() && self.shared.view.partition(batch.id).is_some()
+    }
+
+    fn publish(&self, effects: &[Effect], place: &Place, which: impl Fn(usize) -> bool) {
+        for (_, effect) in effects.iter().enumerate().filter(|(index, _)| which(*index)) {
+            self.shared.view.apply(effect, place);
+        }
+    }
+
+    fn answer(&mut self, whom: impl Fn(&Staged) -> bool) {
+        let (ready, rest): (Vec<Staged>, Vec<Staged>) =
+            std::mem::take(&mut self.draft.staged).into_iter().partition(whom);
+        self.draft.staged = rest;
+        for staged in ready {
+            // Who has stopped waiting is not told (LOG-8).
+            match (staged.submission.reply, staged.ids) {
+                (Reply::Commit(to), _) => {
+                    let _ = to.send(Ok(Committed { appended: staged.appended }));
+                }
+                (Reply::ProducerIds { to, .. }, Some(ids)) => {
+                    let _ = to.send(Ok(ids));
+                }
+                (Reply::ProducerIds { .. }, None) => unreachable!("ids are staged with a block"),
+            }
+        }
+    }
+
+    /// After a start that was not clean: a new leader epoch for every partition, durable before
+    /// anything is served (storage rule 11).
+    pub(crate) fn raise_epochs(&mut self) {
+        if self.staging.partitions.is_empty() {
+            return;
+        }
+        let effect = Effect::EpochRaise;
+        let item = effect.to_item();
+        let room = self.room(frame_bytes(1, item.payload.len()), false);
+        if room.is_err() {
+            // A full disk is one more reason not to go on: the fence says so.
+            self.fence(FenceCause::Write("no room to raise the leader epochs".into()));
+            return;
+        }
+        self.staging.apply(&effect, None, self.running_ms());
+        self.draft.parts.push((item, effect));
+        self.draft.needs_sync = true;
+        if let Err(cause) = self.write_draft() {
+            self.fence(cause);
+        }
+        self.draft = Draft::default();
+    }
+
+    /// Latches the first failure (LOG-7).
+    pub(crate) fn fence(&self, cause: FenceCause) -> CommitCause {
+        CommitCause::Fenced(self.shared.fence(cause))
+    }
+
+    fn sync_if_due(&mut self) {
+        let now = self.shared.env.clock.monotonic();
+        let due = self.unsynced_since.is_some_and(|since| now >= since + EVERY_SECOND);
+        if due && self.shared.fenced().is_none() {
+            self.unsynced_since = None;
+            if let Err(cause) = self.writer.sync() {
+                self.fence(cause);
+            }
+        }
+    }
+
+    /// How long the thread may wait for commits before it calls [`Committer::idle`].
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        if self.shared.fenced().is_some() {
+            return None;
+        }
+        let now = self.shared.env.clock.monotonic();
+        let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
+        let mark = (self.marked.durable_through < self.writer.durable_through)
+            .then(|| until(self.last_commit + self.shared.config.mark_after));
+        let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
+        [mark, sync].into_iter().flatten().min()
+    }
+
+    /// Does what is due while nothing is queued: the sync of every second, the durable mark.
+    pub(crate) fn idle(&mut self) {
+        self.sync_if_due();
+        let now = self.shared.env.clock.monotonic();
+        let stale = self.marked.durable_through < self.writer.durable_through;
+        if stale && now >= self.last_commit + self.shared.config.mark_after {
+            self.write_mark(false);
+        }
+    }
+
+    /// Makes what is known to be durable known on disk.
+    pub(crate) fn write_mark(&mut self, clean: bool) {
+        if self.shared.fenced().is_some() {
+            return;
+        }
+        let mark = Mark {
+            open_count: self.shared.open_count,
+            durable_through: self.writer.durable_through,
+            segment: self.writer.active.sequence,
+            clean,
+            running_ms: self.running_ms(),
+        };
+        match self.marks.write(&mark) {
+            Ok(()) => self.marked = mark,
+            Err(error) => {
+                self.fence(sync_fault(&error));
+            }
+        }
+    }
+
+    /// Ends in order: everything synced, the mark says so.
+    pub(crate) fn close(&mut self) -> Result<(), CloseError> {
+        if self.shared.fenced().is_none() {
+            match self.writer.sync() {
+                Ok(()) => self.write_mark(true),
+                Err(cause) => {
+                    self.fence(cause);
+                }
+            }
+        }
+        self.shared.fenced().map_or(Ok(()), |fenced| Err(CloseError::Fenced(fenced)))
+    }
+
+    /// Refuses what was in work when the thread panicked.
+    pub(crate) fn refuse_all(&mut self, cause: &CommitCause) {
+        for staged in std::mem::take(&mut self.draft).staged {
+            staged.submission.refuse(cause.clone());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What an entry of the journal means: the one form in which commits are applied and replayed.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::batch::BatchHeader;
+use crate::commit::{FlushPolicy, LaneRange, PartitionId, ProducerIds, StateKind};
+use crate::frame::{Entry, EntryKind, Item, Payload, get_i32, get_i64, get_u32};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Create {
+        id: PartitionId,
+        topic_id: [u8; 16],
+        index: i32,
+        flush: FlushPolicy,
+    },
+    Delete {
+        id: PartitionId,
+    },
+    /// Every partition's leader epoch goes up by one: an unclean start.
+    EpochRaise,
+    ProducerIds(ProducerIds),
+    Batch(BatchPlace),
+    State {
+        kind: StateKind,
+        key: Bytes,
+        value: Option<Bytes>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct BatchPlace {
+    pub(crate) id: PartitionId,
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+    pub(crate) max_timestamp: i64,
+}
+
+const TAG_CREATE: u8 = 1;
+const TAG_DELETE: u8 = 2;
+const TAG_EPOCH_RAISE: u8 = 3;
+const TAG_PRODUCER_IDS: u8 = 4;
+const TAG_STATE: u8 = 5;
+
+fn entry_kind(kind: StateKind) -> EntryKind {
+    match kind {
+        StateKind::Metadata => EntryKind::Metadata,
+        StateKind::Offsets => EntryKind::Offsets,
+        StateKind::InputPosition => EntryKind::InputPosition,
+        StateKind::Cursor => EntryKind::Cursor,
+        StateKind::Receipt => EntryKind::Receipt,
+    }
+}
+
+/// The keyed kind that an entry may change; `None` for batches.
+pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
+    match kind {
+        EntryKind::Batch => None,
+        EntryKind::Metadata => Some(StateKind::Metadata),
+        EntryKind::Offsets => Some(StateKind::Offsets),
+        EntryKind::InputPosition => Some(StateKind::InputPosition),
+        EntryKind::Cursor => Some(StateKind::Cursor),
+        EntryKind::Receipt => Some(StateKind::Receipt),
+    }
+}
+
+impl Effect {
+    /// The entry of a metadata or keyed effect. Batches are made by [`batch_item`].
+    pub(crate) fn to_item(&self) -> Item {
+        let mut payload = BytesMut::new();
+        let mut entry = Entry::plain(EntryKind::Metadata);
+        match self {
+            Self::Create { id, topic_id, index, flush } => {
+                entry.partition = *id;
+                payload.put_u8(TAG_CREATE);
+                payload.put_slice(topic_id);
+                payload.put_i32(*index);
+                payload.put_u8(flush_code(*flush));
+            }
+            Self::Delete { id } => {
+                entry.partition = *id;
+                payload.put_u8(TAG_DELETE);
+            }
+            Self::EpochRaise => payload.put_u8(TAG_EPOCH_RAISE),
+            Self::ProducerIds(ids) => {
+                payload.put_u8(TAG_PRODUCER_IDS);
+                payload.put_i64(ids.first);
+                payload.put_u32(ids.count);
+            }
+            Self::State { kind, key, value } => {
+                entry.kind = entry_kind(*kind);
+                entry.removed = value.is_none();
+                payload.put_u8(TAG_STATE);
+                payload.put_u32(key.len() as u32);
+                payload.put_slice(key);
+                payload.put_slice(value.as_deref().unwrap_or_default());
+            }
+            Self::Batch(_) => unreachable!("batches are made by batch_item"),
+        }
+        Item { entry, payload: Payload::Plain(payload.freeze()) }
+    }
+
+    /// What a verified entry means, and a batch's header with it.
+    pub(crate) fn decode(entry: &Entry, payload: &Bytes) -> Option<(Self, Option<BatchHeader>)> {
+        if entry.kind == EntryKind::Batch {
+            let header = BatchHeader::parse(payload).ok()?;
+            let last = header.base_offset.checked_add(i64::from(header.last_offset_delta))?;
+            let place = BatchPlace {
+                id: entry.partition,
+                base_offset: entry.base_offset,
+                last_offset: entry.last_offset,
+                max_timestamp: entry.max_timestamp,
+            };
+            let same = header.base_offset == entry.base_offset && last == entry.last_offset;
+            return same.then_some((Self::Batch(place), Some(header)));
+        }
+        let kind = state_kind(entry.kind)?;
+        let effect = match *payload.first()? {
+            TAG_STATE => {
+                let value_at = 5_usize.checked_add(get_u32(payload, 1)? as usize)?;
+                if value_at > payload.len() {
+                    return None;
+                }
+                let value = (!entry.removed).then(|| payload.slice(value_at..));
+                Self::State { kind, key: payload.slice(5..value_at), value }
+            }
+            tag if kind == StateKind::Metadata => decode_metadata(tag, entry.partition, payload)?,
+            _ => return None,
+        };
+        Some((effect, None))
+    }
+}
+
+fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
+    Some(match tag {
+        TAG_CREATE => Effect::Create {
+            id,
+            topic_id: payload.get(1..17)?.try_into().ok()?,
+            index: get_i32(payload, 17)?,
+            flush: flush_from(*payload.get(21)?)?,
+        },
+        TAG_DELETE => Effect::Delete { id },
+        TAG_EPOCH_RAISE => Effect::EpochRaise,
+        TAG_PRODUCER_IDS => Effect::ProducerIds(ProducerIds {
+            first: get_i64(payload, 1)?,
+            count: get_u32(payload, 9)?,
+        }),
+        _ => return None,
+    })
+}
+
+/// A batch as an item; its offsets and epoch are patched when the frame is encoded.
+pub(crate) fn batch_item(
+    place: BatchPlace,
+    identity: Option<LaneRange>,
+    bytes: Bytes,
+    leader_epoch: i32,
+) -> Item {
+    let entry = Entry {
+        partition: place.id,
+        base_offset: place.base_offset,
+        last_offset: place.last_offset,
+        max_timestamp: place.max_timestamp,
+        identity,
+        ..Entry::plain(EntryKind::Batch)
+    };
+    Item { entry, payload: Payload::Batch { bytes, leader_epoch } }
+}
+
+fn flush_code(flush: FlushPolicy) -> u8 {
+    match flush {
+        FlushPolicy::Commit => 0,
+        FlushPolicy::UnsafeEverySecond => 1,
+        FlushPolicy::UnsafePageCache => 2,
+    }
+}
+
+fn flush_from(code: u8) -> Option<FlushPolicy> {
+    Some(match code {
+        0 => FlushPolicy::Commit,
+        1 => FlushPolicy::UnsafeEverySecond,
+        2 => FlushPolicy::UnsafePageCache,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_come_back_as_they_went() {
+        let effects = [
+            Effect::Create {
+                id: PartitionId(4),
+                topic_id: [7; 16],
+                index: 2,
+                flush: FlushPolicy::UnsafeEverySecond,
+            },
+            Effect::Delete { id: PartitionId(4) },
+            Effect::EpochRaise,
+            Effect::ProducerIds(ProducerIds { first: 1 << 40, count: 10 }),
+            Effect::State {
+                kind: StateKind::Cursor,
+                key: Bytes::from_static(b"key"),
+                value: Some(Bytes::from_static(b"value")),
+            },
+            Effect::State {
+                kind: StateKind::Metadata,
+                key: Bytes::from_static(b"key"),
+                value: None,
+            },
+        ];
+        for effect in effects {
+            let item = effect.to_item();
+            let Payload::Plain(payload) = item.payload else { panic!("no batch here") };
+            let (decoded, _) = Effect::decode(&item.entry, &payload).unwrap();
+            assert_eq!(format!("{decoded:?}"), format!("{effect:?}"));
+            for cut in 0..payload.len() {
+                let short = payload.slice(..cut);
+                let same = Effect::decode(&item.entry, &short)
+                    .is_some_and(|(other, _)| format!("{other:?}") == format!("{effect:?}"));
+                assert!(!same, "{effect:?} cut at {cut}");
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The first look at a journal: which segments count, and what is known to have been durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lossproof_env::{DiskFile, Environment};
+
+use crate::error::OpenError;
+use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
+use crate::mark::Mark;
+use crate::recovery::failed;
+use crate::report::{Finding, FindingKind};
+use crate::scan::Scan;
+use crate::segment::{DATA_AT, HeaderState, read_header, sequence_of};
+
+#[derive(Debug)]
+pub(crate) struct FoundSegment {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) life: Life,
+    pub(crate) first_frame: u64,
+}
+
+impl FoundSegment {
+    pub(crate) fn sequence(&self) -> u64 {
+        self.life.segment
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// Those that count, in order.
+    pub(crate) segments: Vec<FoundSegment>,
+    /// Made, but never activated: they hold nothing that counts.
+    pub(crate) unused: Vec<PathBuf>,
+    /// The highest frame known to be durable.
+    pub(crate) durable: u64,
+    /// The highest sequence of any file.
+    pub(crate) last_sequence: u64,
+    pub(crate) damage: Vec<Finding>,
+    /// The last segment has neither header nor first frame: what it held cannot be told.
+    pub(crate) end_unreadable: bool,
+}
+
+struct Candidate {
+    sequence: u64,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    state: HeaderState,
+}
+
+/// Looks at every segment file of `journal`.
+pub(crate) fn gather(
+    env: &Environment,
+    journal: &Path,
+    directory_id: u64,
+    mark: Option<Mark>,
+) -> Result<Gathered, OpenError> {
+    let candidates = candidates(env, journal, directory_id)?;
+    let in_use = mark.map_or(0, |mark| mark.segment);
+    let is_used = |candidate: &Candidate| {
+        candidate.state != HeaderState::Blank || candidate.sequence <= in_use
+    };
+    let used = candidates.iter().rposition(is_used).map_or(0, |last| last + 1);
+    let mut gathered = Gathered {
+        last_sequence: candidates.last().map_or(0, |last| last.sequence).max(in_use),
+        durable: mark.map_or(0, |mark| mark.durable_through),
+        ..Gathered::default()
+    };
+    for (index, candidate) in candidates.into_iter().enumerate() {
+        if index >= used {
+            gathered.unused.push(candidate.path);
+            continue;
+        }
+        let is_last = index + 1 == used;
+        take(&mut gathered, candidate, directory_id, is_last)?;
+    }
+    for segment in &gathered.segments {
+        gathered.durable = gathered.durable.max(segment.first_frame - 1);
+    }
+    if let Some(last) = gathered.segments.last() {
+        let evidence = evidence(last).map_err(failed("read", &last.path))?;
+        gathered.durable = gathered.durable.max(evidence);
+    }
+    Ok(gathered)
+}
+
+fn candidates(
+    env: &Environment,
+    journal: &Path,
+    directory_id: u64,
+) -> Result<Vec<Candidate>, OpenError> {
+    let mut candidates = Vec::new();
+    for path in env.disk.list(journal).map_err(failed("list", journal))? {
+        let Some(sequence) = sequence_of(&path) else { continue };
+        let file = env.disk.open(&path).map_err(failed("open", &path))?;
+        let state = read_header(&*file, directory_id, sequence).map_err(failed("read", &path))?;
+        if let HeaderState::Version(found) = state {
+            return Err(OpenError::UnknownVersion { path, found, known: FORMAT_VERSION });
+        }
+        candidates.push(Candidate { sequence, path, file, state });
+    }
+    candidates.sort_by_key(|candidate| candidate.sequence);
+    Ok(candidates)
+}
+
+fn take(
+    gathered: &mut Gathered,
+    candidate: Candidate,
+    directory_id: u64,
+    is_last: bool,
+) -> Result<(), OpenError> {
+    let Candidate { sequence, path, file, state } = candidate;
+    if let HeaderState::Valid(header) = state {
+        let (life, first_frame) = (header.life, header.first_frame);
+        gathered.segments.push(FoundSegment { path, file, life, first_frame });
+        return Ok(());
+    }
+    // Both copies of the header are gone; the first frame names the same life.
+    gathered.damage.push(Finding {
+        kind: FindingKind::HeaderDamaged,
+        segment: sequence,
+        position: 0,
+        bytes: DATA_AT,
+        first_frame: 0,
+        last_frame: 0,
+        partitions: Vec::new(),
+        states: Vec::new(),
+        quarantined: None,
+    });
+    let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
+    match found {
+        Some((life, number)) => {
+            gathered.segments.push(FoundSegment { path, file, life, first_frame: number });
+        }
+        None if is_last => gathered.end_unreadable = true,
+        None => {}
+    }
+    Ok(())
+}
+
+fn first_frame(
+    file: &Arc<dyn DiskFile>,
+    directory_id: u64,
+    sequence: u64,
+) -> std::io::Result<Option<(Life, u64)>> {
+    let mut bytes = [0; HEADER_BYTES];
+    match file.read_exact_at(&mut bytes, DATA_AT) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let Some(incarnation) = FrameHeader::claimed_incarnation(&bytes) else { return Ok(None) };
+    let life = Life::new(directory_id, sequence, incarnation);
+    let header = Scan::new(file.clone(), life)?.front_header(DATA_AT)?;
+    Ok(header.map(|header| (life, header.number)))
+}
+
+/// The highest `durable_through` that any frame of a segment names.
+fn evidence(segment: &FoundSegment) -> std::io::Result<u64> {
+    let mut scan = Scan::new(segment.file.clone(), segment.life)?;
+    let (mut at, mut durable) = (DATA_AT, 0);
+    while let Some((begin, header)) = scan.next_frame(at, 0)? {
+        durable = durable.max(header.durable_through);
+        at = begin + u64::from(header.length);
+    }
+    Ok(durable)
+}

@@ -1,0 +1,446 @@
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use lossproof_env::Environment;
+
+use crate::commit::{Commit, Committed, PartitionId, ProducerIds, StateKind};
+use crate::committer::Committer;
+use crate::config::LogConfig;
+use crate::error::{
+    CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
+};
+use crate::open;
+use crate::partition::{EpochEnd, PartitionView};
+use crate::queue::{Pending, Reply, Submission, Work, abandoned};
+use crate::reader::{self, Slice};
+use crate::report::RecoveryReport;
+use crate::shared::Shared;
+use crate::zeroer::Zeroer;
+
+/// A log in a directory. Clones are handles of the same log; the last one should
+/// [`close`](Log::close) it, so that the next open need not recover.
+#[derive(Clone, Debug)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+/// Tells the commit thread when nobody is left.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.queue.abandon();
+    }
+}
+
+/// The batch that holds a timestamp.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TimestampedBatch {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    /// The highest timestamp in it, in milliseconds.
+    pub max_timestamp: i64,
+}
+
+impl Log {
+    /// Opens the log in `directory`, which is made where it is missing: takes its lock, recovers
+    /// it, and starts the commit thread.
+    pub fn open(
+        env: &Environment,
+        directory: &Path,
+        config: LogConfig,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let (mut committer, report) = open::open(env, directory, config)?;
+        let shared = committer.shared.clone();
+        let active = committer.writer.active.clone();
+        let zeroer = Zeroer::new(env, &shared.config, active);
+        committer.writer.set_zeroer(zeroer.clone());
+        let failed = |source| OpenError::Io {
+            action: "start the threads of",
+            path: directory.to_owned(),
+            source,
+        };
+        let zeroer_shared = shared.clone();
+        let zeroer_thread = zeroer.clone();
+        let zeroing = thread::Builder::new()
+            .name("lossproof-zero".to_owned())
+            .spawn(move || {
+                if let Err(cause) = zeroer_thread.run() {
+                    zeroer_shared.fence(cause);
+                }
+            })
+            .map_err(failed)?;
+        thread::Builder::new()
+            .name("lossproof-commit".to_owned())
+            .spawn(move || serve(committer, &zeroer, zeroing))
+            .map_err(failed)?;
+        Ok((Self { handle: Arc::new(Handle { shared }) }, report))
+    }
+
+    /// Opens without threads: commits are carried out when the [`Stepper`] is told to, so that a
+    /// test knows at every moment what has been written and synced.
+    pub fn open_stepped(
+        env: &Environment,
+        directory: &Path,
+        config: LogConfig,
+    ) -> Result<(Self, Stepper, RecoveryReport), OpenError> {
+        let (committer, report) = open::open(env, directory, config)?;
+        let log = Self { handle: Arc::new(Handle { shared: committer.shared.clone() }) };
+        Ok((log, Stepper { committer }, report))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// Queues a commit; waits while the queue is full. The order in which calls return is the
+    /// order in the journal.
+    pub async fn enqueue(&self, commit: Commit) -> Result<Pending, CommitError> {
+        let permits = self.shared().permits_of(commit.weight());
+        let permit = self.shared().permits.clone().acquire_many_owned(permits).await;
+        let permit = permit.expect("nobody closes the semaphore");
+        self.push(commit, Some(permit))
+    }
+
+    /// Queues a commit if there is room for it now; the commit comes back otherwise.
+    pub fn try_enqueue(&self, commit: Commit) -> Result<Pending, TryEnqueueError> {
+        let permits = self.shared().permits_of(commit.weight());
+        match self.shared().permits.clone().try_acquire_many_owned(permits) {
+            Ok(permit) => self.push(commit, Some(permit)).map_err(TryEnqueueError::Refused),
+            Err(_) => Err(TryEnqueueError::QueueFull { commit: Box::new(commit) }),
+        }
+    }
+
+    fn push(
+        &self,
+        commit: Commit,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Pending, CommitError> {
+        let commit = Box::new(commit);
+        if let Some(fenced) = self.fenced() {
+            return Err(CommitError { commit, cause: CommitCause::Fenced(fenced) });
+        }
+        let (to, receiver) = oneshot::channel();
+        let submission = Submission { commit, reply: Reply::Commit(to), _permit: permit };
+        match self.shared().queue.push(submission) {
+            Ok(()) => Ok(Pending { receiver }),
+            Err(Submission { commit, .. }) => {
+                Err(CommitError { commit, cause: CommitCause::Closed })
+            }
+        }
+    }
+
+    /// Queues and waits until the commit is acknowledged.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        self.enqueue(commit).await?.await
+    }
+
+    /// The same for a thread that is not part of an async runtime.
+    pub fn commit_blocking(&self, commit: Commit) -> Result<Committed, CommitError> {
+        block_on(self.commit(commit))
+    }
+
+    /// A partition id that was never used here, and is not queued to be as far as is known; the
+    /// caller sees to it that no two of its commits use the same.
+    pub fn unused_partition_id(&self) -> PartitionId {
+        self.shared().view.unused_partition_id()
+    }
+
+    /// Producer ids that nobody else gets; durable when it returns.
+    pub async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerIds, CommitCause> {
+        if let Some(fenced) = self.fenced() {
+            return Err(CommitCause::Fenced(fenced));
+        }
+        let (to, receiver) = oneshot::channel();
+        let reply = Reply::ProducerIds { count, to };
+        let submission = Submission { commit: Box::default(), reply, _permit: None };
+        self.shared().queue.push(submission).map_err(|_| CommitCause::Closed)?;
+        receiver.await.unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
+    }
+
+    /// Whole batches from the one that holds `from` on, at least one, further ones up to
+    /// `max_bytes`; only below the high watermark, each checked. At a damaged range the read ends;
+    /// one that starts in it is an error.
+    pub fn read(&self, id: PartitionId, from: i64, max_bytes: usize) -> Result<Slice, ReadError> {
+        let shared = self.shared();
+        let partition = shared.view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        reader::read(&shared.segments, id, &partition, from, max_bytes)
+    }
+
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionView> {
+        Some(self.shared().view.partition(id)?.view())
+    }
+
+    /// All partitions, by id.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        self.shared().view.partition_ids()
+    }
+
+    /// All keyed entries of a kind, by key.
+    pub fn state(&self, kind: StateKind) -> Vec<(Bytes, Bytes)> {
+        self.shared().view.state(|table| table.all(kind))
+    }
+
+    pub fn state_value(&self, kind: StateKind, key: &[u8]) -> Option<Bytes> {
+        self.shared().view.state(|table| table.get(kind, key))
+    }
+
+    /// Whether entries of a kind may be missing or old because of damage: then no absence and no
+    /// value may be believed.
+    pub fn state_is_damaged(&self, kind: StateKind) -> bool {
+        self.shared().view.state(|table| table.is_damaged(kind))
+    }
+
+    /// Changes after every acknowledged frame, for those who wait for new batches.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared().acknowledged.subscribe()
+    }
+
+    /// Where a leader epoch ends; `None` for an epoch that is newer than any.
+    pub fn end_of_epoch(&self, id: PartitionId, epoch: i32) -> Option<EpochEnd> {
+        self.shared().view.partition(id)?.end_of_epoch(epoch)
+    }
+
+    /// The first batch with a timestamp of at least `timestamp_ms`; which record of it is the
+    /// caller's to find. `None` where there is none.
+    pub fn offset_for_timestamp(
+        &self,
+        id: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampedBatch>, ReadError> {
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        let Some(entry) = partition.entry_at_timestamp(timestamp_ms) else { return Ok(None) };
+        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+        self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms)
+    }
+
+    /// The batch with the highest timestamp, the earliest of several.
+    pub fn max_timestamp(&self, id: PartitionId) -> Result<Option<TimestampedBatch>, ReadError> {
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        let Some(entry) = partition.entry_of_max_timestamp() else { return Ok(None) };
+        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+        self.find_batch(id, range, |batch| batch.max_timestamp >= entry.max_timestamp)
+    }
+
+    fn find_batch(
+        &self,
+        id: PartitionId,
+        range: OffsetRange,
+        wanted: impl Fn(&TimestampedBatch) -> bool,
+    ) -> Result<Option<TimestampedBatch>, ReadError> {
+        let mut next = range.first;
+        while next <= range.last {
+            let slice = self.read(id, next, FIND_BYTES)?;
+            for batch in &slice.batches {
+                let Ok(header) = crate::batch::BatchHeader::parse(&batch.bytes) else { continue };
+                let found = TimestampedBatch {
+                    base_offset: batch.base_offset,
+                    last_offset: batch.last_offset,
+                    max_timestamp: header.max_timestamp,
+                };
+                if wanted(&found) {
+                    return Ok(Some(found));
+                }
+            }
+            let Some(last) = slice.batches.last() else { break };
+            next = last.last_offset + 1;
+        }
+        Ok(None)
+    }
+
+    /// Drawn when the directory was made; never changes.
+    pub fn directory_id(&self) -> u64 {
+        self.shared().directory_id
+    }
+
+    /// Drawn when the directory was made; never changes.
+    pub fn cluster_id(&self) -> [u8; 16] {
+        self.shared().cluster_id
+    }
+
+    /// How often the directory has been opened, this time included.
+    pub fn open_count(&self) -> u64 {
+        self.shared().open_count
+    }
+
+    /// Why no more writes are taken, if so.
+    pub fn fenced(&self) -> Option<Fenced> {
+        self.shared().fenced()
+    }
+
+    /// Commits what is queued, syncs, marks the end as clean, gives the directory free. Later
+    /// commits are refused; reading goes on.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let (to, done) = oneshot::channel();
+        if !self.shared().queue.close(Some(to)) {
+            return Err(CloseError::Closed);
+        }
+        done.await.unwrap_or(Err(CloseError::Closed))
+    }
+
+    /// The same for a thread that is not part of an async runtime.
+    pub fn close_blocking(&self) -> Result<(), CloseError> {
+        block_on(self.close())
+    }
+}
+
+/// Read at once while looking for a timestamp.
+const FIND_BYTES: usize = 256 << 10;
+
+/// Why a commit was not queued at once.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryEnqueueError {
+    #[error("the commit queue is full")]
+    QueueFull { commit: Box<Commit> },
+    #[error(transparent)]
+    Refused(CommitError),
+}
+
+/// The commit thread.
+fn serve(mut committer: Committer, zeroer: &Zeroer, zeroing: JoinHandle<()>) {
+    let shared = committer.shared.clone();
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            match shared.queue.take(committer.patience()) {
+                Work::Commits(batch) => committer.step(batch),
+                Work::Idle => committer.idle(),
+                Work::Close(reply) => break reply,
+            }
+        }
+    }));
+    zeroer.stop();
+    // Its failure is latched already, and it holds nothing that could be lost.
+    let _ = zeroing.join();
+    match served {
+        Ok(reply) => {
+            let result = committer.close();
+            // The lock must be free when the caller goes on.
+            drop(committer);
+            if let Some(reply) = reply {
+                let _ = reply.send(result);
+            }
+        }
+        Err(_) => refuse_for_ever(committer, &shared),
+    }
+}
+
+/// A panicked commit thread answers everybody, and stays to do so.
+fn refuse_for_ever(mut committer: Committer, shared: &Shared) {
+    let cause = committer.fence(FenceCause::Panic);
+    committer.refuse_all(&cause);
+    loop {
+        match shared.queue.take(None) {
+            Work::Commits(batch) => {
+                for submission in batch {
+                    submission.refuse(cause.clone());
+                }
+            }
+            Work::Idle => {}
+            Work::Close(reply) => {
+                let fenced = shared.fenced();
+                drop(committer);
+                if let (Some(reply), Some(fenced)) = (reply, fenced) {
+                    let _ = reply.send(Err(CloseError::Fenced(fenced)));
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Drives a log that was opened with [`Log::open_stepped`]. Dropping it is a crash of the process:
+/// the lock is free at once, and nothing is synced.
+#[derive(Debug)]
+pub struct Stepper {
+    committer: Committer,
+}
+
+impl Stepper {
+    /// Carries out everything that was enqueued, as the commit thread would in one go.
+    pub fn step(&mut self) {
+        let batch = self.committer.shared.queue.drain();
+        if !batch.is_empty() {
+            self.committer.step(batch);
+        }
+    }
+
+    /// Enqueues and carries out `commits` in one go; their outcomes in the same order.
+    pub fn submit(&mut self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
+        let mut receivers = Vec::with_capacity(commits.len());
+        let mut batch = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let (to, receiver) = oneshot::channel();
+            let commit = Box::new(commit);
+            batch.push(Submission { commit, reply: Reply::Commit(to), _permit: None });
+            receivers.push(receiver);
+        }
+        self.committer.step(batch);
+        let outcome = |mut receiver: oneshot::Receiver<_>| {
+            receiver.try_recv().unwrap_or_else(|_| Err(abandoned(Box::default())))
+        };
+        receivers.into_iter().map(outcome).collect()
+    }
+
+    /// Reserves producer ids, as [`Log::reserve_producer_ids`] does.
+    pub fn reserve_producer_ids(&mut self, count: u32) -> Result<ProducerIds, CommitCause> {
+        let (to, mut receiver) = oneshot::channel();
+        let reply = Reply::ProducerIds { count, to };
+        self.committer.step(vec![Submission { commit: Box::default(), reply, _permit: None }]);
+        receiver.try_recv().unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
+    }
+
+    /// What the commit thread does after a while without commits, if the clock says it is due.
+    pub fn idle(&mut self) {
+        self.committer.idle();
+    }
+
+    /// Refreshes the durable mark, whatever the clock says.
+    pub fn mark(&mut self) {
+        self.committer.write_mark(false);
+    }
+
+    /// The highest frame whose sync has returned.
+    pub fn durable_through(&self) -> u64 {
+        self.committer.writer.durable_through
+    }
+
+    /// Ends in order.
+    pub fn close(mut self) -> Result<(), CloseError> {
+        self.step();
+        self.committer.shared.queue.close(None);
+        self.committer.close()
+    }
+}
+
+struct Unparker(Thread);
+
+impl Wake for Unparker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future on a thread that has nothing else to do.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unparker(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

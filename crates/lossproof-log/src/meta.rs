@@ -1,0 +1,207 @@
+//! The meta file: who this log is, and whether its directory is still where it was made.
+//!
+//! # Invariants
+//! - META-1: the file is replaced as a whole and holds its content twice.
+//! - META-2: the open counter is durable before anything of that open is written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lossproof_env::{Environment, FileStamp};
+
+use crate::error::OpenError;
+use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
+
+const MAGIC: [u8; 7] = *b"LPMETA\0";
+const COPY_BYTES: usize = BLOCK as usize;
+const CRC_AT: usize = COPY_BYTES - 4;
+const MACHINE_AT: usize = 72;
+/// Longer machine ids are cut; `/etc/machine-id` has 32 digits.
+const MACHINE_BYTES_MAX: usize = 128;
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Meta {
+    pub(crate) directory_id: u64,
+    pub(crate) cluster_id: [u8; 16],
+    pub(crate) open_count: u64,
+    /// High half of all producer ids given here.
+    pub(crate) producer_id_high: u32,
+    /// Of the lock file; `None` where the disk could not say.
+    pub(crate) stamp: Option<FileStamp>,
+    pub(crate) machine_id: Option<String>,
+}
+
+impl Meta {
+    /// The identity of a new directory.
+    pub(crate) fn new(env: &Environment) -> Self {
+        let mut cluster_id = [0; 16];
+        cluster_id[..8].copy_from_slice(&env.rng.next_u64().to_be_bytes());
+        cluster_id[8..].copy_from_slice(&env.rng.next_u64().to_be_bytes());
+        Self {
+            directory_id: env.rng.next_u64(),
+            cluster_id,
+            open_count: 0,
+            producer_id_high: (env.rng.next_u64() >> 33) as u32,
+            stamp: None,
+            machine_id: None,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut copy = vec![0; COPY_BYTES];
+        copy[..7].copy_from_slice(&MAGIC);
+        copy[7] = FORMAT_VERSION;
+        copy[8..16].copy_from_slice(&self.directory_id.to_be_bytes());
+        copy[16..32].copy_from_slice(&self.cluster_id);
+        copy[32..40].copy_from_slice(&self.open_count.to_be_bytes());
+        copy[40..44].copy_from_slice(&self.producer_id_high.to_be_bytes());
+        if let Some(stamp) = self.stamp {
+            copy[44] = 1;
+            copy[48..56].copy_from_slice(&stamp.inode.to_be_bytes());
+            copy[56..64].copy_from_slice(&stamp.birth_ns.to_be_bytes());
+        }
+        if let Some(machine) = &self.machine_id {
+            let bytes = &machine.as_bytes()[..machine.len().min(MACHINE_BYTES_MAX)];
+            copy[45] = 1;
+            copy[64..68].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+            copy[MACHINE_AT..MACHINE_AT + bytes.len()].copy_from_slice(bytes);
+        }
+        let crc = crc32c::crc32c(&copy[..CRC_AT]);
+        copy[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        copy.extend_from_within(..);
+        copy
+    }
+
+    fn decode(copy: &[u8]) -> Option<Self> {
+        let good = copy.get(..7)? == MAGIC
+            && copy.get(7) == Some(&FORMAT_VERSION)
+            && get_u32(copy, CRC_AT)? == crc32c::crc32c(copy.get(..CRC_AT)?);
+        if !good {
+            return None;
+        }
+        let stamp = FileStamp { inode: get_u64(copy, 48)?, birth_ns: get_u64(copy, 56)? };
+        let machine_end = MACHINE_AT.checked_add(get_u32(copy, 64)? as usize)?;
+        let machine = String::from_utf8(copy.get(MACHINE_AT..machine_end)?.to_vec()).ok()?;
+        Some(Self {
+            directory_id: get_u64(copy, 8)?,
+            cluster_id: copy.get(16..32)?.try_into().ok()?,
+            open_count: get_u64(copy, 32)?,
+            producer_id_high: get_u32(copy, 40)?,
+            stamp: (copy.get(44) == Some(&1)).then_some(stamp),
+            machine_id: (copy.get(45) == Some(&1)).then_some(machine),
+        })
+    }
+}
+
+pub(crate) fn path_of(directory: &Path) -> PathBuf {
+    directory.join("meta")
+}
+
+/// Reads the meta file; `None` where there is none yet.
+pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, OpenError> {
+    let path = path_of(directory);
+    let failed = |source| OpenError::Io { action: "read", path: path.clone(), source };
+    if !env.disk.exists(&path).map_err(failed)? {
+        return Ok(None);
+    }
+    let file = env.disk.open_read_only(&path).map_err(failed)?;
+    let mut bytes = vec![0; 2 * COPY_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(OpenError::MetaDamaged { path });
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let (first, second) = bytes.split_at(COPY_BYTES);
+    if let Some(meta) = Meta::decode(first).or_else(|| Meta::decode(second)) {
+        return Ok(Some(meta));
+    }
+    // Both copies name the same unknown version: not damage, but a newer program's file.
+    let version = |copy: &[u8]| (copy.get(..7) == Some(&MAGIC[..])).then(|| copy[7]);
+    match (version(first), version(second)) {
+        (Some(found), Some(other)) if found == other && found != FORMAT_VERSION => {
+            Err(OpenError::UnknownVersion { path, found, known: FORMAT_VERSION })
+        }
+        _ => Err(OpenError::MetaDamaged { path }),
+    }
+}
+
+/// Replaces the meta file; durable when it returns (META-1).
+pub(crate) fn write(env: &Environment, directory: &Path, meta: &Meta) -> Result<(), OpenError> {
+    let path = path_of(directory);
+    let temporary = directory.join("meta.new");
+    let replace = || {
+        if env.disk.exists(&temporary)? {
+            env.disk.remove(&temporary)?;
+        }
+        let file = env.disk.create(&temporary)?;
+        file.write_all_at(&meta.encode(), 0)?;
+        file.sync_data()?;
+        env.disk.rename(&temporary, &path)?;
+        env.disk.sync_dir(directory)
+    };
+    replace().map_err(|source| OpenError::Io { action: "write", path: path.clone(), source })
+}
+
+/// Refuses a directory that is not the one the log was made in (storage rule 16).
+pub(crate) fn check_place(
+    directory: &Path,
+    meta: &Meta,
+    stamp: Option<FileStamp>,
+    machine_id: Option<&str>,
+) -> Result<(), OpenError> {
+    let moved = |what| OpenError::Moved { directory: directory.to_owned(), what };
+    if let (Some(known), Some(found)) = (meta.stamp, stamp)
+        && known != found
+    {
+        return Err(moved("inode or birth time of the lock file"));
+    }
+    if let (Some(known), Some(found)) = (meta.machine_id.as_deref(), machine_id)
+        && known != &found[..found.len().min(MACHINE_BYTES_MAX)]
+    {
+        return Err(moved("the machine id"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Meta {
+        Meta {
+            directory_id: 1,
+            cluster_id: [2; 16],
+            open_count: 3,
+            producer_id_high: 4,
+            stamp: Some(FileStamp { inode: 5, birth_ns: 6 }),
+            machine_id: Some("seven".to_owned()),
+        }
+    }
+
+    #[test]
+    fn either_copy_is_enough() {
+        // META-1
+        let bytes = sample().encode();
+        assert_eq!(Meta::decode(&bytes[..COPY_BYTES]), Some(sample()));
+        assert_eq!(Meta::decode(&bytes[COPY_BYTES..]), Some(sample()));
+        let mut damaged = bytes;
+        damaged[33] ^= 1;
+        assert_eq!(Meta::decode(&damaged[..COPY_BYTES]), None);
+    }
+
+    #[test]
+    fn a_copied_directory_is_refused_by_name() {
+        let meta = sample();
+        let directory = Path::new("data");
+        let here = meta.stamp;
+        assert!(check_place(directory, &meta, here, Some("seven")).is_ok());
+        assert!(check_place(directory, &meta, None, None).is_ok());
+        let other = Some(FileStamp { inode: 5, birth_ns: 7 });
+        let refused = check_place(directory, &meta, other, Some("seven"));
+        assert!(matches!(refused, Err(OpenError::Moved { .. })));
+        let refused = check_place(directory, &meta, here, Some("eight"));
+        assert!(matches!(refused, Err(OpenError::Moved { what: "the machine id", .. })));
+    }
+}

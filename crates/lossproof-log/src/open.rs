@@ -1,0 +1,252 @@
+//! Opening a directory: lock, identity, recovery, and the segment of this open.
+
+use std::path::{Path, PathBuf};
+
+use lossproof_env::{DiskLock, Environment};
+
+use crate::committer::{Committer, CommitterStart};
+use crate::config::LogConfig;
+use crate::error::{FenceCause, OpenError};
+use crate::frame::frame_bytes;
+use crate::gather::gather;
+use crate::mark::{Mark, MarkFile};
+use crate::meta::{self, Meta};
+use crate::quarantine;
+use crate::recovery::{KeptFrame, Recovery, failed};
+use crate::report::RecoveryReport;
+use crate::segment::DATA_AT;
+use crate::shared::{Identity, Shared};
+use crate::writer::{Writer, WriterStart};
+
+struct Paths {
+    directory: PathBuf,
+    journal: PathBuf,
+    quarantine: PathBuf,
+    lock: PathBuf,
+}
+
+/// Recovers the log in `directory`, which is made where it is missing, up to the point where
+/// commits can be taken.
+pub(crate) fn open(
+    env: &Environment,
+    directory: &Path,
+    config: LogConfig,
+) -> Result<(Committer, RecoveryReport), OpenError> {
+    config.check()?;
+    let paths = Paths {
+        directory: directory.to_owned(),
+        journal: directory.join("journal"),
+        quarantine: directory.join("quarantine"),
+        lock: directory.join("lock"),
+    };
+    let lock = prepare(env, &paths)?;
+    let (meta, fresh) = count_open(env, &paths)?;
+    let (marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
+        .map_err(failed("open the marks in", &paths.journal))?;
+    let gathered = gather(env, &paths.journal, meta.directory_id, mark)?;
+    if mark.is_none() && !gathered.segments.is_empty() {
+        return Err(OpenError::MarksUnreadable { directory: paths.directory });
+    }
+    for path in &gathered.unused {
+        env.disk.remove(path).map_err(failed("remove", path))?;
+    }
+    env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
+    let sequence = gathered.last_sequence + 1;
+    let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
+    recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
+    recovery.walk(gathered)?;
+    if recovery.unclear {
+        recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
+    }
+    let started = Started { paths, meta, marks, mark, fresh, sequence, config, lock };
+    start(env, started, recovery)
+}
+
+struct Started {
+    paths: Paths,
+    meta: Meta,
+    marks: MarkFile,
+    mark: Option<Mark>,
+    fresh: bool,
+    sequence: u64,
+    config: LogConfig,
+    lock: Box<dyn DiskLock>,
+}
+
+/// Makes the directories durable and takes the lock.
+fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenError> {
+    let disk = &*env.disk;
+    for directory in [&paths.directory, &paths.journal, &paths.quarantine] {
+        disk.create_dir_all(directory).map_err(failed("create", directory))?;
+    }
+    let lock = match disk.lock(&paths.lock) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            return Err(OpenError::Locked { path: paths.directory.clone() });
+        }
+        Err(error) => return Err(failed("lock", &paths.lock)(error)),
+    };
+    disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
+    if let Some(parent) = paths.directory.parent().filter(|it| !it.as_os_str().is_empty()) {
+        disk.sync_dir(parent).map_err(failed("sync", parent))?;
+    }
+    Ok(lock)
+}
+
+/// Reads or makes the meta file and counts this open.
+fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenError> {
+    let known = meta::read(env, &paths.directory)?;
+    let stamp = env.disk.stamp(&paths.lock).map_err(failed("look at", &paths.lock))?;
+    let machine =
+        env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
+    let fresh = known.is_none();
+    let mut meta = match known {
+        Some(meta) => {
+            meta::check_place(&paths.directory, &meta, stamp, machine.as_deref())?;
+            meta
+        }
+        None => {
+            let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
+            if !files.is_empty() {
+                return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
+            }
+            Meta::new(env)
+        }
+    };
+    meta.stamp = stamp.or(meta.stamp);
+    meta.machine_id = machine.or(meta.machine_id);
+    meta.open_count += 1;
+    meta::write(env, &paths.directory, &meta)?;
+    Ok((meta, fresh))
+}
+
+/// Makes this open's segment, with everything beyond the durable mark written anew, and only then
+/// lets the journal go on there.
+fn start(
+    env: &Environment,
+    started: Started,
+    mut recovery: Recovery,
+) -> Result<(Committer, RecoveryReport), OpenError> {
+    let Started { paths, meta, marks, mark, fresh, sequence, config, lock } = started;
+    let kept = std::mem::take(&mut recovery.kept);
+    let first_frame = recovery.expected - kept.len() as u64;
+    let writer_start = WriterStart {
+        journal: paths.journal.clone(),
+        directory_id: meta.directory_id,
+        sequence,
+        next_frame: first_frame,
+        durable_through: first_frame - 1,
+        run: recovery.run + 1,
+        at_least: bytes_for(&kept, &config),
+    };
+    // Zeros first: on a full disk they are the room for the new segment.
+    trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
+    let failed_journal = || failed("write to", &paths.journal);
+    let mut writer = Writer::create(env, &config, writer_start).map_err(failed_journal())?;
+    rewrite(&mut writer, &mut recovery, &kept).map_err(|cause| OpenError::Io {
+        action: "write to",
+        path: paths.journal.clone(),
+        source: std::io::Error::other(cause.to_string()),
+    })?;
+    let segments = std::mem::take(&mut recovery.segments);
+    writer.activate(first_frame, &segments).map_err(failed_journal())?;
+    // Nothing behind these ends counts any more: what was kept is written anew, what was cut is
+    // in quarantine.
+    trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
+    recovery.close_suspects();
+
+    let was_clean = mark.is_some_and(|mark| {
+        mark.clean
+            && mark.open_count + 1 == meta.open_count
+            && mark.durable_through + 1 == recovery.expected
+    });
+    let report = RecoveryReport {
+        fresh,
+        clean: was_clean && recovery.damage.is_empty() && recovery.in_doubt.is_empty(),
+        open_count: meta.open_count,
+        last_frame: recovery.expected - 1,
+        durable_through: recovery.durable,
+        rewritten: kept.len() as u64,
+        damage: recovery.damage,
+        in_doubt: recovery.in_doubt,
+    };
+    tell(env, &paths, &report)?;
+    let identity = Identity {
+        directory_id: meta.directory_id,
+        cluster_id: meta.cluster_id,
+        open_count: meta.open_count,
+    };
+    let shared = Shared::new(env.clone(), config, identity, recovery.view, segments);
+    let mut committer = Committer::new(CommitterStart {
+        shared: shared.clone(),
+        staging: recovery.staging,
+        writer,
+        marks,
+        running_before_ms: recovery.running_ms,
+        lock,
+    });
+    committer.write_mark(false);
+    if recovery.end_lost {
+        shared.fence(FenceCause::EndLost);
+    } else if !report.clean {
+        committer.raise_epochs();
+    }
+    match shared.fenced() {
+        Some(fenced) if fenced.cause != FenceCause::EndLost => Err(OpenError::Io {
+            action: "write to",
+            path: paths.journal,
+            source: std::io::Error::other(fenced.cause.to_string()),
+        }),
+        _ => Ok((committer, report)),
+    }
+}
+
+/// What a segment must hold to take `kept` whole.
+fn bytes_for(kept: &[KeptFrame], config: &LogConfig) -> u64 {
+    let frames = kept.iter().map(|frame| {
+        let payload: usize = frame.payloads.iter().map(bytes::Bytes::len).sum();
+        frame_bytes(frame.entries.len(), payload)
+    });
+    DATA_AT + frames.sum::<u64>() + config.reserve_bytes
+}
+
+fn rewrite(
+    writer: &mut Writer,
+    recovery: &mut Recovery,
+    kept: &[KeptFrame],
+) -> Result<(), FenceCause> {
+    for frame in kept {
+        let (wall_ms, running_ms) = (frame.header.wall_ms, frame.header.running_ms);
+        let place = writer.write(&frame.items(), wall_ms, running_ms)?;
+        recovery.apply_kept(frame, &place);
+    }
+    writer.sync()
+}
+
+/// Gives back the space behind the ends of older segments.
+fn trim<'a>(
+    env: &Environment,
+    ends: impl Iterator<Item = (&'a Path, u64)>,
+) -> Result<(), OpenError> {
+    for (path, end) in ends {
+        let file = env.disk.open(path).map_err(failed("open", path))?;
+        if file.len().map_err(failed("measure", path))? > end {
+            file.truncate(end).map_err(failed("shorten", path))?;
+            file.sync_data().map_err(failed("sync", path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists what was found, and logs it.
+fn tell(env: &Environment, paths: &Paths, report: &RecoveryReport) -> Result<(), OpenError> {
+    for finding in &report.damage {
+        tracing::error!(%finding, "acknowledged data is damaged; it is kept and reported");
+    }
+    for finding in &report.in_doubt {
+        tracing::warn!(%finding, "the journal's unsynced end was cut; it is kept, in doubt");
+    }
+    let findings: Vec<_> = report.damage.iter().chain(&report.in_doubt).cloned().collect();
+    quarantine::list(&*env.disk, &paths.quarantine, report.open_count, &findings)
+        .map_err(failed("list a finding in", &paths.quarantine))
+}

@@ -1,0 +1,365 @@
+//! What readers see: partitions with their index, and the keyed state. Changed by the commit
+//! thread alone, and only with what has been acknowledged.
+//!
+//! # Invariants
+//! - VIEW-1: nothing at or above a partition's high watermark is ever handed to a reader.
+//! - VIEW-2: an index entry covers frames of one segment that all verified.
+//! - VIEW-3: offsets below the high watermark are either indexed or in a damaged range.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::commit::{FlushPolicy, PartitionId};
+use crate::effect::{BatchPlace, Effect};
+use crate::error::OffsetRange;
+use crate::frame::BLOCK;
+use crate::state::StateTable;
+
+/// Neighbouring frames share an index entry up to this many blocks of journal.
+const RUN_BLOCKS_MAX: u32 = (128 << 10) / BLOCK as u32;
+
+/// A frame in its segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    pub(crate) block: u32,
+    pub(crate) blocks: u32,
+    /// Frames of different runs are never put into one index entry; goes up at each damage.
+    pub(crate) run: u32,
+}
+
+/// Where some neighbouring batches of a partition are: in the frames of `blocks` blocks from
+/// `block` on, among those of other partitions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexEntry {
+    pub(crate) base_offset: i64,
+    pub(crate) max_timestamp: i64,
+    /// Last offset minus `base_offset`.
+    pub(crate) span: u32,
+    pub(crate) segment: u32,
+    pub(crate) block: u32,
+    pub(crate) blocks: u32,
+}
+
+impl IndexEntry {
+    pub(crate) fn last_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.span)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EpochStart {
+    epoch: i32,
+    start: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) topic_id: [u8; 16],
+    pub(crate) index: i32,
+    pub(crate) flush: FlushPolicy,
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log_start: i64,
+    high_watermark: i64,
+    epochs: Vec<EpochStart>,
+    entries: Vec<IndexEntry>,
+    /// Run of the last entry.
+    run: u32,
+    damaged: Vec<OffsetRange>,
+}
+
+/// A partition as it stands at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PartitionView {
+    pub topic_id: [u8; 16],
+    /// The partition's number in its topic.
+    pub index: i32,
+    pub flush: FlushPolicy,
+    pub log_start: i64,
+    /// One above the last acknowledged offset.
+    pub high_watermark: i64,
+    /// One above the last offset; with a single replica the same as the high watermark.
+    pub log_end: i64,
+    pub leader_epoch: i32,
+    /// Offsets that were acknowledged and cannot be read any more.
+    pub damaged: Vec<OffsetRange>,
+}
+
+impl Partition {
+    fn new(topic_id: [u8; 16], index: i32, flush: FlushPolicy) -> Self {
+        let inner = Inner {
+            log_start: 0,
+            high_watermark: 0,
+            epochs: vec![EpochStart { epoch: 0, start: 0 }],
+            entries: Vec::new(),
+            run: 0,
+            damaged: Vec::new(),
+        };
+        Self { topic_id, index, flush, inner: RwLock::new(inner) }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn view(&self) -> PartitionView {
+        self.read(|inner| PartitionView {
+            topic_id: self.topic_id,
+            index: self.index,
+            flush: self.flush,
+            log_start: inner.log_start,
+            high_watermark: inner.high_watermark,
+            log_end: inner.high_watermark,
+            leader_epoch: inner.epochs.last().map_or(0, |last| last.epoch),
+            damaged: inner.damaged.clone(),
+        })
+    }
+
+    /// Log start and high watermark.
+    pub(crate) fn bounds(&self) -> (i64, i64) {
+        self.read(|inner| (inner.log_start, inner.high_watermark))
+    }
+
+    /// The first index entry that ends at or after `offset`.
+    pub(crate) fn entry_at(&self, offset: i64) -> Option<IndexEntry> {
+        self.read(|inner| {
+            let at = inner.entries.partition_point(|entry| entry.last_offset() < offset);
+            inner.entries.get(at).copied()
+        })
+    }
+
+    /// The first index entry that holds a timestamp of at least `timestamp`.
+    pub(crate) fn entry_at_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
+        self.read(|inner| {
+            inner.entries.iter().find(|entry| entry.max_timestamp >= timestamp).copied()
+        })
+    }
+
+    /// The index entry that holds the highest timestamp; the earliest of several.
+    pub(crate) fn entry_of_max_timestamp(&self) -> Option<IndexEntry> {
+        self.read(|inner| {
+            inner.entries.iter().copied().reduce(|best, entry| {
+                if entry.max_timestamp > best.max_timestamp { entry } else { best }
+            })
+        })
+    }
+
+    pub(crate) fn damage_at(&self, offset: i64) -> Option<OffsetRange> {
+        self.read(|inner| inner.damaged.iter().find(|range| range.contains(offset)).copied())
+    }
+
+    pub(crate) fn note_damage(&self, range: OffsetRange) {
+        self.write(|inner| {
+            if !inner.damaged.contains(&range) {
+                inner.damaged.push(range);
+                inner.damaged.sort_unstable();
+            }
+        });
+    }
+
+    /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
+    pub(crate) fn raise_end(&self, end: i64) {
+        self.write(|inner| inner.high_watermark = inner.high_watermark.max(end));
+    }
+
+    fn raise_epoch(&self) {
+        self.write(|inner| {
+            let epoch = inner.epochs.last().map_or(0, |last| last.epoch) + 1;
+            let start = inner.high_watermark;
+            inner.epochs.retain(|older| older.start < start);
+            inner.epochs.push(EpochStart { epoch, start });
+        });
+    }
+
+    /// What KIP-320 asks for: the largest epoch up to `epoch` that has records, and where it ends.
+    pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<EpochEnd> {
+        self.read(|inner| {
+            let last = inner.epochs.last()?;
+            if epoch == last.epoch {
+                return Some(EpochEnd { epoch, end_offset: inner.high_watermark });
+            }
+            let above = inner.epochs.iter().position(|known| known.epoch > epoch)?;
+            let end_offset = inner.epochs.get(above)?.start;
+            let floor = above.checked_sub(1).and_then(|at| inner.epochs.get(at));
+            Some(EpochEnd { epoch: floor.map_or(epoch, |known| known.epoch), end_offset })
+        })
+    }
+
+    /// Adds a batch to the index; true if that took a new entry (VIEW-2).
+    fn append(&self, batch: &BatchPlace, place: &Place) -> bool {
+        self.write(|inner| {
+            assert!(batch.base_offset >= inner.high_watermark, "VIEW-1: offsets only go up");
+            inner.high_watermark = batch.last_offset + 1;
+            let run = inner.run;
+            if let Some(last) = inner.entries.last_mut() {
+                let blocks = place.block + place.blocks - last.block.min(place.block);
+                let same_frame = last.block + last.blocks == place.block + place.blocks;
+                let joins = last.segment == place.segment
+                    && run == place.run
+                    && last.last_offset() + 1 == batch.base_offset
+                    && batch.last_offset - last.base_offset <= i64::from(u32::MAX)
+                    && (same_frame || blocks <= RUN_BLOCKS_MAX);
+                if joins {
+                    last.span = (batch.last_offset - last.base_offset) as u32;
+                    last.blocks = blocks;
+                    last.max_timestamp = last.max_timestamp.max(batch.max_timestamp);
+                    return false;
+                }
+            }
+            inner.run = place.run;
+            inner.entries.push(IndexEntry {
+                base_offset: batch.base_offset,
+                max_timestamp: batch.max_timestamp,
+                span: (batch.last_offset - batch.base_offset) as u32,
+                segment: place.segment,
+                block: place.block,
+                blocks: place.blocks,
+            });
+            true
+        })
+    }
+
+    fn entries_len(&self) -> usize {
+        self.read(|inner| inner.entries.len())
+    }
+}
+
+/// Where a leader epoch ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EpochEnd {
+    pub epoch: i32,
+    /// One above its last offset.
+    pub end_offset: i64,
+}
+
+/// All that readers see.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    state: RwLock<StateTable>,
+    index_entries: AtomicUsize,
+    highest_id: AtomicU64,
+}
+
+impl View {
+    /// One above every partition id that was ever used.
+    pub(crate) fn unused_partition_id(&self) -> PartitionId {
+        PartitionId(self.highest_id.load(Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut ids: Vec<PartitionId> = partitions.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(crate) fn state<T>(&self, look: impl FnOnce(&StateTable) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn change_state<T>(&self, change: impl FnOnce(&mut StateTable) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn index_entries(&self) -> usize {
+        self.index_entries.load(Ordering::Relaxed)
+    }
+
+    /// Makes an acknowledged effect visible.
+    pub(crate) fn apply(&self, effect: &Effect, place: &Place) {
+        match effect {
+            Effect::Create { id, topic_id, index, flush } => {
+                let partition = Arc::new(Partition::new(*topic_id, *index, *flush));
+                self.with_partitions(|table| table.insert(*id, partition));
+                self.highest_id.fetch_max(id.0, Ordering::Relaxed);
+            }
+            Effect::Delete { id } => {
+                let gone = self.with_partitions(|table| table.remove(id));
+                let entries = gone.map_or(0, |partition| partition.entries_len());
+                self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+            }
+            Effect::EpochRaise => {
+                for id in self.partition_ids() {
+                    if let Some(partition) = self.partition(id) {
+                        partition.raise_epoch();
+                    }
+                }
+            }
+            Effect::Batch(batch) => {
+                if let Some(partition) = self.partition(batch.id)
+                    && partition.append(batch, place)
+                {
+                    self.index_entries.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Effect::State { kind, key, value } => {
+                self.change_state(|table| table.apply(*kind, key, value.as_ref()));
+            }
+            Effect::ProducerIds(_) => {}
+        }
+    }
+
+    fn with_partitions<T>(
+        &self,
+        change: impl FnOnce(&mut HashMap<PartitionId, Arc<Partition>>) -> T,
+    ) -> T {
+        change(&mut self.partitions.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base_offset: i64, last_offset: i64) -> BatchPlace {
+        BatchPlace { id: PartitionId(1), base_offset, last_offset, max_timestamp: base_offset }
+    }
+
+    fn place(block: u32, run: u32) -> Place {
+        Place { segment: 1, block, blocks: 2, run }
+    }
+
+    #[test]
+    fn neighbouring_frames_share_an_entry_up_to_a_bound() {
+        // VIEW-2
+        let partition = Partition::new([0; 16], 0, FlushPolicy::Commit);
+        assert!(partition.append(&batch(0, 1), &place(2, 0)));
+        assert!(!partition.append(&batch(2, 2), &place(2, 0)), "same frame");
+        assert!(!partition.append(&batch(3, 3), &place(4, 0)), "next frame");
+        assert!(partition.append(&batch(4, 4), &place(6, 1)), "another run");
+        assert!(partition.append(&batch(6, 6), &place(8, 1)), "a gap");
+        assert!(partition.append(&batch(7, 7), &place(8 + RUN_BLOCKS_MAX, 1)), "far away");
+        let first = partition.entry_at(3).unwrap();
+        assert_eq!((first.base_offset, first.last_offset(), first.blocks), (0, 3, 4));
+        assert_eq!(partition.entry_at(5).unwrap().base_offset, 6);
+        assert_eq!(partition.bounds(), (0, 8));
+    }
+
+    #[test]
+    fn epochs_end_where_the_next_one_starts() {
+        let partition = Partition::new([0; 16], 0, FlushPolicy::Commit);
+        partition.append(&batch(0, 4), &place(2, 0));
+        partition.raise_epoch();
+        partition.raise_epoch();
+        assert_eq!(partition.end_of_epoch(0), Some(EpochEnd { epoch: 0, end_offset: 5 }));
+        assert_eq!(partition.end_of_epoch(1), Some(EpochEnd { epoch: 0, end_offset: 5 }));
+        partition.append(&batch(5, 5), &place(4, 0));
+        assert_eq!(partition.end_of_epoch(2), Some(EpochEnd { epoch: 2, end_offset: 6 }));
+        assert_eq!(partition.end_of_epoch(3), None);
+        assert_eq!(partition.view().leader_epoch, 2);
+    }
+}

@@ -1,0 +1,234 @@
+//! What idempotent producers have sent: five batches each, per partition.
+//!
+//! # Invariants
+//! - PRODUCER-1: a batch is taken only if it is the next of its producer, so that a retry is
+//!   never appended twice and a gap never passes.
+//! - PRODUCER-2: a producer that is not known must start at sequence 0; state ends only with
+//!   expiry, so an unknown one that goes on has been forgotten or has lost batches.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::batch::{BatchHeader, sequence_after};
+use crate::commit::PartitionId;
+use crate::error::CommitCause;
+
+/// As many requests as a client may have in flight with idempotence.
+pub(crate) const WINDOW: usize = 5;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct SentBatch {
+    pub(crate) first_sequence: i32,
+    pub(crate) last_sequence: i32,
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+}
+
+#[derive(Clone, Debug)]
+struct Producer {
+    epoch: i16,
+    /// Oldest first, never empty, at most [`WINDOW`].
+    batches: VecDeque<SentBatch>,
+    used_ms: u64,
+}
+
+/// What a batch is to its producer's state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Judgement {
+    Next,
+    /// The first batch of a producer that is not in the table yet.
+    First,
+    Duplicate {
+        base_offset: i64,
+        last_offset: i64,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ProducerTable {
+    partitions: HashMap<PartitionId, HashMap<i64, Producer>>,
+    count: usize,
+    /// No producer can have expired before this time.
+    expiry_from_ms: u64,
+}
+
+impl ProducerTable {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Judges a batch; changes nothing (PRODUCER-1, PRODUCER-2).
+    pub(crate) fn judge(
+        &self,
+        partition: PartitionId,
+        batch: &BatchHeader,
+    ) -> Result<Judgement, CommitCause> {
+        let (producer_id, found) = (batch.producer_id, batch.base_sequence);
+        let out_of_order =
+            |expected| CommitCause::OutOfOrderSequence { partition, producer_id, expected, found };
+        let known = self.partitions.get(&partition).and_then(|table| table.get(&producer_id));
+        let Some(producer) = known else {
+            return if found == 0 {
+                Ok(Judgement::First)
+            } else {
+                Err(CommitCause::UnknownProducer { partition, producer_id, found })
+            };
+        };
+        if batch.producer_epoch < producer.epoch {
+            return Err(CommitCause::InvalidProducerEpoch {
+                partition,
+                producer_id,
+                known: producer.epoch,
+                found: batch.producer_epoch,
+            });
+        }
+        if batch.producer_epoch > producer.epoch {
+            return if found == 0 { Ok(Judgement::Next) } else { Err(out_of_order(0)) };
+        }
+        let last_sequence = batch.last_sequence();
+        let original = producer.batches.iter().find(|sent| {
+            sent.first_sequence == found
+                && sent.last_sequence == last_sequence
+                && sent.last_offset - sent.base_offset == i64::from(batch.last_offset_delta)
+        });
+        if let Some(sent) = original {
+            return Ok(Judgement::Duplicate {
+                base_offset: sent.base_offset,
+                last_offset: sent.last_offset,
+            });
+        }
+        let expected = producer.batches.back().map_or(0, |b| sequence_after(b.last_sequence, 1));
+        if found == expected { Ok(Judgement::Next) } else { Err(out_of_order(expected)) }
+    }
+
+    /// Takes a batch that was appended, or is being so, into its producer's window.
+    pub(crate) fn record(
+        &mut self,
+        partition: PartitionId,
+        batch: &BatchHeader,
+        base_offset: i64,
+        now_ms: u64,
+    ) {
+        let sent = SentBatch {
+            first_sequence: batch.base_sequence,
+            last_sequence: batch.last_sequence(),
+            base_offset,
+            last_offset: base_offset + i64::from(batch.last_offset_delta),
+        };
+        let table = self.partitions.entry(partition).or_default();
+        let count = &mut self.count;
+        let producer = table.entry(batch.producer_id).or_insert_with(|| {
+            *count += 1;
+            Producer { epoch: batch.producer_epoch, batches: VecDeque::new(), used_ms: now_ms }
+        });
+        if producer.epoch != batch.producer_epoch {
+            producer.epoch = batch.producer_epoch;
+            producer.batches.clear();
+        }
+        if producer.batches.len() == WINDOW {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(sent);
+        producer.used_ms = now_ms;
+    }
+
+    pub(crate) fn forget_partition(&mut self, partition: PartitionId) {
+        let gone = self.partitions.remove(&partition).map_or(0, |table| table.len());
+        self.count -= gone;
+    }
+
+    /// Forgets who appended nothing for `expiry_ms`. Cheap when nobody can have expired yet.
+    pub(crate) fn expire(&mut self, now_ms: u64, expiry_ms: u64) {
+        if now_ms < self.expiry_from_ms {
+            return;
+        }
+        let mut oldest = now_ms;
+        self.partitions.retain(|_, table| {
+            table.retain(|_, producer| now_ms.saturating_sub(producer.used_ms) < expiry_ms);
+            oldest = table.values().map(|producer| producer.used_ms).fold(oldest, u64::min);
+            !table.is_empty()
+        });
+        self.count = self.partitions.values().map(HashMap::len).sum();
+        self.expiry_from_ms = oldest.saturating_add(expiry_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITION: PartitionId = PartitionId(1);
+
+    fn batch(epoch: i16, first: i32, count: i32) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            leader_epoch: 0,
+            last_offset_delta: count - 1,
+            max_timestamp: 0,
+            producer_id: 8,
+            producer_epoch: epoch,
+            base_sequence: first,
+        }
+    }
+
+    fn take(table: &mut ProducerTable, header: BatchHeader, offset: i64) {
+        let judgement = table.judge(PARTITION, &header);
+        assert!(matches!(judgement, Ok(Judgement::First | Judgement::Next)), "{judgement:?}");
+        table.record(PARTITION, &header, offset, 0);
+    }
+
+    #[test]
+    fn five_batches_are_known_again_and_the_sixth_is_not() {
+        // PRODUCER-1
+        let mut table = ProducerTable::default();
+        for index in 0..6 {
+            take(&mut table, batch(0, index * 2, 2), i64::from(index) * 2);
+        }
+        for index in 1..6 {
+            let base_offset = i64::from(index) * 2;
+            let original = Judgement::Duplicate { base_offset, last_offset: base_offset + 1 };
+            assert_eq!(table.judge(PARTITION, &batch(0, index * 2, 2)), Ok(original));
+        }
+        let too_old = table.judge(PARTITION, &batch(0, 0, 2));
+        assert!(matches!(too_old, Err(CommitCause::OutOfOrderSequence { expected: 12, .. })));
+        let gap = table.judge(PARTITION, &batch(0, 13, 1));
+        assert!(matches!(gap, Err(CommitCause::OutOfOrderSequence { expected: 12, .. })));
+        let other_size = table.judge(PARTITION, &batch(0, 10, 1));
+        assert!(matches!(other_size, Err(CommitCause::OutOfOrderSequence { .. })));
+    }
+
+    #[test]
+    fn sequences_wrap() {
+        let mut table = ProducerTable::default();
+        take(&mut table, batch(0, 0, 1), 0);
+        table.record(PARTITION, &batch(0, i32::MAX - 1, 2), 1, 0);
+        assert_eq!(table.judge(PARTITION, &batch(0, 0, 3)), Ok(Judgement::Next));
+    }
+
+    #[test]
+    fn epochs_only_rise_and_start_at_zero() {
+        let mut table = ProducerTable::default();
+        take(&mut table, batch(3, 0, 1), 0);
+        let old = table.judge(PARTITION, &batch(2, 1, 1));
+        assert!(matches!(old, Err(CommitCause::InvalidProducerEpoch { known: 3, .. })));
+        let middle = table.judge(PARTITION, &batch(4, 1, 1));
+        assert!(matches!(middle, Err(CommitCause::OutOfOrderSequence { expected: 0, .. })));
+        take(&mut table, batch(4, 0, 1), 1);
+    }
+
+    #[test]
+    fn the_unknown_start_at_zero_and_the_expired_are_unknown() {
+        // PRODUCER-2
+        let mut table = ProducerTable::default();
+        let unknown = table.judge(PARTITION, &batch(0, 1, 1));
+        assert!(matches!(unknown, Err(CommitCause::UnknownProducer { found: 1, .. })));
+        take(&mut table, batch(0, 0, 1), 0);
+        table.expire(9, 10);
+        assert_eq!(table.len(), 1);
+        table.expire(10, 10);
+        assert_eq!(table.len(), 0);
+        assert!(table.judge(PARTITION, &batch(0, 1, 1)).is_err());
+        take(&mut table, batch(0, 0, 1), 1);
+        table.forget_partition(PARTITION);
+        assert_eq!(table.len(), 0);
+    }
+}

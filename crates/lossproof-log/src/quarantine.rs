@@ -1,0 +1,91 @@
+//! Pieces of the journal that were found wanting are copied here and listed, and stay.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lossproof_env::{Disk, DiskFile};
+
+use crate::report::Finding;
+
+const LIST: &str = "list";
+/// A piece is copied in parts of this size.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// Copies the bytes of a finding; durable when it returns. The same piece is copied once.
+pub(crate) fn keep(
+    disk: &dyn Disk,
+    quarantine: &Path,
+    source: &dyn DiskFile,
+    finding: &Finding,
+) -> io::Result<PathBuf> {
+    let name = format!("{:016}-{:010}.piece", finding.segment, finding.position);
+    let path = quarantine.join(name);
+    if disk.exists(&path)? {
+        return Ok(path);
+    }
+    let temporary = path.with_extension("new");
+    let file = create_anew(disk, &temporary)?;
+    let mut done = 0;
+    while done < finding.bytes {
+        let part = COPY_BYTES.min(finding.bytes - done);
+        let mut buffer = vec![0; part as usize];
+        source.read_exact_at(&mut buffer, finding.position + done)?;
+        file.write_all_at(&buffer, done)?;
+        done += part;
+    }
+    file.sync_data()?;
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(quarantine)?;
+    Ok(path)
+}
+
+/// Adds findings to the list, one line each, unless they are there; durable when it returns.
+pub(crate) fn list(
+    disk: &dyn Disk,
+    quarantine: &Path,
+    open_count: u64,
+    findings: &[Finding],
+) -> io::Result<()> {
+    let path = quarantine.join(LIST);
+    let mut text = read_list(disk, &path)?;
+    let known: Vec<String> = text.lines().filter_map(description).map(str::to_owned).collect();
+    let mut changed = false;
+    for finding in findings {
+        let line = finding.to_string();
+        if !known.contains(&line) {
+            text += &format!("open={open_count} {line}\n");
+            changed = true;
+        }
+    }
+    if !changed {
+        return Ok(());
+    }
+    let temporary = quarantine.join("list.new");
+    let file = create_anew(disk, &temporary)?;
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(quarantine)
+}
+
+/// A line without the open that wrote it.
+fn description(line: &str) -> Option<&str> {
+    line.split_once(' ').map(|(_, rest)| rest)
+}
+
+fn read_list(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    if !disk.exists(path)? {
+        return Ok(String::new());
+    }
+    let file = disk.open_read_only(path)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn create_anew(disk: &dyn Disk, path: &Path) -> io::Result<std::sync::Arc<dyn DiskFile>> {
+    if disk.exists(path)? {
+        disk.remove(path)?;
+    }
+    disk.create(path)
+}

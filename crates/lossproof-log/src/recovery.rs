@@ -1,0 +1,496 @@
+//! Reading the journal back. What is kept is judged by what is known to have been durable.
+//!
+//! # Invariants
+//! - RECOVERY-1: acknowledged data that cannot be read is reported with its ranges and kept;
+//!   it is never cut and never skipped in silence.
+//! - RECOVERY-2: only what lies beyond the highest frame known to be durable is ever cut, and its
+//!   bytes and ranges are kept and reported.
+//! - RECOVERY-3: frames beyond the durable mark are used only after they were written anew and
+//!   synced: after a failed sync the page cache shows bytes that are not on disk.
+//! - RECOVERY-4: offsets that may have been given before are never given again.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use lossproof_env::Environment;
+
+use crate::batch::BatchHeader;
+use crate::commit::{PartitionId, StateKind};
+use crate::effect::{BatchPlace, Effect, state_kind};
+use crate::error::{OffsetRange, OpenError};
+use crate::frame::{BLOCK, Entry, FrameHeader, Item, Payload};
+use crate::gather::{FoundSegment, Gathered};
+use crate::partition::{Place, View};
+use crate::quarantine;
+use crate::reader::{ReadSegment, Segments};
+use crate::report::{Finding, FindingKind, PartitionRange};
+use crate::scan::{FoundFrame, Scan};
+use crate::segment::DATA_AT;
+use crate::staging::Staging;
+
+/// A frame beyond the durable mark, to be written anew.
+#[derive(Debug)]
+pub(crate) struct KeptFrame {
+    pub(crate) header: FrameHeader,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) payloads: Vec<Bytes>,
+}
+
+impl KeptFrame {
+    pub(crate) fn items(&self) -> Vec<Item> {
+        let pairs = self.entries.iter().zip(&self.payloads);
+        let item = |(entry, payload): (&Entry, &Bytes)| Item {
+            entry: *entry,
+            payload: Payload::Plain(payload.clone()),
+        };
+        pairs.map(item).collect()
+    }
+}
+
+/// Where an older segment ends.
+#[derive(Debug)]
+pub(crate) struct SegmentEnd {
+    pub(crate) path: PathBuf,
+    /// Behind the last frame that counts where it stands.
+    pub(crate) counted: u64,
+    /// Behind the last byte that is not zero.
+    pub(crate) used: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    env: Environment,
+    quarantine: PathBuf,
+    pub(crate) staging: Staging,
+    pub(crate) view: View,
+    pub(crate) segments: Segments,
+    /// Number of the next frame.
+    pub(crate) expected: u64,
+    /// The highest frame known to be durable.
+    pub(crate) durable: u64,
+    pub(crate) run: u32,
+    pub(crate) running_ms: u64,
+    pub(crate) kept: Vec<KeptFrame>,
+    pub(crate) damage: Vec<Finding>,
+    pub(crate) in_doubt: Vec<Finding>,
+    /// Acknowledged frames at the end are gone with their directories.
+    pub(crate) end_lost: bool,
+    /// Something that is not known may have been in a lost frame.
+    pub(crate) unclear: bool,
+    /// Partitions that may have had batches in lost frames, with nothing read of them since.
+    suspects: HashSet<PartitionId>,
+    pub(crate) ends: Vec<SegmentEnd>,
+}
+
+pub(crate) fn failed(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    move |source| OpenError::Io { action, path, source }
+}
+
+impl Recovery {
+    pub(crate) fn new(env: &Environment, quarantine: &Path, producer_id_high: u32) -> Self {
+        Self {
+            env: env.clone(),
+            quarantine: quarantine.to_owned(),
+            staging: Staging::new(producer_id_high),
+            view: View::default(),
+            segments: Segments::default(),
+            expected: 1,
+            durable: 0,
+            run: 0,
+            running_ms: 0,
+            kept: Vec::new(),
+            damage: Vec::new(),
+            in_doubt: Vec::new(),
+            end_lost: false,
+            unclear: false,
+            suspects: HashSet::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Walks all segments in order.
+    pub(crate) fn walk(&mut self, gathered: Gathered) -> Result<(), OpenError> {
+        self.durable = gathered.durable;
+        self.damage = gathered.damage;
+        self.end_lost = gathered.end_unreadable;
+        if self.end_lost {
+            self.note_unclear();
+        }
+        let limits: Vec<Option<u64>> =
+            gathered.segments.iter().skip(1).map(|next| Some(next.first_frame)).collect();
+        let limits = limits.into_iter().chain([None]);
+        for (segment, limit) in gathered.segments.iter().zip(limits) {
+            self.walk_segment(segment, limit).map_err(failed("read", &segment.path))?;
+        }
+        if gathered.segments.is_empty() && self.durable > 0 {
+            self.lose_end(0, 0, 0);
+        }
+        Ok(())
+    }
+
+    fn walk_segment(&mut self, found: &FoundSegment, limit: Option<u64>) -> io::Result<()> {
+        let mut scan = Scan::new(found.file.clone(), found.life)?;
+        self.segments.insert(ReadSegment {
+            life: found.life,
+            path: found.path.clone(),
+            file: found.file.clone(),
+        });
+        if found.first_frame > self.expected {
+            self.lose(found.sequence(), DATA_AT, 0, found.first_frame - 1);
+        }
+        let mut position = DATA_AT;
+        let mut counted = DATA_AT;
+        while limit.is_none_or(|limit| self.expected < limit) {
+            match scan.frame_at(position)? {
+                Some(frame) if frame.header.number == self.expected => {
+                    position = frame.end();
+                    if self.expected <= self.durable {
+                        counted = position;
+                        self.take(&mut scan, found, &frame)?;
+                    } else if frame.whole {
+                        self.keep(&mut scan, frame)?;
+                    } else {
+                        self.cut(&mut scan, found, frame.position)?;
+                        break;
+                    }
+                }
+                _ if self.expected > self.durable => {
+                    self.cut(&mut scan, found, position)?;
+                    break;
+                }
+                _ => {
+                    position = self.skip_damage(&mut scan, found, position, limit)?;
+                    counted = position;
+                    if self.expected > self.durable && limit.is_none() && self.end_lost {
+                        break;
+                    }
+                }
+            }
+        }
+        let used = scan.data_end(position)?;
+        self.ends.push(SegmentEnd { path: found.path.clone(), counted, used });
+        Ok(())
+    }
+
+    /// Goes on behind acknowledged frames of which not even the directory is left.
+    fn skip_damage(
+        &mut self,
+        scan: &mut Scan,
+        found: &FoundSegment,
+        position: u64,
+        limit: Option<u64>,
+    ) -> io::Result<u64> {
+        let next = scan.next_frame(position, self.expected + 1)?;
+        let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
+        match next {
+            Some((at, header)) => {
+                let last = (header.number - 1).min(self.durable);
+                self.lose_piece(found, position, at, last)?;
+                Ok(at)
+            }
+            None => {
+                let end = scan.data_end(position)?;
+                match limit {
+                    Some(limit) => self.lose_piece(found, position, end, limit - 1)?,
+                    None => {
+                        self.lose_piece(found, position, end, self.durable)?;
+                        self.end_lost = true;
+                    }
+                }
+                Ok(end)
+            }
+        }
+    }
+
+    fn lose_piece(
+        &mut self,
+        found: &FoundSegment,
+        position: u64,
+        end: u64,
+        last_frame: u64,
+    ) -> io::Result<()> {
+        self.lose(found.sequence(), position, end - position, last_frame);
+        if end > position
+            && let Some(finding) = self.damage.last_mut()
+        {
+            let disk = &*self.env.disk;
+            let path = quarantine::keep(disk, &self.quarantine, &*found.file, finding)?;
+            finding.quarantined = Some(path);
+        }
+        Ok(())
+    }
+
+    fn lose_end(&mut self, segment: u64, position: u64, bytes: u64) {
+        self.lose(segment, position, bytes, self.durable);
+        self.end_lost = true;
+    }
+
+    /// Frames up to `last_frame` are gone: every partition and every kind of state may have had
+    /// something in them (RECOVERY-1).
+    fn lose(&mut self, segment: u64, position: u64, bytes: u64, last_frame: u64) {
+        self.damage.push(Finding {
+            kind: FindingKind::FramesLost,
+            segment,
+            position,
+            bytes,
+            first_frame: self.expected,
+            last_frame,
+            partitions: Vec::new(),
+            states: StateKind::ALL.to_vec(),
+            quarantined: None,
+        });
+        self.expected = last_frame + 1;
+        self.note_unclear();
+    }
+
+    fn note_unclear(&mut self) {
+        self.run += 1;
+        self.unclear = true;
+        self.suspects = self.staging.partitions.keys().copied().collect();
+        self.view.change_state(|table| {
+            for kind in StateKind::ALL {
+                table.note_damage(kind);
+            }
+        });
+    }
+
+    /// Takes a frame that is known to be durable, where it stands.
+    fn take(
+        &mut self,
+        scan: &mut Scan,
+        found: &FoundSegment,
+        frame: &FoundFrame,
+    ) -> io::Result<()> {
+        if !frame.whole {
+            self.run += 1;
+        }
+        let place = Place {
+            segment: found.sequence() as u32,
+            block: (frame.position / BLOCK) as u32,
+            blocks: frame.header.length / BLOCK as u32,
+            run: self.run,
+        };
+        let mut finding = frame_finding(FindingKind::FrameDamaged, found, frame);
+        let mut at = frame.position + frame.header.payload_at() as u64;
+        for entry in &frame.entries {
+            let payload = scan.bytes(at, entry.length as usize)?;
+            at += u64::from(entry.length);
+            let good = payload.filter(|bytes| scan.life.crc(bytes) == entry.crc);
+            match good.as_ref().and_then(|bytes| Effect::decode(entry, bytes)) {
+                Some((effect, header)) => {
+                    self.apply(found, frame, &effect, header.as_ref(), &place);
+                }
+                None => self.lose_entry(entry, &mut finding),
+            }
+        }
+        self.finish_frame(&frame.header);
+        if !frame.whole {
+            self.run += 1;
+            let path = quarantine::keep(&*self.env.disk, &self.quarantine, &*found.file, &finding)?;
+            finding.quarantined = Some(path);
+            self.damage.push(finding);
+        }
+        Ok(())
+    }
+
+    fn finish_frame(&mut self, header: &FrameHeader) {
+        self.expected = header.number + 1;
+        self.running_ms = self.running_ms.max(header.running_ms);
+    }
+
+    /// An acknowledged entry of a readable directory that cannot be read itself.
+    fn lose_entry(&mut self, entry: &Entry, finding: &mut Finding) {
+        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset };
+        if let Some(kind) = state_kind(entry.kind) {
+            finding.states.push(kind);
+            self.view.change_state(|table| table.note_damage(kind));
+            self.unclear |= kind == StateKind::Metadata;
+            return;
+        }
+        finding.partitions.push(PartitionRange { partition: entry.partition, range });
+        self.close_gap(entry.partition, entry.base_offset);
+        if let Some(partition) = self.view.partition(entry.partition) {
+            partition.note_damage(range);
+            partition.raise_end(range.last.saturating_add(1));
+        }
+        if let Some(staged) = self.staging.partitions.get_mut(&entry.partition) {
+            staged.next_offset = staged.next_offset.max(range.last.saturating_add(1));
+        }
+    }
+
+    /// Offsets between what was read of a partition and its next batch were lost.
+    fn close_gap(&mut self, id: PartitionId, base_offset: i64) {
+        self.suspects.remove(&id);
+        let Some(staged) = self.staging.partitions.get(&id) else { return };
+        if base_offset <= staged.next_offset {
+            return;
+        }
+        let range = OffsetRange { first: staged.next_offset, last: base_offset - 1 };
+        if let Some(partition) = self.view.partition(id) {
+            partition.note_damage(range);
+            partition.raise_end(base_offset);
+        }
+        let lost = self.damage.iter_mut().rev();
+        if let Some(finding) = lost.into_iter().find(|it| it.kind == FindingKind::FramesLost) {
+            finding.partitions.push(PartitionRange { partition: id, range });
+        }
+    }
+
+    fn apply(
+        &mut self,
+        found: &FoundSegment,
+        frame: &FoundFrame,
+        effect: &Effect,
+        header: Option<&BatchHeader>,
+        place: &Place,
+    ) {
+        if let Effect::Batch(batch) = effect
+            && let Some(kind) = self.misfit(batch)
+        {
+            let mut finding = frame_finding(kind, found, frame);
+            finding.partitions.push(partition_range(batch));
+            self.damage.push(finding);
+            return;
+        }
+        self.apply_known(effect, header, place, frame.header.running_ms);
+    }
+
+    fn misfit(&self, batch: &BatchPlace) -> Option<FindingKind> {
+        match self.staging.partitions.get(&batch.id) {
+            None => Some(FindingKind::UnknownPartition),
+            Some(staged) if batch.base_offset < staged.next_offset => Some(FindingKind::Misplaced),
+            Some(_) => None,
+        }
+    }
+
+    fn apply_known(
+        &mut self,
+        effect: &Effect,
+        header: Option<&BatchHeader>,
+        place: &Place,
+        now_ms: u64,
+    ) {
+        if let Effect::Batch(batch) = effect {
+            self.close_gap(batch.id, batch.base_offset);
+        }
+        self.staging.apply(effect, header, now_ms);
+        self.view.apply(effect, place);
+    }
+
+    /// Applies a kept frame at its new place. All of it verified.
+    pub(crate) fn apply_kept(&mut self, kept: &KeptFrame, place: &Place) {
+        for (entry, payload) in kept.entries.iter().zip(&kept.payloads) {
+            let Some((effect, header)) = Effect::decode(entry, payload) else { continue };
+            let fits = match &effect {
+                Effect::Batch(batch) => self.misfit(batch).is_none(),
+                _ => true,
+            };
+            if fits {
+                self.apply_known(&effect, header.as_ref(), place, kept.header.running_ms);
+            }
+        }
+        self.running_ms = self.running_ms.max(kept.header.running_ms);
+    }
+
+    /// Remembers a whole frame beyond the durable mark for being written anew (RECOVERY-3).
+    fn keep(&mut self, scan: &mut Scan, frame: FoundFrame) -> io::Result<()> {
+        let mut at = frame.position + frame.header.payload_at() as u64;
+        let mut payloads = Vec::with_capacity(frame.entries.len());
+        for entry in &frame.entries {
+            payloads.push(scan.bytes(at, entry.length as usize)?.unwrap_or_default());
+            at += u64::from(entry.length);
+        }
+        self.expected = frame.header.number + 1;
+        self.kept.push(KeptFrame { header: frame.header, entries: frame.entries, payloads });
+        Ok(())
+    }
+
+    /// The journal ends here: what follows was never known to be durable (RECOVERY-2).
+    fn cut(&mut self, scan: &mut Scan, found: &FoundSegment, position: u64) -> io::Result<()> {
+        let end = scan.data_end(position)?;
+        if end == position {
+            return Ok(());
+        }
+        let mut finding = Finding {
+            kind: FindingKind::TailCut,
+            segment: found.sequence(),
+            position,
+            bytes: end - position,
+            first_frame: self.expected,
+            last_frame: self.expected,
+            partitions: Vec::new(),
+            states: Vec::new(),
+            quarantined: None,
+        };
+        let mut at = position;
+        while let Some((begin, header)) = scan.next_frame(at, self.expected)? {
+            finding.last_frame = finding.last_frame.max(header.number);
+            if let Some(frame) = scan.frame_at(begin)? {
+                for entry in &frame.entries {
+                    note_entry(entry, &mut finding);
+                }
+            }
+            at = begin + u64::from(header.length);
+        }
+        let disk = &*self.env.disk;
+        finding.quarantined =
+            Some(quarantine::keep(disk, &self.quarantine, &*found.file, &finding)?);
+        self.in_doubt.push(finding);
+        Ok(())
+    }
+
+    /// Closes partitions whose log end is not known (RECOVERY-4).
+    pub(crate) fn close_suspects(&mut self) {
+        let mut suspects: Vec<PartitionId> = self.suspects.drain().collect();
+        suspects.sort_unstable();
+        for id in suspects {
+            let Some(staged) = self.staging.partitions.get_mut(&id) else { continue };
+            let range = OffsetRange { first: staged.next_offset, last: i64::MAX };
+            staged.closed = Some(range);
+            if let Some(partition) = self.view.partition(id) {
+                partition.note_damage(range);
+            }
+            let lost = self.damage.iter_mut().rev();
+            if let Some(finding) = lost.into_iter().find(|it| it.kind == FindingKind::FramesLost) {
+                finding.partitions.push(PartitionRange { partition: id, range });
+            }
+        }
+    }
+}
+
+fn frame_finding(kind: FindingKind, found: &FoundSegment, frame: &FoundFrame) -> Finding {
+    Finding {
+        kind,
+        segment: found.sequence(),
+        position: frame.position,
+        bytes: u64::from(frame.header.length),
+        first_frame: frame.header.number,
+        last_frame: frame.header.number,
+        partitions: Vec::new(),
+        states: Vec::new(),
+        quarantined: None,
+    }
+}
+
+fn partition_range(batch: &BatchPlace) -> PartitionRange {
+    let range = OffsetRange { first: batch.base_offset, last: batch.last_offset };
+    PartitionRange { partition: batch.id, range }
+}
+
+fn note_entry(entry: &Entry, finding: &mut Finding) {
+    match state_kind(entry.kind) {
+        Some(kind) if !finding.states.contains(&kind) => finding.states.push(kind),
+        Some(_) => {}
+        None => finding.partitions.push(PartitionRange {
+            partition: entry.partition,
+            range: OffsetRange { first: entry.base_offset, last: entry.last_offset },
+        }),
+    }
+}

@@ -1,0 +1,109 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::commit::{PartitionId, StateKind};
+use crate::error::OffsetRange;
+
+/// What an open found, and what it did about it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RecoveryReport {
+    /// The directory was made by this open.
+    pub fresh: bool,
+    /// The last close was in order; leader epochs stay as they are.
+    pub clean: bool,
+    /// How often the directory has been opened, this time included.
+    pub open_count: u64,
+    /// The last frame that was kept.
+    pub last_frame: u64,
+    /// The last frame that was known to be durable before this open.
+    pub durable_through: u64,
+    /// Frames beyond that, which were written and synced anew.
+    pub rewritten: u64,
+    /// Acknowledged data that is damaged or gone. Never deleted.
+    pub damage: Vec<Finding>,
+    /// The end of the journal that was cut: it was never known to be durable. What was
+    /// acknowledged of it, if anything, is among these ranges.
+    pub in_doubt: Vec<Finding>,
+}
+
+impl RecoveryReport {
+    /// Whether anything has to be looked at by a person.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty() && self.in_doubt.is_empty()
+    }
+}
+
+/// A piece of the journal that was found wanting.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// Sequence of the segment and where in it the piece begins.
+    pub segment: u64,
+    pub position: u64,
+    pub bytes: u64,
+    /// Numbers of the frames concerned, both included.
+    pub first_frame: u64,
+    pub last_frame: u64,
+    /// What the piece is known to have held. Where its directory is lost, the partitions that
+    /// may be concerned, each "from X on" until a later batch shows the end of the gap.
+    pub partitions: Vec<PartitionRange>,
+    /// Keyed entries that the piece held or may have held.
+    pub states: Vec<StateKind>,
+    /// A copy of the bytes.
+    pub quarantined: Option<PathBuf>,
+}
+
+/// What is wrong with a piece.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// A frame whose directory is readable, with payloads that are not.
+    FrameDamaged,
+    /// Frames of which not even the directory is left.
+    FramesLost,
+    /// The headers of a segment.
+    HeaderDamaged,
+    /// A verified batch of a partition that was neither created nor deleted here.
+    UnknownPartition,
+    /// A verified batch with offsets that were given before.
+    Misplaced,
+    /// Frames after the last one known to be durable that do not verify.
+    TailCut,
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FrameDamaged => "frame-damaged",
+            Self::FramesLost => "frames-lost",
+            Self::HeaderDamaged => "header-damaged",
+            Self::UnknownPartition => "unknown-partition",
+            Self::Misplaced => "misplaced",
+            Self::TailCut => "tail-cut",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PartitionRange {
+    pub partition: PartitionId,
+    pub range: OffsetRange,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} segment={} position={} bytes={} frames={}-{}",
+            self.kind, self.segment, self.position, self.bytes, self.first_frame, self.last_frame
+        )?;
+        for PartitionRange { partition, range } in &self.partitions {
+            let last = if range.is_open() { "unknown".to_owned() } else { range.last.to_string() };
+            write!(f, " partition={partition}:{}-{last}", range.first)?;
+        }
+        for state in &self.states {
+            write!(f, " state={state:?}")?;
+        }
+        Ok(())
+    }
+}

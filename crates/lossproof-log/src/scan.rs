@@ -1,0 +1,174 @@
+//! Reading a segment's frames at recovery, whatever state they are in.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use lossproof_env::DiskFile;
+
+use crate::frame::{BLOCK, Copy, Entry, FrameHeader, HEADER_BYTES, Life};
+
+/// Segments are read in pieces of this size.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Scan {
+    file: Arc<dyn DiskFile>,
+    pub(crate) life: Life,
+    /// Length of the file.
+    pub(crate) length: u64,
+    window_at: u64,
+    window: Bytes,
+}
+
+/// A frame whose directory is known.
+#[derive(Debug)]
+pub(crate) struct FoundFrame {
+    pub(crate) header: FrameHeader,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) position: u64,
+    /// Both headers, both directories and all payloads verify.
+    pub(crate) whole: bool,
+}
+
+impl FoundFrame {
+    pub(crate) fn end(&self) -> u64 {
+        self.position + u64::from(self.header.length)
+    }
+}
+
+impl Scan {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, life: Life) -> io::Result<Self> {
+        let length = file.len()?;
+        Ok(Self { file, life, length, window_at: 0, window: Bytes::new() })
+    }
+
+    /// The bytes at `at`; `None` where the file ends before.
+    pub(crate) fn bytes(&mut self, at: u64, length: usize) -> io::Result<Option<Bytes>> {
+        let end = at.saturating_add(length as u64);
+        if end > self.length {
+            return Ok(None);
+        }
+        let window_end = self.window_at + self.window.len() as u64;
+        if at < self.window_at || end > window_end {
+            let from = at / BLOCK * BLOCK;
+            let to = end.max((from + WINDOW_BYTES).min(self.length));
+            let mut window = vec![0; (to - from) as usize];
+            self.file.read_exact_at(&mut window, from)?;
+            (self.window_at, self.window) = (from, window.into());
+        }
+        let start = (at - self.window_at) as usize;
+        Ok(Some(self.window.slice(start..start + length)))
+    }
+
+    fn header(&mut self, at: u64, copy: Copy) -> io::Result<Option<FrameHeader>> {
+        let bytes = self.bytes(at, HEADER_BYTES)?;
+        Ok(bytes.and_then(|bytes| FrameHeader::decode(&bytes, &self.life, copy)))
+    }
+
+    /// The front header at `position`, if it verifies and the file is long enough for its frame.
+    pub(crate) fn front_header(&mut self, position: u64) -> io::Result<Option<FrameHeader>> {
+        let header = self.header(position, Copy::Front)?;
+        let fits = |header: &FrameHeader| position + u64::from(header.length) <= self.length;
+        Ok(header.filter(fits))
+    }
+
+    /// The frame that ends at `end`, told by its second header, with its position.
+    fn frame_before(&mut self, end: u64) -> io::Result<Option<(u64, FrameHeader)>> {
+        let header = self.header(end - HEADER_BYTES as u64, Copy::End)?;
+        Ok(header.and_then(|header| Some((end.checked_sub(u64::from(header.length))?, header))))
+    }
+
+    fn entries(&mut self, at: u64, header: &FrameHeader) -> io::Result<Option<Vec<Entry>>> {
+        let bytes = self.bytes(at, header.directory_bytes())?;
+        Ok(bytes.and_then(|bytes| header.entries(&bytes, &self.life)))
+    }
+
+    /// The frame at `position`, if either copy of its header and of its directory verifies.
+    pub(crate) fn frame_at(&mut self, position: u64) -> io::Result<Option<FoundFrame>> {
+        let front = self.front_header(position)?;
+        let header = match front {
+            Some(header) => header,
+            None => match self.end_header_of(position)? {
+                Some(header) => header,
+                None => return Ok(None),
+            },
+        };
+        let end = position + u64::from(header.length);
+        let end_header = self.frame_before(end)?.map(|(_, header)| header);
+        let at_front = self.entries(position + HEADER_BYTES as u64, &header)?;
+        let at_end = self.entries(position + header.end_directory_at() as u64, &header)?;
+        let copies_agree = front == end_header && at_front.is_some() && at_front == at_end;
+        let Some(entries) = at_front.or(at_end) else { return Ok(None) };
+        let mut found = FoundFrame { header, entries, position, whole: copies_agree };
+        found.whole = found.whole && self.payloads_verify(&found)?;
+        Ok(Some(found))
+    }
+
+    /// The second header of the frame that begins at `position`, when the first is unreadable.
+    fn end_header_of(&mut self, position: u64) -> io::Result<Option<FrameHeader>> {
+        let mut end = position + BLOCK;
+        while end <= self.length {
+            if let Some((begin, header)) = self.frame_before(end)? {
+                return Ok((begin == position).then_some(header));
+            }
+            if self.front_header(end)?.is_some() {
+                return Ok(None);
+            }
+            end += BLOCK;
+        }
+        Ok(None)
+    }
+
+    fn payloads_verify(&mut self, frame: &FoundFrame) -> io::Result<bool> {
+        let mut at = frame.position + frame.header.payload_at() as u64;
+        for entry in &frame.entries {
+            let bytes = self.bytes(at, entry.length as usize)?;
+            if bytes.is_none_or(|bytes| self.life.crc(&bytes) != entry.crc) {
+                return Ok(false);
+            }
+            at += u64::from(entry.length);
+        }
+        Ok(true)
+    }
+
+    /// The next frame at or after `from` that either of its headers tells of, with a number of at
+    /// least `number`. Looks at block boundaries only, so that a payload never passes for one.
+    pub(crate) fn next_frame(
+        &mut self,
+        from: u64,
+        number: u64,
+    ) -> io::Result<Option<(u64, FrameHeader)>> {
+        let mut at = from;
+        while at + BLOCK <= self.length {
+            if let Some(header) = self.front_header(at)?
+                && header.number >= number
+            {
+                return Ok(Some((at, header)));
+            }
+            if let Some((begin, header)) = self.frame_before(at + BLOCK)?
+                && begin >= from
+                && header.number >= number
+            {
+                return Ok(Some((begin, header)));
+            }
+            at += BLOCK;
+        }
+        Ok(None)
+    }
+
+    /// One above the last block that holds anything but zeros, from `from` on.
+    pub(crate) fn data_end(&mut self, from: u64) -> io::Result<u64> {
+        let (mut at, mut end) = (from, from);
+        while at < self.length {
+            let length = BLOCK.min(self.length - at);
+            let bytes = self.bytes(at, length as usize)?.unwrap_or_default();
+            if bytes.iter().any(|byte| *byte != 0) {
+                end = at + length;
+            }
+            at += length;
+        }
+        Ok(end)
+    }
+}

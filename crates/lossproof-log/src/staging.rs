@@ -1,0 +1,344 @@
+//! What the commit thread knows ahead of the readers: it runs ahead of the disk by the frame in
+//! work, and replies wait until that is durable.
+//!
+//! # Invariants
+//! - STAGE-1: a commit is judged as a whole before any of it is applied; a refused one leaves no
+//!   trace.
+//! - STAGE-2: partition ids are never used twice.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::batch::BatchHeader;
+use crate::commit::{
+    Append, Appended, Commit, FlushPolicy, PartitionChange, PartitionId, ProducerIds, StateChange,
+};
+use crate::config::LogConfig;
+use crate::effect::{BatchPlace, Effect, batch_item};
+use crate::error::{CommitCause, FullCause, OffsetRange};
+use crate::frame::Item;
+use crate::partition::View;
+use crate::producer::{Judgement, ProducerTable};
+
+/// First producer id given by a directory, below its random high half.
+const FIRST_PRODUCER_ID: i64 = 1;
+
+#[derive(Clone, Debug)]
+pub(crate) struct StagedPartition {
+    pub(crate) next_offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) flush: FlushPolicy,
+    /// Set where the log end is not known: nothing may be appended.
+    pub(crate) closed: Option<OffsetRange>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Staging {
+    pub(crate) partitions: HashMap<PartitionId, StagedPartition>,
+    deleted: HashSet<PartitionId>,
+    pub(crate) producers: ProducerTable,
+    next_producer_id: i64,
+}
+
+/// What a judged commit will do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    appends: Vec<AppendPlan>,
+    /// Entries that it adds to the frame.
+    pub(crate) entries: usize,
+    /// Bytes of their payloads, at most.
+    pub(crate) payload: usize,
+    /// It brings new batches.
+    pub(crate) has_batches: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AppendPlan {
+    New(BatchHeader),
+    Duplicate { base_offset: i64, last_offset: i64 },
+}
+
+/// More than any metadata payload takes besides key and value.
+const METADATA_BYTES: usize = 32;
+
+/// What is already in the frame that is being gathered and not in the [`View`] yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    pub(crate) batches: usize,
+    pub(crate) state_bytes: usize,
+}
+
+impl Staging {
+    pub(crate) fn new(producer_id_high: u32) -> Self {
+        Self {
+            partitions: HashMap::new(),
+            deleted: HashSet::new(),
+            producers: ProducerTable::default(),
+            next_producer_id: (i64::from(producer_id_high) << 32) + FIRST_PRODUCER_ID,
+        }
+    }
+
+    /// Where a damaged journal may hide blocks that were given, a new random half avoids them.
+    pub(crate) fn restart_producer_ids(&mut self, producer_id_high: u32) {
+        self.next_producer_id = (i64::from(producer_id_high) << 32) + FIRST_PRODUCER_ID;
+    }
+
+    pub(crate) fn take_producer_ids(&mut self, count: u32) -> ProducerIds {
+        let ids = ProducerIds { first: self.next_producer_id, count };
+        self.next_producer_id += i64::from(count);
+        ids
+    }
+
+    /// Judges `commit` against everything before it; changes nothing (STAGE-1).
+    pub(crate) fn judge(
+        &self,
+        commit: &Commit,
+        view: &View,
+        ahead: Ahead,
+        config: &LogConfig,
+    ) -> Result<Plan, CommitCause> {
+        let mut created = HashMap::new();
+        let mut gone = HashSet::new();
+        for change in &commit.partitions {
+            match change {
+                PartitionChange::Create { id, .. } => {
+                    let used = self.partitions.contains_key(id) || self.deleted.contains(id);
+                    if used || created.insert(*id, ()).is_some() {
+                        return Err(CommitCause::PartitionIdUsed(*id));
+                    }
+                }
+                PartitionChange::Delete { id } => {
+                    let known = self.partitions.contains_key(id) || created.contains_key(id);
+                    if !known || !gone.insert(*id) {
+                        return Err(CommitCause::UnknownPartition(*id));
+                    }
+                }
+            }
+        }
+        let mut appends = Vec::with_capacity(commit.appends.len());
+        let mut seen = HashSet::new();
+        for append in &commit.appends {
+            let exists = self.partitions.contains_key(&append.partition)
+                || created.contains_key(&append.partition);
+            if !exists || gone.contains(&append.partition) {
+                return Err(CommitCause::UnknownPartition(append.partition));
+            }
+            let plan = self.judge_append(append)?;
+            if let AppendPlan::New(header) = plan
+                && header.is_idempotent()
+                && commit.appends.len() > 1
+                && !seen.insert((append.partition, header.producer_id))
+            {
+                let reason = "one commit holds two batches of its producer";
+                return Err(CommitCause::InvalidBatch { partition: append.partition, reason });
+            }
+            appends.push(plan);
+        }
+        let plan = Plan::new(commit, appends);
+        self.judge_bounds(commit, &plan, view, ahead, config)?;
+        Ok(plan)
+    }
+
+    fn judge_append(&self, append: &Append) -> Result<AppendPlan, CommitCause> {
+        let partition = append.partition;
+        let header = BatchHeader::parse(&append.batch)
+            .map_err(|reason| CommitCause::InvalidBatch { partition, reason })?;
+        if let Some(staged) = self.partitions.get(&partition) {
+            if let Some(range) = staged.closed {
+                return Err(CommitCause::Damaged { partition, range });
+            }
+            let end = staged.next_offset.checked_add(i64::from(header.last_offset_delta) + 1);
+            if end.is_none() {
+                let reason = "the partition has no offsets left";
+                return Err(CommitCause::InvalidBatch { partition, reason });
+            }
+        }
+        if !header.is_idempotent() {
+            return Ok(AppendPlan::New(header));
+        }
+        Ok(match self.producers.judge(partition, &header)? {
+            Judgement::First | Judgement::Next => AppendPlan::New(header),
+            Judgement::Duplicate { base_offset, last_offset } => {
+                AppendPlan::Duplicate { base_offset, last_offset }
+            }
+        })
+    }
+
+    fn judge_bounds(
+        &self,
+        commit: &Commit,
+        plan: &Plan,
+        view: &View,
+        ahead: Ahead,
+        config: &LogConfig,
+    ) -> Result<(), CommitCause> {
+        let batches = ahead.batches + commit.appends.len();
+        if plan.has_batches && view.index_entries() + batches > config.index_entries_max {
+            return Err(CommitCause::Full(FullCause::Index));
+        }
+        // Removals are always let through: they are what makes room.
+        let added = added_state_bytes(commit);
+        let state_bytes = view.state(crate::state::StateTable::bytes) + ahead.state_bytes + added;
+        if added > 0 && state_bytes > config.state_bytes_max {
+            return Err(CommitCause::Full(FullCause::State));
+        }
+        let idempotent = |append: &&AppendPlan| match append {
+            AppendPlan::New(header) => header.is_idempotent(),
+            AppendPlan::Duplicate { .. } => false,
+        };
+        let idempotents = plan.appends.iter().filter(idempotent).count();
+        if self.producers.len() + idempotents > config.producers_max && self.brings_producer(commit)
+        {
+            return Err(CommitCause::Full(FullCause::Producers));
+        }
+        Ok(())
+    }
+
+    fn brings_producer(&self, commit: &Commit) -> bool {
+        commit.appends.iter().any(|append| {
+            BatchHeader::parse(&append.batch).is_ok_and(|header| {
+                header.is_idempotent()
+                    && self.producers.judge(append.partition, &header) == Ok(Judgement::First)
+            })
+        })
+    }
+
+    /// Carries out a plan: gives offsets, and adds what is to be written.
+    pub(crate) fn stage(
+        &mut self,
+        commit: &Commit,
+        plan: &Plan,
+        now_ms: u64,
+        out: &mut Vec<(Item, Effect)>,
+    ) -> Vec<Appended> {
+        for change in &commit.partitions {
+            let effect = match change {
+                PartitionChange::Create { id, topic_id, index, flush } => {
+                    Effect::Create { id: *id, topic_id: *topic_id, index: *index, flush: *flush }
+                }
+                PartitionChange::Delete { id } => Effect::Delete { id: *id },
+            };
+            self.apply(&effect, None, now_ms);
+            out.push((effect.to_item(), effect));
+        }
+        let appended = commit.appends.iter().zip(&plan.appends).map(|(append, plan)| match plan {
+            AppendPlan::Duplicate { base_offset, last_offset } => Appended {
+                base_offset: *base_offset,
+                last_offset: *last_offset,
+                duplicate: true,
+                log_start: 0,
+            },
+            AppendPlan::New(header) => self.stage_batch(append, header, now_ms, out),
+        });
+        let appended = appended.collect();
+        for change in &commit.changes {
+            let (kind, key, value) = (change.kind, change.key.clone(), change.value.clone());
+            let effect = Effect::State { kind, key, value };
+            out.push((effect.to_item(), effect));
+        }
+        appended
+    }
+
+    fn stage_batch(
+        &mut self,
+        append: &Append,
+        header: &BatchHeader,
+        now_ms: u64,
+        out: &mut Vec<(Item, Effect)>,
+    ) -> Appended {
+        let staged = self.partitions.get(&append.partition).expect("the commit was judged");
+        let base_offset = staged.next_offset;
+        let leader_epoch = staged.leader_epoch;
+        let last_offset = base_offset + i64::from(header.last_offset_delta);
+        let place = BatchPlace {
+            id: append.partition,
+            base_offset,
+            last_offset,
+            max_timestamp: header.max_timestamp,
+        };
+        self.apply(&Effect::Batch(place), Some(header), now_ms);
+        let item = batch_item(place, append.identity, append.batch.clone(), leader_epoch);
+        out.push((item, Effect::Batch(place)));
+        Appended { base_offset, last_offset, duplicate: false, log_start: 0 }
+    }
+
+    /// Takes over an effect, staged now or replayed from the journal.
+    pub(crate) fn apply(&mut self, effect: &Effect, header: Option<&BatchHeader>, now_ms: u64) {
+        match effect {
+            Effect::Create { id, flush, .. } => {
+                let partition = StagedPartition {
+                    next_offset: 0,
+                    leader_epoch: 0,
+                    flush: *flush,
+                    closed: None,
+                };
+                self.partitions.insert(*id, partition);
+            }
+            Effect::Delete { id } => {
+                self.partitions.remove(id);
+                self.producers.forget_partition(*id);
+                self.deleted.insert(*id);
+            }
+            Effect::EpochRaise => {
+                for partition in self.partitions.values_mut() {
+                    partition.leader_epoch += 1;
+                }
+            }
+            Effect::ProducerIds(ids) => {
+                let end = ids.first.saturating_add(i64::from(ids.count));
+                self.next_producer_id = self.next_producer_id.max(end);
+            }
+            Effect::Batch(place) => {
+                if let Some(partition) = self.partitions.get_mut(&place.id) {
+                    partition.next_offset = place.last_offset + 1;
+                }
+                if let Some(header) = header.filter(|header| header.is_idempotent()) {
+                    self.producers.record(place.id, header, place.base_offset, now_ms);
+                }
+            }
+            Effect::State { .. } => {}
+        }
+    }
+
+    /// Whether any of `commit` has to be synced before it is acknowledged.
+    pub(crate) fn needs_sync(&self, commit: &Commit) -> bool {
+        !commit.partitions.is_empty()
+            || !commit.changes.is_empty()
+            || commit.appends.iter().any(|append| self.flush(append.partition).is_none())
+    }
+
+    /// `None` for `commit`, and for a partition that is gone.
+    pub(crate) fn flush(&self, id: PartitionId) -> Option<FlushPolicy> {
+        let flush = self.partitions.get(&id)?.flush;
+        (flush != FlushPolicy::Commit).then_some(flush)
+    }
+}
+
+/// Bytes that a commit may add to the keyed state.
+pub(crate) fn added_state_bytes(commit: &Commit) -> usize {
+    let size = |change: &StateChange| {
+        change.value.as_ref().map_or(0, |value| change.key.len() + value.len())
+    };
+    commit.changes.iter().map(size).sum()
+}
+
+impl Plan {
+    fn new(commit: &Commit, appends: Vec<AppendPlan>) -> Self {
+        let is_new = |plan: &AppendPlan| matches!(plan, AppendPlan::New(_));
+        let batches = appends.iter().filter(|plan| is_new(plan)).count();
+        let bytes = commit.appends.iter().zip(&appends);
+        let bytes: usize =
+            bytes.filter(|(_, plan)| is_new(plan)).map(|(append, _)| append.batch.len()).sum();
+        let changes: usize = commit
+            .changes
+            .iter()
+            .map(|change| change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len))
+            .sum();
+        let small = commit.partitions.len() + commit.changes.len();
+        Self {
+            appends,
+            entries: small + batches,
+            payload: bytes + changes + small * METADATA_BYTES,
+            has_batches: batches > 0,
+        }
+    }
+}

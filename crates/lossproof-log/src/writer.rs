@@ -1,0 +1,224 @@
+//! The end of the journal: where the next frame goes, and what of it is durable.
+//!
+//! # Invariants
+//! - LOG-1: under `commit` a frame is written only after the sync of the one before returned.
+//! - LOG-2: a segment is synced before the first byte of the next one.
+//! - LOG-3: a frame lies within one segment, and in its zero-written part.
+//! - LOG-4: `durable_through` counts frames whose fdatasync has returned, and nothing else.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lossproof_env::Environment;
+
+use crate::config::LogConfig;
+use crate::error::FenceCause;
+use crate::frame::{BLOCK, Item, Life, Stamp, encode};
+use crate::partition::Place;
+use crate::reader::{ReadSegment, Segments};
+use crate::segment::{DATA_AT, SegmentFile, SegmentHeader, SegmentSizes};
+use crate::zeroer::Zeroer;
+
+/// Why there is no room for a frame.
+#[derive(Debug)]
+pub(crate) enum RoomError {
+    /// The disk has no space; nothing was written.
+    DiskFull,
+    Fence(FenceCause),
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    env: Environment,
+    journal: PathBuf,
+    directory_id: u64,
+    sizes: SegmentSizes,
+    step: u64,
+    reserve: u64,
+    pub(crate) active: Arc<SegmentFile>,
+    life: Life,
+    position: u64,
+    pub(crate) next_frame: u64,
+    pub(crate) durable_through: u64,
+    run: u32,
+    zeroer: Option<Arc<Zeroer>>,
+    buffer: Vec<u8>,
+}
+
+/// Where a writer starts.
+#[derive(Debug)]
+pub(crate) struct WriterStart {
+    pub(crate) journal: PathBuf,
+    pub(crate) directory_id: u64,
+    pub(crate) sequence: u64,
+    pub(crate) next_frame: u64,
+    pub(crate) durable_through: u64,
+    pub(crate) run: u32,
+    /// Room that the first segment must have, beyond the usual.
+    pub(crate) at_least: u64,
+}
+
+fn text(error: &io::Error) -> Arc<str> {
+    error.to_string().into()
+}
+
+pub(crate) fn write_fault(error: &io::Error) -> FenceCause {
+    FenceCause::Write(text(error))
+}
+
+pub(crate) fn sync_fault(error: &io::Error) -> FenceCause {
+    FenceCause::Sync(text(error))
+}
+
+impl Writer {
+    /// Makes the segment of this open. It takes part in the journal only after
+    /// [`Writer::activate`].
+    pub(crate) fn create(
+        env: &Environment,
+        config: &LogConfig,
+        start: WriterStart,
+    ) -> io::Result<Self> {
+        let sizes = SegmentSizes {
+            capacity: config.segment_bytes.max(start.at_least),
+            initial: config.initial_zero_bytes.max(start.at_least),
+        };
+        let active = SegmentFile::create(&*env.disk, &start.journal, start.sequence, sizes)?;
+        let life = Life::new(start.directory_id, start.sequence, env.rng.next_u64());
+        Ok(Self {
+            env: env.clone(),
+            journal: start.journal,
+            directory_id: start.directory_id,
+            sizes: SegmentSizes {
+                capacity: config.segment_bytes,
+                initial: config.initial_zero_bytes,
+            },
+            step: config.zero_step_bytes,
+            reserve: config.reserve_bytes,
+            active,
+            life,
+            position: DATA_AT,
+            next_frame: start.next_frame,
+            durable_through: start.durable_through,
+            run: start.run,
+            zeroer: None,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Lets the journal go on in this segment from frame `first_frame` on, for readers too.
+    pub(crate) fn activate(&self, first_frame: u64, segments: &Segments) -> io::Result<()> {
+        self.active.activate(&SegmentHeader { life: self.life, first_frame })?;
+        let (path, file) = (self.active.path.clone(), self.active.file.clone());
+        segments.insert(ReadSegment { life: self.life, path, file });
+        Ok(())
+    }
+
+    pub(crate) fn set_zeroer(&mut self, zeroer: Arc<Zeroer>) {
+        self.zeroer = Some(zeroer);
+    }
+
+    /// The largest frame that a segment takes.
+    pub(crate) fn frame_bytes_max(&self) -> u64 {
+        self.sizes.capacity - DATA_AT - self.reserve
+    }
+
+    /// What is left of the reserve, for frames without batches once the disk is full.
+    pub(crate) fn reserve_room(&self) -> u64 {
+        self.active.zeroed() - self.position
+    }
+
+    /// Makes room for a frame of `need` bytes and tells how many there are beside the reserve.
+    pub(crate) fn room(&mut self, need: u64, segments: &Segments) -> Result<u64, RoomError> {
+        assert!(need <= self.frame_bytes_max(), "LOG-3: larger commits are refused before");
+        if self.position + need + self.reserve > self.active.capacity {
+            self.roll(segments)?;
+        }
+        let target = self.position + need + self.reserve;
+        if target > self.active.zeroed() {
+            let target = target.next_multiple_of(self.step);
+            let file = &*self.active.file;
+            match self.active.extend(file, target, false) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(RoomError::DiskFull);
+                }
+                Err(error) => return Err(RoomError::Fence(write_fault(&error))),
+            }
+        }
+        let room = self.active.zeroed().saturating_sub(self.position + self.reserve);
+        assert!(room >= need, "LOG-3");
+        Ok(room)
+    }
+
+    /// Goes on to the next segment (LOG-2). Leaves everything as it is when the disk is full.
+    fn roll(&mut self, segments: &Segments) -> Result<(), RoomError> {
+        self.sync().map_err(RoomError::Fence)?;
+        let sequence = self.active.sequence + 1;
+        let create = || SegmentFile::create(&*self.env.disk, &self.journal, sequence, self.sizes);
+        let made = match &self.zeroer {
+            Some(zeroer) => zeroer.take_spare(create),
+            None => create(),
+        };
+        let next = match made {
+            Ok(next) => next,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                return Err(RoomError::DiskFull);
+            }
+            Err(error) => return Err(RoomError::Fence(write_fault(&error))),
+        };
+        self.active = next;
+        self.life = Life::new(self.directory_id, sequence, self.env.rng.next_u64());
+        self.position = DATA_AT;
+        self.activate(self.next_frame, segments)
+            .map_err(|error| RoomError::Fence(sync_fault(&error)))?;
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.watch(self.active.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes the next frame. It is durable only after [`Writer::sync`].
+    pub(crate) fn write(
+        &mut self,
+        items: &[Item],
+        wall_ms: i64,
+        running_ms: u64,
+    ) -> Result<Place, FenceCause> {
+        let stamp = Stamp {
+            number: self.next_frame,
+            durable_through: self.durable_through,
+            wall_ms,
+            running_ms,
+        };
+        encode(&mut self.buffer, &self.life, stamp, items);
+        let length = self.buffer.len() as u64;
+        assert!(self.position + length <= self.active.zeroed(), "LOG-3");
+        self.active
+            .file
+            .write_all_at(&self.buffer, self.position)
+            .map_err(|error| write_fault(&error))?;
+        let place = Place {
+            segment: self.active.sequence as u32,
+            block: (self.position / BLOCK) as u32,
+            blocks: (length / BLOCK) as u32,
+            run: self.run,
+        };
+        self.position += length;
+        self.next_frame += 1;
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.progress(self.position);
+        }
+        Ok(place)
+    }
+
+    /// Makes all frames durable (LOG-4).
+    pub(crate) fn sync(&mut self) -> Result<(), FenceCause> {
+        if self.durable_through + 1 == self.next_frame {
+            return Ok(());
+        }
+        self.active.file.sync_data().map_err(|error| sync_fault(&error))?;
+        self.durable_through = self.next_frame - 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! The background thread that writes zeros ahead of the frames, so that the commit thread never
+//! waits for the size of a file to become durable.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lossproof_env::Environment;
+
+use crate::config::LogConfig;
+use crate::error::FenceCause;
+use crate::segment::{SegmentFile, SegmentSizes};
+use crate::writer::sync_fault;
+
+/// How long to leave a full disk alone.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(crate) struct Zeroer {
+    env: Environment,
+    sizes: SegmentSizes,
+    step: u64,
+    ahead: u64,
+    /// Where the next frame goes in the active segment; written by the commit thread.
+    position: AtomicU64,
+    /// Position from which on the thread has something to do; written by the thread.
+    due: AtomicU64,
+    work: Mutex<Work>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+struct Work {
+    active: Arc<SegmentFile>,
+    spare: Option<Arc<SegmentFile>>,
+    stop: bool,
+}
+
+enum Step {
+    Extend(Arc<SegmentFile>, u64),
+    Nothing,
+}
+
+impl Zeroer {
+    pub(crate) fn new(
+        env: &Environment,
+        config: &LogConfig,
+        active: Arc<SegmentFile>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            env: env.clone(),
+            sizes: SegmentSizes {
+                capacity: config.segment_bytes,
+                initial: config.initial_zero_bytes,
+            },
+            step: config.zero_step_bytes,
+            ahead: config.zero_ahead_bytes,
+            position: AtomicU64::new(0),
+            // Nothing is written before the first frame: many logs are opened and hardly used.
+            due: AtomicU64::new(1),
+            work: Mutex::new(Work { active, spare: None, stop: false }),
+            wake: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told by the commit thread after each frame.
+    pub(crate) fn progress(&self, position: u64) {
+        self.position.store(position, Ordering::Release);
+        if position >= self.due.load(Ordering::Acquire) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Told by the commit thread when it goes on to another segment.
+    pub(crate) fn watch(&self, active: Arc<SegmentFile>) {
+        self.lock().active = active;
+        self.position.store(0, Ordering::Release);
+        self.due.store(0, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// The next segment if it is there, or else what `create` makes; never both.
+    pub(crate) fn take_spare(
+        &self,
+        create: impl FnOnce() -> io::Result<Arc<SegmentFile>>,
+    ) -> io::Result<Arc<SegmentFile>> {
+        let mut work = self.lock();
+        work.spare.take().map_or_else(create, Ok)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread's life. A sync that failed comes back: it may have been for frames as well.
+    pub(crate) fn run(&self) -> Result<(), FenceCause> {
+        loop {
+            let step = {
+                let mut work = self.lock();
+                loop {
+                    if work.stop {
+                        return Ok(());
+                    }
+                    match self.next_step(&mut work) {
+                        Ok(Step::Nothing) => {
+                            work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
+                        }
+                        Ok(step) => break step,
+                        // The commit thread meets the same error when it has need of the space,
+                        // and can say to whom it matters.
+                        Err(_) => work = self.pause(work),
+                    }
+                }
+            };
+            if let Step::Extend(segment, target) = step {
+                self.extend(&segment, target)?;
+            }
+        }
+    }
+
+    fn pause<'a>(&self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
+        let waited = self.wake.wait_timeout(work, FULL_PAUSE);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Chooses what to do next; makes the spare segment, under the lock, because the commit
+    /// thread must not make the same.
+    fn next_step(&self, work: &mut Work) -> io::Result<Step> {
+        let position = self.position.load(Ordering::Acquire);
+        if position < self.due.load(Ordering::Acquire) {
+            return Ok(Step::Nothing);
+        }
+        let active = &work.active;
+        let (zeroed, capacity) = (active.zeroed(), active.capacity);
+        if zeroed < capacity && position + self.ahead > zeroed {
+            return Ok(Step::Extend(active.clone(), zeroed + self.step));
+        }
+        let for_active = if zeroed < capacity { zeroed - self.ahead } else { u64::MAX };
+        if position > capacity / 2 {
+            if work.spare.is_none() {
+                let (sequence, journal) = (active.sequence + 1, active.path.parent());
+                let journal = journal.unwrap_or(&active.path).to_owned();
+                let disk = &*self.env.disk;
+                work.spare = Some(SegmentFile::create(disk, &journal, sequence, self.sizes)?);
+            }
+            if let Some(spare) = work.spare.as_ref().filter(|it| it.zeroed() < it.capacity) {
+                return Ok(Step::Extend(spare.clone(), spare.zeroed() + self.step));
+            }
+            self.due.store(for_active, Ordering::Release);
+        } else {
+            self.due.store(for_active.min(capacity / 2 + 1), Ordering::Release);
+        }
+        Ok(Step::Nothing)
+    }
+
+    /// Extends by a handle of its own: where one handle has seen the error of a failed sync,
+    /// another sees it still.
+    fn extend(&self, segment: &SegmentFile, target: u64) -> Result<(), FenceCause> {
+        let Ok(file) = self.env.disk.open(&segment.path) else {
+            drop(self.pause(self.lock()));
+            return Ok(());
+        };
+        match segment.extend(&*file, target, true) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                drop(self.pause(self.lock()));
+                Ok(())
+            }
+            Err(error) => Err(sync_fault(&error)),
+        }
+    }
+}

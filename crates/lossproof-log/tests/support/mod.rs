@@ -1,0 +1,67 @@
+//! What the behaviour tests share.
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use bytes::Bytes;
+use lossproof_log::{
+    Append, Commit, Committed, FlushPolicy, LaneRange, Log, PartitionChange, PartitionId,
+};
+use lossproof_wire::batch::BatchBuilder;
+
+pub(crate) const P1: PartitionId = PartitionId(1);
+pub(crate) const P2: PartitionId = PartitionId(2);
+
+pub(crate) fn create(id: PartitionId, flush: FlushPolicy) -> Commit {
+    let topic_id = [id.0 as u8; 16];
+    Commit::partition(PartitionChange::Create { id, topic_id, index: 0, flush })
+}
+
+/// A batch without a producer, one record per value.
+pub(crate) fn batch(values: &[&str]) -> Bytes {
+    build(BatchBuilder::new(), values)
+}
+
+/// A batch of an idempotent producer.
+pub(crate) fn produced(producer_id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
+    build(BatchBuilder::new().producer(producer_id, epoch, sequence), values)
+}
+
+fn build(mut builder: BatchBuilder, values: &[&str]) -> Bytes {
+    for (index, value) in values.iter().enumerate() {
+        builder.push(1000 + index as i64, None, Some(value.as_bytes()), &[]);
+    }
+    builder.build().unwrap()
+}
+
+pub(crate) fn append(id: PartitionId, values: &[&str]) -> Commit {
+    Commit::append(id, batch(values))
+}
+
+/// An append with an identity whose first sequence is `first_seq`.
+pub(crate) fn identified(id: PartitionId, first_seq: u64, values: &[&str]) -> Commit {
+    let identity = Some(LaneRange { session: 7, lane: 1, first_seq });
+    let appends = vec![Append { partition: id, batch: batch(values), identity }];
+    Commit { appends, ..Commit::default() }
+}
+
+/// All record values from `from` on, with their offsets.
+pub(crate) fn values(log: &Log, id: PartitionId, from: i64) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    let mut next = from;
+    loop {
+        let slice = log.read(id, next, 1 << 20).unwrap();
+        let Some(last) = slice.batches.last() else { return found };
+        next = last.last_offset + 1;
+        for stored in &slice.batches {
+            for record in lossproof_wire::batch::records(&stored.bytes).unwrap() {
+                let record = record.unwrap();
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                found.push((record.offset, value));
+            }
+        }
+    }
+}
+
+pub(crate) fn only(committed: &Committed) -> lossproof_log::Appended {
+    assert_eq!(committed.appended.len(), 1);
+    committed.appended[0]
+}
