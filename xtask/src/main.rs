@@ -4,10 +4,12 @@
 
 mod cache;
 mod command;
+mod e2e;
 mod failure;
 mod fetch;
 mod parts;
 mod report;
+mod service;
 mod tidy;
 mod workspace;
 

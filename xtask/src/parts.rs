@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::cache::Cache;
 use crate::command::{self, Run, cargo};
+use crate::e2e;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
@@ -24,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -33,6 +34,7 @@ const PARTS: [Part; 8] = [
     Part { name: "doc", quick: true, run: doc },
     Part { name: "tests", quick: true, run: tests },
     Part { name: "doctests", quick: true, run: doctests },
+    Part { name: "e2e", quick: false, run: e2e_all },
 ];
 
 pub(crate) fn run(
@@ -96,6 +98,10 @@ fn tidy_tree(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     }
     notes.extend(violations.iter().map(ToString::to_string));
     Ok(Outcome::Ran { counts: Counts::FAILED, notes })
+}
+
+fn e2e_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    e2e::run(stage.workspace, stage.cache)
 }
 
 fn deny(stage: &Stage<'_>) -> Result<Outcome, Failure> {

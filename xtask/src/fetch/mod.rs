@@ -14,7 +14,7 @@ use std::process::Command;
 use clap::ValueEnum;
 
 pub(crate) use cargo_deny::cargo_deny;
-pub(crate) use java::java_home;
+pub(crate) use java::{Java, any_java, java_home};
 pub(crate) use kafka::kafka_libraries;
 pub(crate) use opensearch::{OPENSEARCH_VERSION, opensearch_archive};
 pub(crate) use python::{kafka_python, ner_python};

@@ -1,0 +1,121 @@
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Scene, numbered, same_once};
+use crate::command::{run_to_log, spawn, wait};
+use crate::failure::{Context, Failure};
+use crate::fetch::{any_java, kafka_libraries};
+
+const TIME_MAX: Duration = Duration::from_mins(2);
+const RECORDS: usize = 500;
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+const VERIFIABLE: &str = "org.apache.kafka.tools.VerifiableProducer";
+
+/// A tool of Apache Kafka, pointed at the broker.
+fn tool(scene: &Scene<'_>, class: &str, arguments: &[&str]) -> Result<Command, Failure> {
+    let libraries = kafka_libraries(scene.cache)?;
+    let mut command = Command::new(any_java()?);
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+    command.arg(libraries.join("*"));
+    let logging = libraries.join("log4j2.properties");
+    command.env("JAVA_TOOL_OPTIONS", "");
+    command.env("LOG4J_CONFIGURATION_FILE", logging);
+    command.args([class, "--bootstrap-server", &scene.broker.address()]).args(arguments);
+    Ok(command)
+}
+
+fn run(scene: &Scene<'_>, class: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let mut command = tool(scene, class, arguments)?;
+    let log = scene.run.join("java.log");
+    run_to_log(&log, &mut command, TIME_MAX)?.expect_success(class)
+}
+
+pub(super) fn topics(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    run(scene, TOPICS, &["--create", "--topic", "from-java", "--partitions", "3"])?;
+    let described = run(scene, TOPICS, &["--describe", "--topic", "from-java"])?;
+    if !described.contains("PartitionCount: 3") {
+        return Err(Failure::broken(format!("3 partitions were asked for:\n{described}")));
+    }
+    run(scene, TOPICS, &["--delete", "--topic", "from-java"])?;
+    let listed = run(scene, TOPICS, &["--list"])?;
+    if listed.lines().any(|line| line == "from-java") {
+        return Err(Failure::broken("the deleted topic is still listed"));
+    }
+    Ok(())
+}
+
+/// Lines through the console producer, then from a group in two turns.
+pub(super) fn console(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    for turn in ["one", "two"] {
+        let lines = numbered(turn, RECORDS);
+        produce(scene, "java-console", &lines)?;
+        let count = RECORDS.to_string();
+        let arguments = [
+            "--topic",
+            "java-console",
+            "--group",
+            "java-console",
+            "--from-beginning",
+            "--max-messages",
+            &count,
+            "--timeout-ms",
+            "60000",
+        ];
+        let text = run_stdout(scene, CONSUMER, &arguments)?;
+        let read: Vec<String> = text.lines().map(str::to_owned).collect();
+        same_once(&lines, &read)?;
+    }
+    Ok(())
+}
+
+fn produce(scene: &Scene<'_>, topic: &str, lines: &[String]) -> Result<(), Failure> {
+    let input = scene.run.join("java-input.txt");
+    fs::write(&input, lines.join("\n") + "\n").context(input.display())?;
+    let log = scene.run.join("java-producer.log");
+    let mut command = tool(scene, PRODUCER, &["--topic", topic])?;
+    let errors = File::create(&log).context(log.display())?;
+    let output = errors.try_clone().context(log.display())?;
+    command.stdin(File::open(&input).context(input.display())?).stdout(output).stderr(errors);
+    let mut child = spawn(&mut command)?;
+    let ended = wait(&mut child, TIME_MAX)?.is_some_and(|status| status.success());
+    let text = fs::read_to_string(&log).context(log.display())?;
+    // The tool ends with success even when a record was refused; it says so in its log.
+    if !ended || text.contains("ERROR") {
+        return Err(Failure::broken(format!("the console producer failed:\n{text}")));
+    }
+    Ok(())
+}
+
+/// Standard output alone: these tools say much on the other one.
+fn run_stdout(scene: &Scene<'_>, class: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let output = scene.run.join("java-output.txt");
+    let log = scene.run.join("java-consumer.log");
+    let mut command = tool(scene, class, arguments)?;
+    command.stdin(Stdio::null());
+    command.stdout(File::create(&output).context(output.display())?);
+    command.stderr(File::create(&log).context(log.display())?);
+    let mut child = spawn(&mut command)?;
+    let ended = wait(&mut child, TIME_MAX)?.is_some_and(|status| status.success());
+    if !ended {
+        let text = fs::read_to_string(&log).context(log.display())?;
+        return Err(Failure::broken(format!("{class} failed:\n{text}")));
+    }
+    fs::read_to_string(&output).context(output.display())
+}
+
+/// A producer of Kafka's own system tests: it prints one line for each acknowledgement.
+pub(super) fn verifiable(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let count = RECORDS.to_string();
+    let arguments = ["--topic", "java-verifiable", "--max-messages", &count, "--acks", "-1"];
+    let text = run_stdout(scene, VERIFIABLE, &arguments)?;
+    let acknowledged = text.lines().filter(|line| line.contains("producer_send_success")).count();
+    let read = super::kcat::read_all(scene, "java-verifiable")?;
+    if acknowledged == RECORDS && read.len() == RECORDS {
+        return Ok(());
+    }
+    let stored = read.len();
+    Err(Failure::broken(format!("sent {RECORDS}, acknowledged {acknowledged}, stored {stored}")))
+}

@@ -1,0 +1,149 @@
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use super::{Scene, numbered, same_once};
+use crate::command::{poll_until, run_to_log, spawn, wait};
+use crate::failure::{Context, Failure};
+
+const TIME_MAX: Duration = Duration::from_mins(2);
+const RECORDS: usize = 500;
+
+fn kcat(scene: &Scene<'_>) -> Command {
+    let mut command = Command::new("kcat");
+    command.args(["-q", "-b", &scene.broker.address()]);
+    command
+}
+
+/// Sends each line as a record and waits until the client is content.
+fn produce(
+    scene: &Scene<'_>,
+    topic: &str,
+    lines: &[String],
+    settings: &[&str],
+) -> Result<(), Failure> {
+    let file = write_lines(scene, topic, lines)?;
+    let mut command = kcat(scene);
+    command.args(["-P", "-t", topic, "-l"]).arg(&file);
+    for setting in settings {
+        command.args(["-X", setting]);
+    }
+    let log = scene.run.join("kcat-produce.log");
+    run_to_log(&log, &mut command, TIME_MAX)?.expect_success("kcat -P").map(drop)
+}
+
+fn write_lines(scene: &Scene<'_>, name: &str, lines: &[String]) -> Result<PathBuf, Failure> {
+    let file = scene.run.join(format!("{name}.txt"));
+    fs::write(&file, lines.join("\n") + "\n").context(file.display())?;
+    Ok(file)
+}
+
+/// Everything in a topic, from the beginning to the present end of each partition.
+pub(super) fn read_all(scene: &Scene<'_>, topic: &str) -> Result<Vec<String>, Failure> {
+    let mut command = kcat(scene);
+    command.args(["-C", "-e", "-t", topic, "-o", "beginning"]);
+    let log = scene.run.join("kcat-consume.log");
+    let text = run_to_log(&log, &mut command, TIME_MAX)?.expect_success("kcat -C")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Reads as a member of a group until it has seen the end of all its partitions.
+fn read_in_group(scene: &Scene<'_>, group: &str, topic: &str) -> Result<Vec<String>, Failure> {
+    let mut command = kcat(scene);
+    command.args(["-e", "-X", "auto.offset.reset=earliest", "-G", group, topic]);
+    let log = scene.run.join(format!("kcat-group-{group}.log"));
+    let text = run_to_log(&log, &mut command, TIME_MAX)?.expect_success("kcat -G")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+pub(super) fn every_acks_setting(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let mut expected = Vec::new();
+    for acks in ["0", "1", "all"] {
+        let lines = numbered(&format!("acks-{acks}"), RECORDS);
+        produce(scene, "acks", &lines, &[&format!("acks={acks}")])?;
+        expected.extend(lines);
+    }
+    // With acks=0 the client is content before the broker is.
+    poll_until("all records are readable", TIME_MAX, || {
+        let read = read_all(scene, "acks")?;
+        Ok((read.len() >= expected.len()).then_some(read))
+    })
+    .and_then(|read| same_once(&expected, &read))
+}
+
+pub(super) fn every_compression(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let mut expected = Vec::new();
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let lines = numbered(&format!("codec-{codec}"), RECORDS);
+        produce(scene, "codecs", &lines, &[&format!("compression.codec={codec}")])?;
+        expected.extend(lines);
+    }
+    same_once(&expected, &read_all(scene, "codecs")?)
+}
+
+pub(super) fn group_goes_on(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let first = numbered("first", RECORDS);
+    produce(scene, "group-goes-on", &first, &["acks=all"])?;
+    same_once(&first, &read_in_group(scene, "goes-on", "group-goes-on")?)?;
+    let second = numbered("second", RECORDS);
+    produce(scene, "group-goes-on", &second, &["acks=all"])?;
+    same_once(&second, &read_in_group(scene, "goes-on", "group-goes-on")?)
+}
+
+pub(super) fn two_members(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let lines = numbered("shared", RECORDS);
+    produce(scene, "shared", &lines, &["acks=all"])?;
+    let mut members = Vec::new();
+    for member in ["one", "two"] {
+        let output = scene.run.join(format!("member-{member}.txt"));
+        let file = fs::File::create(&output).context(output.display())?;
+        let mut command = kcat(scene);
+        command.args(["-u", "-X", "auto.offset.reset=earliest", "-G", "shared", "shared"]);
+        members.push((spawn(command.stdout(file))?, output));
+    }
+    let outputs: Vec<PathBuf> = members.iter().map(|(_, output)| output.clone()).collect();
+    let read = poll_until("both members together read everything", TIME_MAX, || {
+        let mut read = Vec::new();
+        for output in &outputs {
+            let text = fs::read_to_string(output).context(output.display())?;
+            read.extend(text.lines().map(str::to_owned));
+        }
+        // A rebalance may deliver a record again: seen at least once is what a group promises.
+        read.sort();
+        read.dedup();
+        Ok((read.len() >= lines.len()).then_some(read))
+    });
+    for (mut child, _) in members {
+        child.kill().context("kcat")?;
+        wait(&mut child, TIME_MAX)?;
+    }
+    same_once(&lines, &read?)
+}
+
+/// An idempotent producer works while the broker is killed: what it was told is stored is there,
+/// once, and the client itself goes on without help.
+pub(super) fn survives_kill(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    const MANY: usize = 20_000;
+    let lines = numbered("survives", MANY);
+    let file = write_lines(scene, "survives", &lines)?;
+    produce(scene, "survives-first", &lines[..1], &["acks=all"])?;
+    let mut command = kcat(scene);
+    command.args(["-P", "-t", "survives", "-X", "enable.idempotence=true"]);
+    command.args(["-X", "message.timeout.ms=0", "-X", "batch.num.messages=20", "-l"]).arg(&file);
+    let log = scene.run.join("kcat-survives.log");
+    let producer = thread::spawn(move || run_to_log(&log, &mut command, TIME_MAX));
+    poll_until("the first records are stored", TIME_MAX, || {
+        let some = read_all(scene, "survives").is_ok_and(|read| !read.is_empty());
+        Ok((some || producer.is_finished()).then_some(()))
+    })?;
+    if producer.is_finished() {
+        return Err(Failure::broken("the producer was done before the broker could be killed"));
+    }
+    scene.broker.kill()?;
+    scene.broker.restart()?;
+    let run = producer.join().map_err(|_| Failure::broken("the producer's thread died"))??;
+    run.expect_success("kcat -P")?;
+    same_once(&lines, &read_all(scene, "survives")?)
+}

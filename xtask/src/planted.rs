@@ -1,0 +1,135 @@
+//! Tests of the tests: with a bug planted, the test that is there for it must fail, and for the
+//! reason it was written for; with none planted the same build passes it.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+
+use crate::command::{self, Run, cargo};
+use crate::failure::Failure;
+use crate::report::{Counts, Outcome};
+use crate::workspace::Workspace;
+
+/// The name of the environment variable that chooses the bug, as `lossproof-env` reads it.
+const VARIABLE: &str = "LOSSPROOF_PLANTED";
+const CFG: &str = "--cfg planted";
+
+/// A bug and the test that must find it.
+struct Control {
+    bug: &'static str,
+    package: &'static str,
+    /// The integration test, a file in the package's `tests`.
+    target: &'static str,
+    test: &'static str,
+    /// What the failing test says: it must not fail for another reason.
+    says: &'static str,
+}
+
+const CONTROLS: [Control; 0] = [];
+
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut counts = Counts::default();
+    let mut notes = Vec::new();
+    for control in &CONTROLS {
+        let Control { bug, test, .. } = control;
+        let (count, note) = match verdict(workspace, control)? {
+            Ok(()) => (Counts::PASSED, format!("  {bug}: found by {test}")),
+            Err(why) => (Counts::FAILED, format!("  {bug}: FAILED: {why}")),
+        };
+        counts.add(count);
+        notes.push(note);
+    }
+    Ok(Outcome::Ran { counts, notes })
+}
+
+fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String>, Failure> {
+    let without = run_control(workspace, control, "")?;
+    if !passed(&without, control.test) {
+        return Ok(Err(format!("it does not pass without the bug:\n{}", without.tail())));
+    }
+    let with = run_control(workspace, control, control.bug)?;
+    Ok(found(&with, control.test, control.says))
+}
+
+fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
+    let Control { package, target, test, .. } = control;
+    let mut command = planted_cargo(workspace);
+    command.args(["test", "-p", package, "--test", target, "--", "--exact", test]);
+    command.args(["--nocapture"]).env(VARIABLE, bug);
+    let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
+    command::run(workspace, &log, &mut command)
+}
+
+/// Cargo with the configuration that no release has, in a target folder of its own: the flags of
+/// the ordinary build stay as they are and nothing of it is rebuilt.
+fn planted_cargo(workspace: &Workspace) -> Command {
+    let mut command = cargo(workspace);
+    let mut flags = env::var_os("RUSTFLAGS").unwrap_or_else(OsString::new);
+    flags.push(" ");
+    flags.push(CFG);
+    command.env("RUSTFLAGS", flags);
+    command.env("CARGO_TARGET_DIR", workspace.target().join("planted"));
+    command
+}
+
+fn passed(run: &Run, test: &str) -> bool {
+    run.success && run.text.contains(&format!("test {test} ... ok"))
+        // A test that writes has its own lines between the two parts of that one.
+        || run.success && run.text.contains("1 passed; 0 failed")
+}
+
+/// It failed, it was this test, and it said what it should.
+fn found(run: &Run, test: &str, says: &str) -> Result<(), String> {
+    if run.success {
+        return Err(format!("{test} passes with the bug in place"));
+    }
+    if !run.text.contains("0 passed; 1 failed") {
+        return Err(format!("{test} was not run:\n{}", run.tail()));
+    }
+    if !run.text.contains(says) {
+        return Err(format!("{test} fails without saying `{says}`:\n{}", run.tail()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn run_of(success: bool, text: &str) -> Run {
+        Run { success, text: text.to_owned(), log: PathBuf::new() }
+    }
+
+    #[test]
+    fn a_bug_is_found_only_by_its_test_and_for_its_reason() {
+        let text = "test t ... FAILED\nlost 3\ntest result: FAILED. 0 passed; 1 failed; 0 ignored";
+        assert!(found(&run_of(false, text), "t", "lost 3").is_ok());
+        assert!(found(&run_of(false, text), "t", "another reason").is_err());
+        assert!(found(&run_of(false, "error: could not compile"), "t", "").is_err());
+        assert!(found(&run_of(true, "1 passed; 0 failed"), "t", "").is_err());
+    }
+
+    #[test]
+    fn a_test_that_was_not_run_has_not_passed() {
+        assert!(passed(&run_of(true, "test t ... ok\n1 passed; 0 failed"), "t"));
+        assert!(!passed(&run_of(true, "test result: ok. 0 passed; 0 failed; 0 ignored"), "t"));
+    }
+
+    /// Read as text, because this program knows none of our crates.
+    #[test]
+    fn every_planted_bug_has_a_control() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap()
+            .join("crates/lossproof-env/src/planted.rs");
+        let text = std::fs::read_to_string(file).unwrap();
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Self::"));
+        let names: Vec<&str> = names.filter_map(|line| line.split('"').nth(1)).collect();
+        assert!(names.len() >= 6, "the names are no longer found: {names:?}");
+        for name in names {
+            assert!(CONTROLS.iter().any(|control| control.bug == name), "nobody finds {name}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The project's own binary as separate processes, killed and restarted like any other program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Process, free_port, log_length};
+use crate::command::{self, cargo};
+use crate::failure::{Context, Failure};
+use crate::workspace::Workspace;
+
+const READY: &str = "ready bootstrap.servers=";
+/// It is ready in a tenth of a second; a machine that builds at the same time is slower.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+const STOP_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Builds the binary as `cargo test` does, so that nothing is built twice, and finds it.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let mut command = cargo(workspace);
+    command.args(["test", "--workspace", "--no-run", "--message-format=json"]);
+    let run = command::run(workspace, "build", &mut command)?;
+    let found = run.text.lines().filter_map(executable_in).next_back();
+    if !run.success {
+        return Err(Failure::broken(format!("the build failed, see {}", run.log.display())));
+    }
+    found.ok_or_else(|| Failure::broken("cargo built no binary `lossproof`"))
+}
+
+/// The path of the finished binary, when this message of cargo announces it.
+fn executable_in(line: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let is_binary = message["target"]["kind"] == serde_json::json!(["bin"])
+        && message["target"]["name"] == "lossproof"
+        && message["profile"]["test"] == false;
+    let path = message["executable"].as_str()?;
+    is_binary.then(|| PathBuf::from(path))
+}
+
+/// `lossproof broker` on a port and a data directory that it keeps over restarts.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    binary: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    port: u16,
+    process: Process,
+}
+
+impl Broker {
+    pub(crate) fn start(binary: &Path, run: &Path) -> Result<Self, Failure> {
+        let port = free_port()?;
+        let data = run.join("broker");
+        fs::create_dir_all(&data).context(data.display())?;
+        let log = run.join("broker.log");
+        let process = launch(binary, &data, &log, port)?;
+        Ok(Broker { binary: binary.to_path_buf(), data, log, port, process })
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn pid(&mut self) -> u32 {
+        self.process.child().id()
+    }
+
+    pub(crate) fn check_alive(&mut self) -> Result<(), Failure> {
+        self.process.check_alive()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        self.process.kill()
+    }
+
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        self.process = launch(&self.binary, &self.data, &self.log, self.port)?;
+        Ok(())
+    }
+
+    /// SIGTERM, which drains.
+    pub(crate) fn terminate(&mut self) -> Result<ExitStatus, Failure> {
+        self.process.terminate(STOP_TIME_MAX)
+    }
+}
+
+fn launch(binary: &Path, data: &Path, log: &Path, port: u16) -> Result<Process, Failure> {
+    let skip = log_length(log);
+    let mut command = Command::new(binary);
+    command.args(["broker", "--listen", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
+    let mut process = Process::start("the broker", log, &mut command)?;
+    process.wait_for_log(READY, skip, START_TIME_MAX)?;
+    Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_finished_binary_is_taken() {
+        let message = |kind: &str, test: bool| {
+            format!(
+                "{{\"reason\":\"compiler-artifact\",\"target\":{{\"kind\":[\"{kind}\"],\
+                 \"name\":\"lossproof\"}},\"profile\":{{\"test\":{test}}},\
+                 \"executable\":\"/t/lossproof\"}}"
+            )
+        };
+        assert!(executable_in(&message("bin", false)).is_some());
+        assert!(executable_in(&message("bin", true)).is_none());
+        assert!(executable_in(&message("test", true)).is_none());
+        assert!(executable_in("   Compiling lossproof").is_none());
+    }
+}
