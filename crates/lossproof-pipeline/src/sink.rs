@@ -1,0 +1,27 @@
+//! Where documents go: an index over its bulk interface, or a file of JSON lines.
+
+pub mod bulk_answer;
+pub(crate) mod bulk;
+pub(crate) mod lines;
+pub mod seen;
+
+use lossproof_audit::identity::Identity;
+
+use crate::document::Document;
+use crate::retry::Failure;
+
+/// One sink; a document is confirmed when the call returns `Ok`, and not before.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Bulk(bulk::BulkSink),
+    Lines(lines::LinesSink),
+}
+
+impl Sink {
+    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Result<(), Failure> {
+        match self {
+            Self::Bulk(sink) => sink.write(id, document).await,
+            Self::Lines(sink) => sink.write(id, document).await,
+        }
+    }
+}

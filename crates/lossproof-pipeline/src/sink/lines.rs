@@ -1,0 +1,269 @@
+//! Sink `jsonl`: one document a line, appended and fsynced before it is confirmed.
+//!
+//! # Invariants
+//!
+//! - `LINES-1`: a document is confirmed only after an fsync that began when its line was written.
+//! - `LINES-2`: no identity is written twice, restarts included.
+//! - `LINES-3`: after a failed fsync nothing is confirmed any more, and what could have been lost
+//!   by it is written anew at the next start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use lossproof_audit::identity::Identity;
+use lossproof_env::{Disk, DiskFile, DiskLock};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::seen::SeenIds;
+use crate::config::LinesSettings;
+use crate::document::Document;
+use crate::retry::Failure;
+use crate::shared::Shared;
+
+/// A batch is closed when it has so many bytes; the last document may go beyond.
+const BATCH_BYTES: usize = 8 << 20;
+const READ_BYTES: usize = 1 << 20;
+/// A longer line is none of ours.
+const LINE_BYTES_MAX: usize = 1 << 30;
+
+/// Hands lines to the writing thread, which ends with it.
+#[derive(Debug)]
+pub(crate) struct LinesSink {
+    queue: SyncSender<Entry>,
+    id_field: String,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    line: Vec<u8>,
+    reply: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// Why the file cannot be written to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenLinesError {
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is in use by another process: give each pipeline a file of its own")]
+    InUse { path: PathBuf },
+    #[error(
+        "{path}, line {line}: {detail}; the file is damaged or none of this pipeline: move it away"
+    )]
+    Foreign { path: PathBuf, line: u64, detail: String },
+}
+
+/// The open file, owned by the writing thread.
+#[derive(Debug)]
+struct Lines {
+    file: Arc<dyn DiskFile>,
+    _lock: Box<dyn DiskLock>,
+    length: u64,
+    seen: SeenIds,
+    fenced: Option<String>,
+}
+
+impl LinesSink {
+    /// Opens the file and starts the thread; the file is free again when the thread has ended.
+    pub(crate) fn start(
+        settings: &LinesSettings,
+        disk: &dyn Disk,
+        shared: Arc<Shared>,
+        queue_max: usize,
+    ) -> Result<(Self, JoinHandle<()>), OpenLinesError> {
+        let mut lines = Lines::open(settings, disk)?;
+        let (queue, receiver) = sync_channel(queue_max);
+        let thread = std::thread::Builder::new().name("jsonl".to_owned());
+        let handle = thread
+            .spawn(move || lines.run(&receiver, &shared))
+            .map_err(|source| OpenLinesError::Io { path: settings.path.clone(), source })?;
+        Ok((Self { queue, id_field: settings.id_field.clone() }, handle))
+    }
+
+    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Result<(), Failure> {
+        let id = id.to_string();
+        let mut line = document.to_json_with(&self.id_field, &id).into_bytes();
+        line.push(b'\n');
+        let (reply, outcome) = oneshot::channel();
+        // The queue has room for every record that may be in flight: it never blocks.
+        self.queue.try_send(Entry { id, line, reply }).map_err(|_| Failure::Abandoned)?;
+        outcome.await.unwrap_or(Err(Failure::Abandoned))
+    }
+}
+
+impl Lines {
+    fn open(settings: &LinesSettings, disk: &dyn Disk) -> Result<Self, OpenLinesError> {
+        let path = &settings.path;
+        let failed = |source| OpenLinesError::Io { path: path.clone(), source };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        disk.create_dir_all(directory).map_err(failed)?;
+        let mut lock_path = path.clone().into_os_string();
+        lock_path.push(".lock");
+        let lock = disk.lock(Path::new(&lock_path)).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenLinesError::InUse { path: path.clone() },
+            _ => failed(source),
+        })?;
+        let exists = disk.exists(path).map_err(failed)?;
+        let file = if exists { disk.open(path) } else { disk.create(path) }.map_err(failed)?;
+        let mut scan = Scan::new(settings);
+        scan.read(file.as_ref())?;
+        scan.restore(file.as_ref()).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        disk.sync_dir(directory).map_err(failed)?;
+        info!("{}: {} lines are there", path.display(), scan.lines);
+        Ok(Self { file, _lock: lock, length: scan.complete, seen: scan.seen, fenced: None })
+    }
+
+    fn run(&mut self, queue: &Receiver<Entry>, shared: &Shared) {
+        while let Ok(first) = queue.recv() {
+            let mut bytes = first.line.len();
+            let mut batch = vec![first];
+            while bytes < BATCH_BYTES
+                && let Ok(entry) = queue.try_recv()
+            {
+                bytes += entry.line.len();
+                batch.push(entry);
+            }
+            let outcome = self.append(&batch);
+            if let Some(reason) = &self.fenced {
+                shared.fail(reason.clone());
+            }
+            for entry in batch {
+                // Nobody is there to hear it only after the record was given up.
+                let _ = entry.reply.send(outcome.clone());
+            }
+        }
+    }
+
+    /// All of the batch or none of it.
+    fn append(&mut self, batch: &[Entry]) -> Result<(), Failure> {
+        if let Some(reason) = &self.fenced {
+            return Err(Failure::Held { reason: reason.clone() }); // LINES-3
+        }
+        let mut fresh = std::collections::HashSet::new();
+        let new = batch.iter().filter(|e| !self.seen.contains(&e.id) && fresh.insert(&e.id));
+        let text: Vec<u8> = new.flat_map(|entry| entry.line.iter().copied()).collect();
+        if let Err(error) = self.file.write_all_at(&text, self.length) {
+            // Nothing was confirmed of it; what is left of it is cut or written over.
+            if let Err(second) = self.file.truncate(self.length) {
+                warn!("a line that was cut short stays at the end: {second}");
+            }
+            return Err(Failure::Held { reason: format!("cannot append: {error}") });
+        }
+        if let Err(error) = self.file.sync_data() {
+            let reason = format!("fsync of the sink failed, restart when the disk is well: {error}");
+            self.fenced = Some(reason.clone());
+            return Err(Failure::Held { reason });
+        }
+        self.length += text.len() as u64; // LINES-1
+        for entry in batch {
+            self.seen.insert(&entry.id); // LINES-2
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is there.
+struct Scan<'a> {
+    settings: &'a LinesSettings,
+    seen: SeenIds,
+    lines: u64,
+    /// Bytes up to and with the last line break.
+    complete: u64,
+    /// Where lines begin whose fsync may have failed: see [`Scan::restore`].
+    starts: std::collections::VecDeque<u64>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(settings: &'a LinesSettings) -> Self {
+        let (seen, starts) = (SeenIds::default(), [0].into());
+        Self { settings, seen, lines: 0, complete: 0, starts }
+    }
+
+    fn read(&mut self, file: &dyn DiskFile) -> Result<(), OpenLinesError> {
+        let mut rest: Vec<u8> = Vec::new();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut offset = 0;
+        loop {
+            let count = file.read_at(&mut buffer, offset).map_err(|source| OpenLinesError::Io {
+                path: self.settings.path.clone(),
+                source,
+            })?;
+            let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
+            offset += count as u64;
+            rest.extend_from_slice(chunk);
+            let mut used = 0;
+            while let Some(end) = rest[used..].iter().position(|byte| *byte == b'\n') {
+                let line = rest[used..used + end].to_vec();
+                used += end + 1;
+                self.line(&line)?;
+            }
+            rest.drain(..used);
+            if rest.len() > LINE_BYTES_MAX {
+                return Err(self.foreign("a line without end".to_owned()));
+            }
+        }
+        if !rest.is_empty() {
+            warn!(
+                "{}: the last line was cut short by a crash; its {} bytes were never confirmed and \
+                 are removed",
+                self.settings.path.display(),
+                rest.len()
+            );
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), OpenLinesError> {
+        self.lines += 1;
+        let document = Document::parse(line).map_err(|error| self.foreign(error.detail))?;
+        let field = &self.settings.id_field;
+        let id: String = document
+            .get(field)
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .ok_or_else(|| self.foreign(format!("no identity in field `{field}`")))?;
+        if !self.seen.insert(&id) {
+            return Err(self.foreign(format!("{id} is there twice")));
+        }
+        self.complete += line.len() as u64 + 1;
+        self.starts.push_back(self.complete);
+        // Kept: the start of the last line, and of those up to a batch before it.
+        let last = self.starts.len().checked_sub(2).and_then(|i| self.starts.get(i)).copied();
+        let tail_start = last.unwrap_or(0).saturating_sub(BATCH_BYTES as u64);
+        while self.starts.get(1).is_some_and(|next| *next <= tail_start) {
+            self.starts.pop_front();
+        }
+        Ok(())
+    }
+
+    /// `LINES-3`: what the last batch before a failed fsync wrote can be read and need not be on
+    /// the disk, and a second fsync would not help. Only that batch can be meant, and it is no
+    /// longer than the last line and [`BATCH_BYTES`] before: these are written again.
+    fn restore(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.truncate(self.complete)?;
+        let mut offset = self.starts.front().copied().unwrap_or(0);
+        while offset < self.complete {
+            let length = (self.complete - offset).min(READ_BYTES as u64) as usize;
+            let mut buffer = vec![0; length];
+            file.read_exact_at(&mut buffer, offset)?;
+            file.write_all_at(&buffer, offset)?;
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
+    fn foreign(&self, detail: String) -> OpenLinesError {
+        OpenLinesError::Foreign { path: self.settings.path.clone(), line: self.lines, detail }
+    }
+}
