@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lossproof_env::DiskLock;
+use lossproof_env::{DiskLock, Planted, planted};
 
 use crate::commit::{Appended, Commit, Committed, FlushPolicy, ProducerIds};
 use crate::effect::Effect;
@@ -69,6 +69,8 @@ pub(crate) struct Committer {
     marks: MarkFile,
     /// What the last mark on disk says.
     marked: Mark,
+    /// Not looked at yet.
+    waiting: VecDeque<Submission>,
     draft: Draft,
     /// Running time of the log before this open.
     running_before_ms: u64,
@@ -99,6 +101,7 @@ impl Committer {
             writer: start.writer,
             marks: start.marks,
             marked: Mark::default(),
+            waiting: VecDeque::new(),
             draft: Draft::default(),
             running_before_ms: start.running_before_ms,
             opened_at: now,
@@ -116,13 +119,13 @@ impl Committer {
     /// Commits `batch`, in its order, in as few frames as it takes; every one of it is answered
     /// when this returns.
     pub(crate) fn step(&mut self, batch: Vec<Submission>) {
-        let mut waiting = VecDeque::from(batch);
-        while let Some(submission) = waiting.pop_front() {
+        self.waiting.extend(batch);
+        while let Some(submission) = self.waiting.pop_front() {
             match self.fit(submission) {
                 Fit::Taken | Fit::Refused => {}
                 Fit::Later(submission) => {
                     self.commit_draft();
-                    waiting.push_front(submission);
+                    self.waiting.push_front(submission);
                 }
             }
         }
@@ -201,7 +204,13 @@ impl Committer {
     /// Room for a frame of `need` bytes, and whether it is of the reserve.
     fn room(&mut self, need: u64, has_batches: bool) -> Result<(u64, bool), CommitCause> {
         let shared = self.shared.clone();
-        match self.writer.room(need, &shared.segments) {
+        let segment = self.writer.active.sequence;
+        let room = self.writer.room(need, &shared.segments);
+        if self.writer.active.sequence != segment {
+            // The mark names the segment, so that its loss would be noticed.
+            self.write_mark(false);
+        }
+        match room {
             Ok(room) => Ok((room, false)),
             Err(RoomError::DiskFull) => {
                 let room = self.writer.reserve_room();
@@ -279,6 +288,11 @@ impl Committer {
         let early: Vec<bool> = effects.iter().map(|effect| self.is_early(effect)).collect();
         self.publish(&effects, &place, |index| early[index]);
         self.answer(|staged| staged.early);
+        if planted(Planted::AckBeforeFsync) {
+            self.publish(&effects, &place, |index| !early[index]);
+            self.answer(|_| true);
+            return self.writer.sync();
+        }
         if self.draft.needs_sync {
             self.writer.sync()?;
             self.unsynced_since = None;
@@ -421,6 +435,9 @@ impl Committer {
     pub(crate) fn refuse_all(&mut self, cause: &CommitCause) {
         for staged in std::mem::take(&mut self.draft).staged {
             staged.submission.refuse(cause.clone());
+        }
+        for submission in std::mem::take(&mut self.waiting) {
+            submission.refuse(cause.clone());
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::mark::{Mark, MarkFile};
 use crate::meta::{self, Meta};
 use crate::quarantine;
 use crate::recovery::{KeptFrame, Recovery, failed};
-use crate::report::RecoveryReport;
-use crate::segment::DATA_AT;
+use crate::report::{Finding, RecoveryReport};
+use crate::segment::{DATA_AT, path_of};
 use crate::shared::{Identity, Shared};
 use crate::writer::{Writer, WriterStart};
 
@@ -41,11 +41,16 @@ pub(crate) fn open(
     };
     let lock = prepare(env, &paths)?;
     let (meta, fresh) = count_open(env, &paths)?;
-    let (marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
+    let (mut marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let gathered = gather(env, &paths.journal, meta.directory_id, mark)?;
     if mark.is_none() && !gathered.segments.is_empty() {
         return Err(OpenError::MarksUnreadable { directory: paths.directory });
+    }
+    if mark.is_none() {
+        // From here on a missing mark is damage: a segment only ever comes after it.
+        let first = Mark { open_count: meta.open_count, ..Mark::default() };
+        marks.write(&first).map_err(failed("write a mark in", &paths.journal))?;
     }
     for path in &gathered.unused {
         env.disk.remove(path).map_err(failed("remove", path))?;
@@ -153,6 +158,7 @@ fn start(
     // Nothing behind these ends counts any more: what was kept is written anew, what was cut is
     // in quarantine.
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
+    remove_void(env, &paths.journal, &recovery)?;
     recovery.close_suspects();
 
     let was_clean = mark.is_some_and(|mark| {
@@ -162,7 +168,7 @@ fn start(
     });
     let report = RecoveryReport {
         fresh,
-        clean: was_clean && recovery.damage.is_empty() && recovery.in_doubt.is_empty(),
+        clean: was_clean && recovery.in_doubt.is_empty() && !recovery.end_lost,
         open_count: meta.open_count,
         last_frame: recovery.expected - 1,
         durable_through: recovery.durable,
@@ -236,6 +242,18 @@ fn trim<'a>(
         }
     }
     Ok(())
+}
+
+/// Removes older segments in which no frame counts any more. Those with findings stay.
+fn remove_void(env: &Environment, journal: &Path, recovery: &Recovery) -> Result<(), OpenError> {
+    let void = recovery.ends.iter().filter(|end| {
+        let concerned = |finding: &Finding| path_of(journal, finding.segment) == end.path;
+        end.counted == DATA_AT && !recovery.damage.iter().any(concerned)
+    });
+    for end in void {
+        env.disk.remove(&end.path).map_err(failed("remove", &end.path))?;
+    }
+    env.disk.sync_dir(journal).map_err(failed("sync", journal))
 }
 
 /// Lists what was found, and logs it.

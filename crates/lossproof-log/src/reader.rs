@@ -20,6 +20,7 @@ use crate::commit::{LaneRange, PartitionId};
 use crate::error::{OffsetRange, ReadError};
 use crate::frame::{BLOCK, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life};
 use crate::partition::{IndexEntry, Partition};
+use crate::scan::{FoundFrame, Scan};
 
 /// A batch as it is stored: base offset and leader epoch set, everything else as it came.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,38 +77,30 @@ struct Window<'a> {
     bytes: Bytes,
 }
 
-/// Why a piece of a segment could not be had.
-enum Fault {
-    /// The bytes are not there, or not what was written.
-    Damage,
-    Io(io::Error),
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::UnexpectedEof { Self::Damage } else { Self::Io(error) }
-    }
-}
-
 impl<'a> Window<'a> {
-    fn open(segment: &'a ReadSegment, start: u64, length: u64) -> Result<Self, Fault> {
-        let bytes = read_bytes(&*segment.file, start, length.min(WINDOW_BYTES_MAX) as usize)?;
+    fn open(segment: &'a ReadSegment, start: u64, length: u64) -> io::Result<Self> {
+        let length = length.min(WINDOW_BYTES_MAX) as usize;
+        let bytes = read_bytes(&*segment.file, start, length)?.unwrap_or_default();
         Ok(Self { segment, start, bytes })
     }
 
-    fn get(&self, at: u64, length: usize) -> Result<Bytes, Fault> {
+    /// `None` where the file ends before.
+    fn get(&self, at: u64, length: usize) -> io::Result<Option<Bytes>> {
         let from = (at - self.start) as usize;
         match from.checked_add(length) {
-            Some(to) if to <= self.bytes.len() => Ok(self.bytes.slice(from..to)),
-            _ => Ok(read_bytes(&*self.segment.file, at, length)?),
+            Some(to) if to <= self.bytes.len() => Ok(Some(self.bytes.slice(from..to))),
+            _ => read_bytes(&*self.segment.file, at, length),
         }
     }
 }
 
-fn read_bytes(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Bytes> {
+fn read_bytes(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Option<Bytes>> {
     let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes.into())
+    match file.read_exact_at(&mut bytes, at) {
+        Ok(()) => Ok(Some(bytes.into())),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// One read in progress.
@@ -123,22 +116,23 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     /// Takes a batch if it is the next one and fits; breaks where the read has to end.
     fn take(&mut self, entry: &Entry, payload: &Bytes, life: &Life) -> ControlFlow<Stop> {
-        if entry.last_offset < self.next_offset {
-            return ControlFlow::Continue(());
-        }
         if entry.last_offset >= self.high_watermark {
             return ControlFlow::Break(Stop::Enough);
         }
-        if entry.base_offset > self.next_offset && !self.batches.is_empty() {
-            return ControlFlow::Break(Stop::Damage);
+        let is_first = self.batches.is_empty();
+        if entry.base_offset > self.next_offset {
+            let lost = OffsetRange { first: self.next_offset, last: entry.base_offset - 1 };
+            return ControlFlow::Break(Stop::Damage(lost));
         }
-        if !self.batches.is_empty() && payload.len() > self.bytes_left {
+        if !is_first && payload.len() > self.bytes_left {
             return ControlFlow::Break(Stop::Enough);
         }
-        if self.partition.damage_at(entry.base_offset).is_some() || !verifies(entry, payload, life)
-        {
-            self.next_offset = self.next_offset.max(entry.base_offset);
-            return ControlFlow::Break(Stop::Damage);
+        if let Some(known) = self.partition.damage_at(entry.base_offset) {
+            return ControlFlow::Break(Stop::Damage(known));
+        }
+        if !verifies(entry, payload, life) {
+            let lost = OffsetRange { first: entry.base_offset, last: entry.last_offset };
+            return ControlFlow::Break(Stop::Damage(lost));
         }
         self.bytes_left = self.bytes_left.saturating_sub(payload.len());
         self.next_offset = entry.last_offset + 1;
@@ -164,7 +158,8 @@ pub(crate) fn verifies(entry: &Entry, payload: &[u8], life: &Life) -> bool {
 
 enum Stop {
     Enough,
-    Damage,
+    /// The next offsets cannot be read.
+    Damage(OffsetRange),
 }
 
 /// Reads from `from` on; see [`Log::read`](crate::Log::read).
@@ -188,44 +183,32 @@ pub(crate) fn read(
         batches: Vec::new(),
     };
     let stop = loop {
-        if cursor.next_offset >= high_watermark {
+        if let Some(known) = partition.damage_at(cursor.next_offset) {
+            break Stop::Damage(known);
+        }
+        let full = !cursor.batches.is_empty() && cursor.bytes_left == 0;
+        if full || cursor.next_offset >= high_watermark {
             break Stop::Enough;
         }
-        if !cursor.batches.is_empty() && cursor.bytes_left == 0 {
-            break Stop::Enough;
-        }
-        if partition.damage_at(cursor.next_offset).is_some() {
-            break Stop::Damage;
-        }
-        let Some(entry) = partition.entry_at(cursor.next_offset) else { break Stop::Damage };
         let before = cursor.next_offset;
-        if entry.base_offset > before {
-            break Stop::Damage;
-        }
+        let rest = OffsetRange { first: before, last: high_watermark - 1 };
+        let Some(entry) = partition.entry_at(before) else { break Stop::Damage(rest) };
         match read_run(segments, &entry, &mut cursor)? {
             ControlFlow::Break(stop) => break stop,
-            // A run that does not hold what the index says of it.
-            ControlFlow::Continue(()) if cursor.next_offset == before => break Stop::Damage,
+            // The run does not hold what the index says of it.
+            ControlFlow::Continue(()) if cursor.next_offset <= entry.last_offset() => {
+                let lost = OffsetRange { first: cursor.next_offset, last: entry.last_offset() };
+                break Stop::Damage(lost);
+            }
             ControlFlow::Continue(()) => {}
         }
     };
-    let Cursor { batches, next_offset, .. } = cursor;
     match stop {
-        Stop::Damage if batches.is_empty() => {
-            Err(ReadError::Damaged { partition: id, range: damage_around(partition, next_offset) })
+        Stop::Damage(range) if cursor.batches.is_empty() => {
+            Err(ReadError::Damaged { partition: id, range })
         }
-        _ => Ok(Slice { batches, high_watermark, log_start }),
+        _ => Ok(Slice { batches: cursor.batches, high_watermark, log_start }),
     }
-}
-
-/// The range to report for an offset that cannot be read; remembered, so that all hear of it.
-fn damage_around(partition: &Partition, offset: i64) -> OffsetRange {
-    if let Some(known) = partition.damage_at(offset) {
-        return known;
-    }
-    let range = OffsetRange { first: offset, last: offset };
-    partition.note_damage(range);
-    range
 }
 
 fn read_run(
@@ -234,43 +217,68 @@ fn read_run(
     cursor: &mut Cursor<'_>,
 ) -> Result<ControlFlow<Stop>, ReadError> {
     let Some(segment) = segments.get(index.segment) else {
-        return Ok(ControlFlow::Break(Stop::Damage));
+        return Ok(ControlFlow::Continue(()));
     };
-    match walk_run(&segment, index, cursor) {
-        Ok(flow) => Ok(flow),
-        Err(Fault::Damage) => Ok(ControlFlow::Break(Stop::Damage)),
-        Err(Fault::Io(source)) => Err(ReadError::Io { path: segment.path.clone(), source }),
-    }
+    walk_run(&segment, index, cursor)
+        .map_err(|source| ReadError::Io { path: segment.path.clone(), source })
 }
 
 fn walk_run(
     segment: &ReadSegment,
     index: &IndexEntry,
     cursor: &mut Cursor<'_>,
-) -> Result<ControlFlow<Stop>, Fault> {
+) -> io::Result<ControlFlow<Stop>> {
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
     let window = Window::open(segment, position, end - position)?;
     while position < end {
-        let header = window.get(position, HEADER_BYTES)?;
-        let header =
-            FrameHeader::decode(&header, &segment.life, Copy::Front).ok_or(Fault::Damage)?;
-        let directory = window.get(position + HEADER_BYTES as u64, header.directory_bytes())?;
-        let entries = header.entries(&directory, &segment.life).ok_or(Fault::Damage)?;
-        let mut at = position + header.payload_at() as u64;
-        for entry in &entries {
+        let frame = match frame_in(&window, position)? {
+            Some(frame) => frame,
+            // What can be had of a damaged frame, or the next one: the batches in between are
+            // missed by their offsets.
+            None => match salvage(segment, position, end)? {
+                Some(frame) => frame,
+                None => break,
+            },
+        };
+        position = frame.position;
+        let mut at = position + frame.header.payload_at() as u64;
+        for entry in &frame.entries {
             let wanted = entry.kind == EntryKind::Batch
                 && entry.partition == cursor.id
                 && entry.last_offset >= cursor.next_offset;
             if wanted {
                 let payload = window.get(at, entry.length as usize)?;
+                let payload = payload.unwrap_or_default();
                 if let ControlFlow::Break(stop) = cursor.take(entry, &payload, &segment.life) {
                     return Ok(ControlFlow::Break(stop));
                 }
             }
             at += u64::from(entry.length);
         }
-        position += u64::from(header.length);
+        position = frame.end();
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// The frame at `position`, if its first header and directory verify.
+fn frame_in(window: &Window<'_>, position: u64) -> io::Result<Option<FoundFrame>> {
+    let life = &window.segment.life;
+    let Some(header) = window.get(position, HEADER_BYTES)? else { return Ok(None) };
+    let Some(header) = FrameHeader::decode(&header, life, Copy::Front) else { return Ok(None) };
+    let directory = window.get(position + HEADER_BYTES as u64, header.directory_bytes())?;
+    let entries = directory.and_then(|bytes| header.entries(&bytes, life));
+    Ok(entries.map(|entries| FoundFrame { header, entries, position, whole: false }))
+}
+
+/// A frame with a damaged first header or directory by the second, else the next frame in the run.
+fn salvage(segment: &ReadSegment, position: u64, end: u64) -> io::Result<Option<FoundFrame>> {
+    let mut scan = Scan::new(segment.file.clone(), segment.life)?;
+    if let Some(frame) = scan.frame_at(position)? {
+        return Ok(Some(frame));
+    }
+    match scan.next_frame(position + BLOCK, 0)? {
+        Some((next, _)) if next < end => scan.frame_at(next),
+        _ => Ok(None),
+    }
 }

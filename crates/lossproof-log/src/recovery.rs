@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use lossproof_env::Environment;
+use lossproof_env::{Environment, Planted, planted};
 
-use crate::batch::BatchHeader;
 use crate::commit::{PartitionId, StateKind};
 use crate::effect::{BatchPlace, Effect, state_kind};
 use crate::error::{OffsetRange, OpenError};
@@ -34,6 +33,8 @@ use crate::staging::Staging;
 /// A frame beyond the durable mark, to be written anew.
 #[derive(Debug)]
 pub(crate) struct KeptFrame {
+    segment: u64,
+    position: u64,
     pub(crate) header: FrameHeader,
     pub(crate) entries: Vec<Entry>,
     pub(crate) payloads: Vec<Bytes>,
@@ -76,6 +77,8 @@ pub(crate) struct Recovery {
     pub(crate) kept: Vec<KeptFrame>,
     pub(crate) damage: Vec<Finding>,
     pub(crate) in_doubt: Vec<Finding>,
+    /// The journal was cut; nothing behind the cut is looked at.
+    ended: bool,
     /// Acknowledged frames at the end are gone with their directories.
     pub(crate) end_lost: bool,
     /// Something that is not known may have been in a lost frame.
@@ -108,6 +111,7 @@ impl Recovery {
             kept: Vec::new(),
             damage: Vec::new(),
             in_doubt: Vec::new(),
+            ended: false,
             end_lost: false,
             unclear: false,
             suspects: HashSet::new(),
@@ -127,10 +131,14 @@ impl Recovery {
             gathered.segments.iter().skip(1).map(|next| Some(next.first_frame)).collect();
         let limits = limits.into_iter().chain([None]);
         for (segment, limit) in gathered.segments.iter().zip(limits) {
+            if self.ended {
+                break;
+            }
             self.walk_segment(segment, limit).map_err(failed("read", &segment.path))?;
         }
         if gathered.segments.is_empty() && self.durable > 0 {
-            self.lose_end(0, 0, 0);
+            self.lose(0, 0, 0, self.durable);
+            self.end_lost = true;
         }
         Ok(())
     }
@@ -148,21 +156,22 @@ impl Recovery {
         let mut position = DATA_AT;
         let mut counted = DATA_AT;
         while limit.is_none_or(|limit| self.expected < limit) {
-            match scan.frame_at(position)? {
-                Some(frame) if frame.header.number == self.expected => {
+            let frame = scan.frame_at(position)?;
+            let frame = frame.filter(|frame| frame.header.number == self.expected);
+            match frame {
+                Some(frame) if self.counts_in_place(&frame) => {
                     position = frame.end();
-                    if self.expected <= self.durable {
-                        counted = position;
-                        self.take(&mut scan, found, &frame)?;
-                    } else if frame.whole {
-                        self.keep(&mut scan, frame)?;
-                    } else {
-                        self.cut(&mut scan, found, frame.position)?;
-                        break;
-                    }
+                    counted = position;
+                    self.durable = self.durable.max(self.expected);
+                    self.take(&mut scan, found, &frame)?;
                 }
-                _ if self.expected > self.durable => {
+                Some(frame) if self.expected > self.durable && frame.whole => {
+                    position = frame.end();
+                    self.keep(&mut scan, found, frame)?;
+                }
+                _ if self.expected > self.durable || planted(Planted::CutDamagedAcked) => {
                     self.cut(&mut scan, found, position)?;
+                    self.ended = true;
                     break;
                 }
                 _ => {
@@ -177,6 +186,14 @@ impl Recovery {
         let used = scan.data_end(position)?;
         self.ends.push(SegmentEnd { path: found.path.clone(), counted, used });
         Ok(())
+    }
+
+    /// Whether a frame is used where it stands: only if it is known to be durable (RECOVERY-3).
+    fn counts_in_place(&self, frame: &FoundFrame) -> bool {
+        let known = self.expected <= self.durable;
+        let cut_anyway = planted(Planted::CutDamagedAcked) && !frame.whole;
+        let trusted = planted(Planted::TrustPageCache) && frame.whole;
+        known && !cut_anyway || trusted
     }
 
     /// Goes on behind acknowledged frames of which not even the directory is left.
@@ -218,18 +235,12 @@ impl Recovery {
     ) -> io::Result<()> {
         self.lose(found.sequence(), position, end - position, last_frame);
         if end > position
-            && let Some(finding) = self.damage.last_mut()
+            && let Some(mut finding) = self.damage.pop()
         {
-            let disk = &*self.env.disk;
-            let path = quarantine::keep(disk, &self.quarantine, &*found.file, finding)?;
-            finding.quarantined = Some(path);
+            self.quarantine(found, &mut finding)?;
+            self.damage.push(finding);
         }
         Ok(())
-    }
-
-    fn lose_end(&mut self, segment: u64, position: u64, bytes: u64) {
-        self.lose(segment, position, bytes, self.durable);
-        self.end_lost = true;
     }
 
     /// Frames up to `last_frame` are gone: every partition and every kind of state may have had
@@ -277,32 +288,27 @@ impl Recovery {
             blocks: frame.header.length / BLOCK as u32,
             run: self.run,
         };
-        let mut finding = frame_finding(FindingKind::FrameDamaged, found, frame);
-        let mut at = frame.position + frame.header.payload_at() as u64;
-        for entry in &frame.entries {
-            let payload = scan.bytes(at, entry.length as usize)?;
-            at += u64::from(entry.length);
+        let origin =
+            Origin { segment: found.sequence(), position: frame.position, header: frame.header };
+        let mut finding = origin.finding(FindingKind::FrameDamaged);
+        for (entry, payload) in frame.entries.iter().zip(scan.payloads(frame)?) {
             let good = payload.filter(|bytes| scan.life.crc(bytes) == entry.crc);
-            match good.as_ref().and_then(|bytes| Effect::decode(entry, bytes)) {
-                Some((effect, header)) => {
-                    self.apply(found, frame, &effect, header.as_ref(), &place);
-                }
-                None => self.lose_entry(entry, &mut finding),
-            }
+            self.apply(&origin, entry, good.as_ref(), &place, &mut finding);
         }
-        self.finish_frame(&frame.header);
+        self.expected = frame.header.number + 1;
         if !frame.whole {
             self.run += 1;
-            let path = quarantine::keep(&*self.env.disk, &self.quarantine, &*found.file, &finding)?;
-            finding.quarantined = Some(path);
+            self.quarantine(found, &mut finding)?;
             self.damage.push(finding);
         }
         Ok(())
     }
 
-    fn finish_frame(&mut self, header: &FrameHeader) {
-        self.expected = header.number + 1;
-        self.running_ms = self.running_ms.max(header.running_ms);
+    fn quarantine(&self, found: &FoundSegment, finding: &mut Finding) -> io::Result<()> {
+        let disk = &*self.env.disk;
+        let path = quarantine::keep(disk, &self.quarantine, &*found.file, finding)?;
+        finding.quarantined = Some(path);
+        Ok(())
     }
 
     /// An acknowledged entry of a readable directory that cannot be read itself.
@@ -343,23 +349,32 @@ impl Recovery {
         }
     }
 
+    /// Applies one entry of a frame that counts; `payload` only where it verified.
     fn apply(
         &mut self,
-        found: &FoundSegment,
-        frame: &FoundFrame,
-        effect: &Effect,
-        header: Option<&BatchHeader>,
+        origin: &Origin,
+        entry: &Entry,
+        payload: Option<&Bytes>,
         place: &Place,
+        finding: &mut Finding,
     ) {
-        if let Effect::Batch(batch) = effect
-            && let Some(kind) = self.misfit(batch)
-        {
-            let mut finding = frame_finding(kind, found, frame);
-            finding.partitions.push(partition_range(batch));
-            self.damage.push(finding);
+        let now_ms = origin.header.running_ms;
+        self.running_ms = self.running_ms.max(now_ms);
+        let Some((effect, header)) = payload.and_then(|bytes| Effect::decode(entry, bytes)) else {
+            self.lose_entry(entry, finding);
             return;
+        };
+        if let Effect::Batch(batch) = &effect {
+            if let Some(kind) = self.misfit(batch) {
+                let mut misfit = origin.finding(kind);
+                note_entry(entry, &mut misfit);
+                self.damage.push(misfit);
+                return;
+            }
+            self.close_gap(batch.id, batch.base_offset);
         }
-        self.apply_known(effect, header, place, frame.header.running_ms);
+        self.staging.apply(&effect, header.as_ref(), now_ms);
+        self.view.apply(&effect, place);
     }
 
     fn misfit(&self, batch: &BatchPlace) -> Option<FindingKind> {
@@ -370,45 +385,29 @@ impl Recovery {
         }
     }
 
-    fn apply_known(
-        &mut self,
-        effect: &Effect,
-        header: Option<&BatchHeader>,
-        place: &Place,
-        now_ms: u64,
-    ) {
-        if let Effect::Batch(batch) = effect {
-            self.close_gap(batch.id, batch.base_offset);
-        }
-        self.staging.apply(effect, header, now_ms);
-        self.view.apply(effect, place);
-    }
-
-    /// Applies a kept frame at its new place. All of it verified.
+    /// Applies a kept frame at its new place.
     pub(crate) fn apply_kept(&mut self, kept: &KeptFrame, place: &Place) {
+        let origin = Origin { segment: kept.segment, position: kept.position, header: kept.header };
+        let mut finding = origin.finding(FindingKind::FrameDamaged);
         for (entry, payload) in kept.entries.iter().zip(&kept.payloads) {
-            let Some((effect, header)) = Effect::decode(entry, payload) else { continue };
-            let fits = match &effect {
-                Effect::Batch(batch) => self.misfit(batch).is_none(),
-                _ => true,
-            };
-            if fits {
-                self.apply_known(&effect, header.as_ref(), place, kept.header.running_ms);
-            }
+            self.apply(&origin, entry, Some(payload), place, &mut finding);
         }
-        self.running_ms = self.running_ms.max(kept.header.running_ms);
+        if !finding.partitions.is_empty() || !finding.states.is_empty() {
+            self.damage.push(finding);
+        }
     }
 
     /// Remembers a whole frame beyond the durable mark for being written anew (RECOVERY-3).
-    fn keep(&mut self, scan: &mut Scan, frame: FoundFrame) -> io::Result<()> {
-        let mut at = frame.position + frame.header.payload_at() as u64;
-        let mut payloads = Vec::with_capacity(frame.entries.len());
-        for entry in &frame.entries {
-            payloads.push(scan.bytes(at, entry.length as usize)?.unwrap_or_default());
-            at += u64::from(entry.length);
-        }
+    fn keep(&mut self, scan: &mut Scan, found: &FoundSegment, frame: FoundFrame) -> io::Result<()> {
+        let payloads = scan.payloads(&frame)?.into_iter().map(Option::unwrap_or_default).collect();
         self.expected = frame.header.number + 1;
-        self.kept.push(KeptFrame { header: frame.header, entries: frame.entries, payloads });
+        self.kept.push(KeptFrame {
+            segment: found.sequence(),
+            position: frame.position,
+            header: frame.header,
+            entries: frame.entries,
+            payloads,
+        });
         Ok(())
     }
 
@@ -439,9 +438,7 @@ impl Recovery {
             }
             at = begin + u64::from(header.length);
         }
-        let disk = &*self.env.disk;
-        finding.quarantined =
-            Some(quarantine::keep(disk, &self.quarantine, &*found.file, &finding)?);
+        self.quarantine(found, &mut finding)?;
         self.in_doubt.push(finding);
         Ok(())
     }
@@ -465,23 +462,27 @@ impl Recovery {
     }
 }
 
-fn frame_finding(kind: FindingKind, found: &FoundSegment, frame: &FoundFrame) -> Finding {
-    Finding {
-        kind,
-        segment: found.sequence(),
-        position: frame.position,
-        bytes: u64::from(frame.header.length),
-        first_frame: frame.header.number,
-        last_frame: frame.header.number,
-        partitions: Vec::new(),
-        states: Vec::new(),
-        quarantined: None,
-    }
+/// Where a frame was found.
+struct Origin {
+    segment: u64,
+    position: u64,
+    header: FrameHeader,
 }
 
-fn partition_range(batch: &BatchPlace) -> PartitionRange {
-    let range = OffsetRange { first: batch.base_offset, last: batch.last_offset };
-    PartitionRange { partition: batch.id, range }
+impl Origin {
+    fn finding(&self, kind: FindingKind) -> Finding {
+        Finding {
+            kind,
+            segment: self.segment,
+            position: self.position,
+            bytes: u64::from(self.header.length),
+            first_frame: self.header.number,
+            last_frame: self.header.number,
+            partitions: Vec::new(),
+            states: Vec::new(),
+            quarantined: None,
+        }
+    }
 }
 
 fn note_entry(entry: &Entry, finding: &mut Finding) {

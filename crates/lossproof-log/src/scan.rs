@@ -121,16 +121,23 @@ impl Scan {
         Ok(None)
     }
 
-    fn payloads_verify(&mut self, frame: &FoundFrame) -> io::Result<bool> {
+    /// The payloads of a frame's entries, whether they verify or not; `None` where the file ends.
+    pub(crate) fn payloads(&mut self, frame: &FoundFrame) -> io::Result<Vec<Option<Bytes>>> {
         let mut at = frame.position + frame.header.payload_at() as u64;
+        let mut payloads = Vec::with_capacity(frame.entries.len());
         for entry in &frame.entries {
-            let bytes = self.bytes(at, entry.length as usize)?;
-            if bytes.is_none_or(|bytes| self.life.crc(&bytes) != entry.crc) {
-                return Ok(false);
-            }
+            payloads.push(self.bytes(at, entry.length as usize)?);
             at += u64::from(entry.length);
         }
-        Ok(true)
+        Ok(payloads)
+    }
+
+    fn payloads_verify(&mut self, frame: &FoundFrame) -> io::Result<bool> {
+        let payloads = self.payloads(frame)?;
+        let good = |(entry, bytes): (&Entry, Option<Bytes>)| {
+            bytes.is_some_and(|bytes| self.life.crc(&bytes) == entry.crc)
+        };
+        Ok(frame.entries.iter().zip(payloads).all(good))
     }
 
     /// The next frame at or after `from` that either of its headers tells of, with a number of at
