@@ -36,7 +36,7 @@
 //!     Err(DecodeError::CountTooLarge { .. })
 //! ));
 //! ```
-#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+#![deny(clippy::indexing_slicing)]
 
 mod api_key;
 pub mod batch;
