@@ -27,7 +27,7 @@ impl Interval {
 }
 
 /// A set of `u64`.
-#[derive(Clone, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct IntervalSet {
     intervals: Vec<Interval>,
 }

@@ -2,5 +2,7 @@
 
 pub mod identity;
 pub mod interval;
+pub mod ledger;
 pub mod receipt;
 pub mod report;
+pub mod verdict;

@@ -11,6 +11,9 @@
 mod codec;
 
 pub use codec::DecodeError;
+pub(crate) use codec::cut_text;
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -145,6 +148,18 @@ pub struct Place {
     pub partition: i32,
 }
 
+impl Place {
+    pub fn new(topic: impl Into<String>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
 /// Which numbering a record belongs to.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct LaneId {
@@ -153,7 +168,7 @@ pub struct LaneId {
 }
 
 /// How a session of a reporter stands as of this receipt.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The first receipt of a session.
@@ -176,12 +191,13 @@ pub enum Mark {
         disposition: Disposition,
         reason: String,
     },
-    /// The reporter had to forget what it knew of these records and this stage.
+    /// The reporter had to forget what it knew of these records and this stage. With no numbers at
+    /// all: of any record.
     Unknown(Stage),
 }
 
 /// One statement: these records of this lane, read from or written to this place, have this mark.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Entry {
     pub mark: Mark,
     /// `None` for records that nobody stamped: these go by their offsets.
@@ -220,6 +236,9 @@ pub struct Receipt {
     pub lease_ms: u64,
     /// For [`Kind::Heartbeat`]: the number that the next receipt will have.
     pub number: ReceiptNumber,
+    /// How many receipts just before `number` are contained in this one: the journal merges old
+    /// ones while the topic is not reachable.
+    pub merged: u64,
     pub lane_ends: Vec<LaneEnd>,
     pub entries: Vec<Entry>,
 }

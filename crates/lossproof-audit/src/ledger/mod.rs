@@ -1,0 +1,331 @@
+//! Gathers the evidence of all reporters, of the topics themselves, of the committed offsets and,
+//! where it was read, of the sink; [`Ledger::verdict`] compares it.
+//!
+//! # Invariants
+//! - `LEDGER-1`: a record is complete only by positive evidence: for each group the sink's word
+//!   or a disposition, and without a group the auditor's own read of the topic.
+//! - `LEDGER-2`: a record is lost only where no reporter that could say otherwise is silent, open
+//!   or missing a receipt, or where the harness has read everything after all had ended.
+//! - `LEDGER-3`: order and repetition of the evidence do not matter.
+//! - `LEDGER-4`: copies, reordering, rebalances and restarts are never loss.
+
+mod judgement;
+mod manifest;
+mod producer_side;
+mod sessions;
+mod stages;
+mod topic;
+
+pub use judgement::VerdictOptions;
+pub use manifest::{Manifest, ManifestEntry};
+pub use topic::{header_of, identity_of};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::identity::{Identity, RecordId};
+use crate::interval::IntervalSet;
+use crate::receipt::{Disposition, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
+use sessions::Sessions;
+use topic::TopicParts;
+
+/// Which numbers a record goes by: its place in a lane, or its offset.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum LaneKey {
+    Stamped(LaneId),
+    Natural(Place),
+}
+
+/// All that is known of the records of one lane.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// Topic and partition of origin, once somebody has told.
+    place: Option<Place>,
+    /// Where a consumer has read it: the origin too, unless it was moved.
+    consumed_at: Option<Place>,
+    /// Numbers that somebody has told of. Those of a stamped lane have no gaps from 0 on, so that
+    /// the highest one proves all below it.
+    told: IntervalSet,
+    sent: IntervalSet,
+    acked: IntervalSet,
+    /// Highest offset that was acknowledged.
+    acked_offset_max: Option<u64>,
+    ended: Endings,
+    /// What of it waits in a journal, by the latest statement.
+    pending: Option<(StatementOrder, IntervalSet)>,
+    /// Read by the auditor, whole and in the right place.
+    stored: IntervalSet,
+    altered: IntervalSet,
+    misplaced: BTreeMap<Place, IntervalSet>,
+    /// Copies beyond the first.
+    resent: u64,
+    groups: BTreeMap<String, GroupEvidence>,
+    /// When somebody spoke of which numbers.
+    words: Vec<(i64, IntervalSet)>,
+}
+
+type Endings = BTreeMap<(Disposition, String), IntervalSet>;
+
+/// Later statements of the same reporter supersede earlier ones.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct StatementOrder {
+    incarnation: u64,
+    number: u64,
+}
+
+/// What the members of one group have reported on one lane.
+#[derive(Debug, Default)]
+pub(crate) struct GroupEvidence {
+    delivered: IntervalSet,
+    processed: IntervalSet,
+    confirmed: IntervalSet,
+    ended: Endings,
+    unknown: IntervalSet,
+    in_sink: IntervalSet,
+}
+
+impl GroupEvidence {
+    fn ended_as(&self, wanted: impl Fn(Disposition) -> bool) -> IntervalSet {
+        union_of(&self.ended, wanted)
+    }
+
+    /// Ended for good, on purpose. A duplicate is not: its other copy must be confirmed.
+    fn ended_for_good(&self) -> IntervalSet {
+        self.ended_as(|disposition| disposition != Disposition::Duplicate)
+    }
+}
+
+fn union_of(endings: &Endings, wanted: impl Fn(Disposition) -> bool) -> IntervalSet {
+    let mut union = IntervalSet::new();
+    for ((disposition, _), set) in endings {
+        if wanted(*disposition) {
+            union.union_with(set);
+        }
+    }
+    union
+}
+
+impl Lane {
+    fn is_stamped(key: &LaneKey) -> bool {
+        matches!(key, LaneKey::Stamped(_))
+    }
+
+    /// All records of the lane that there have been, as far as anybody has told.
+    fn universe(&self, key: &LaneKey) -> IntervalSet {
+        if Self::is_stamped(key) { IntervalSet::below(self.told.end()) } else { self.told.clone() }
+    }
+
+    /// LEDGER-3: the smallest of all, whoever comes first.
+    fn is_consumed_at(&mut self, place: &Place) {
+        if self.consumed_at.as_ref().is_none_or(|known| place < known) {
+            self.consumed_at = Some(place.clone());
+        }
+    }
+
+    /// The last word on any of these records.
+    fn last_word_ms(&self, records: &IntervalSet) -> Option<i64> {
+        let speaks = |(_, set): &&(i64, IntervalSet)| !set.intersection(records).is_empty();
+        self.words.iter().filter(speaks).map(|(wall_ms, _)| *wall_ms).max()
+    }
+}
+
+/// Compares what was accepted with what arrived. Feed it in any order, then ask.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    lanes: BTreeMap<LaneKey, Lane>,
+    sessions: Sessions,
+    topics: TopicParts,
+    /// Committed offsets by group.
+    committed: BTreeMap<String, BTreeMap<Place, u64>>,
+    /// Topics that each group is known to read.
+    group_topics: BTreeMap<String, BTreeSet<String>>,
+    /// Groups whose sink was read in full.
+    sinks_read: BTreeSet<String>,
+    sink_copies: BTreeMap<(String, Identity), u64>,
+    manifest: Option<Manifest>,
+    /// Receipts that could not be read, and what else is missing of the evidence.
+    gaps: Vec<String>,
+    /// Topics of which a part could not be read.
+    unread_topics: BTreeMap<String, String>,
+    remarks: Vec<String>,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one receipt or heartbeat.
+    pub fn apply(&mut self, receipt: &Receipt) {
+        self.sessions.apply(receipt);
+        let order = StatementOrder { incarnation: receipt.incarnation, number: receipt.number.0 };
+        for end in &receipt.lane_ends {
+            self.apply_lane_end(end, order, receipt.wall_ms);
+        }
+        let group = receipt.role.group();
+        if let Some(group) = group {
+            self.add_group(group);
+        }
+        for entry in &receipt.entries {
+            let key = match entry.lane {
+                Some(lane) => LaneKey::Stamped(lane),
+                None => LaneKey::Natural(entry.place.clone()),
+            };
+            let numbers = if entry.lane.is_some() { &entry.seqs } else { &entry.offsets };
+            if numbers.is_empty() {
+                // REPORT-4: the reporter has forgotten something, and not even knows what.
+                self.sessions.forgot(receipt.session);
+                continue;
+            }
+            let lane = self.lanes.entry(key).or_default();
+            lane.told.union_with(numbers);
+            lane.words.push((receipt.wall_ms, numbers.clone()));
+            if let Some(group) = group {
+                lane.is_consumed_at(&entry.place);
+                let evidence = lane.groups.entry(group.to_owned()).or_default();
+                apply_to_group(evidence, &entry.mark, numbers);
+                let topics = self.group_topics.entry(group.to_owned()).or_default();
+                topics.insert(entry.place.topic.clone());
+            } else {
+                lane.place = Some(entry.place.clone());
+                apply_to_producer(lane, &entry.mark, numbers, &entry.offsets);
+            }
+        }
+    }
+
+    fn apply_lane_end(&mut self, end: &LaneEnd, order: StatementOrder, wall_ms: i64) {
+        let lane = self.lanes.entry(LaneKey::Stamped(end.lane)).or_default();
+        lane.place = Some(end.place.clone());
+        if let Some(last) = end.end.checked_sub(1) {
+            lane.told.insert(last);
+            lane.words.push((wall_ms, IntervalSet::of(last, last)));
+        }
+        if lane.pending.as_ref().is_none_or(|(known, _)| *known <= order) {
+            lane.pending = Some((order, end.pending.clone()));
+        }
+    }
+
+    /// Bytes of the receipts topic that are no receipt: what they said is missing.
+    pub fn apply_unreadable(&mut self, what: String) {
+        self.gaps.push(what);
+    }
+
+    /// This group is to be judged, whether it has reported or not.
+    pub fn add_group(&mut self, group: &str) {
+        self.group_topics.entry(group.to_owned()).or_default();
+    }
+
+    /// What OffsetFetch says: the next offset that the group will read.
+    pub fn apply_committed(&mut self, group: &str, place: &Place, offset: u64) {
+        let topics = self.group_topics.entry(group.to_owned()).or_default();
+        topics.insert(place.topic.clone());
+        self.committed.entry(group.to_owned()).or_default().insert(place.clone(), offset);
+    }
+
+    /// One document of the sink that `group` writes to. Call [`Ledger::sink_was_read`] at the end.
+    pub fn apply_sink_document(&mut self, group: &str, id: &Identity) {
+        let (key, number) = match id {
+            Identity::Stamped(id) => {
+                (LaneKey::Stamped(LaneId { session: id.session, lane: id.lane }), id.seq)
+            }
+            Identity::Natural { topic, partition, offset } => {
+                let Ok(offset) = u64::try_from(*offset) else { return };
+                (LaneKey::Natural(Place::new(topic.clone(), *partition)), offset)
+            }
+        };
+        let lane = self.lanes.entry(key).or_default();
+        lane.told.insert(number);
+        let evidence = lane.groups.entry(group.to_owned()).or_default();
+        if evidence.in_sink.contains(number) {
+            *self.sink_copies.entry((group.to_owned(), id.clone())).or_insert(1) += 1;
+        }
+        evidence.in_sink.insert(number);
+    }
+
+    /// The sink of this group was read in full.
+    pub fn sink_was_read(&mut self, group: &str) {
+        self.sinks_read.insert(group.to_owned());
+    }
+
+    /// The harness's list of what it handed in.
+    pub fn set_manifest(&mut self, manifest: Manifest) {
+        for id in manifest.entries.iter().filter_map(|entry| entry.id) {
+            self.lane_of(id).told.insert(id.seq);
+        }
+        self.manifest = Some(manifest);
+    }
+
+    fn lane_of(&mut self, id: RecordId) -> &mut Lane {
+        let key = LaneKey::Stamped(LaneId { session: id.session, lane: id.lane });
+        self.lanes.entry(key).or_default()
+    }
+
+    /// How far a lane has got at a stage of the producer without a gap from 0 on: the first
+    /// number that has not. Groups have their own, in [`Ledger::group_progress`].
+    pub fn progress(&self, lane: LaneId, stage: Stage) -> u64 {
+        let Some(known) = self.lanes.get(&LaneKey::Stamped(lane)) else { return 0 };
+        match stage {
+            Stage::Accepted => known.told.end(),
+            Stage::Sent => known.sent.union(&known.acked).union(&known.stored).contiguous_end(),
+            Stage::Acked => known.acked.union(&known.stored).contiguous_end(),
+            _ => known.stored.contiguous_end(),
+        }
+    }
+
+    /// The same for a stage of a group.
+    pub fn group_progress(&self, lane: LaneId, group: &str, stage: Stage) -> u64 {
+        let known = self.lanes.get(&LaneKey::Stamped(lane));
+        let Some(evidence) = known.and_then(|lane| lane.groups.get(group)) else { return 0 };
+        let mut set = evidence.ended_for_good();
+        set.union_with(&evidence.confirmed);
+        if stage <= Stage::Processed {
+            set.union_with(&evidence.processed);
+        }
+        if stage <= Stage::Delivered {
+            set.union_with(&evidence.delivered);
+        }
+        set.contiguous_end()
+    }
+
+    /// Topics that any reporter has named.
+    pub fn topics(&self) -> BTreeSet<String> {
+        let places = self.lanes.iter().filter_map(|(key, lane)| match key {
+            LaneKey::Natural(place) => Some(place),
+            LaneKey::Stamped(_) => lane.place.as_ref(),
+        });
+        let mut topics: BTreeSet<String> = places.map(|place| place.topic.clone()).collect();
+        topics.extend(self.group_topics.values().flatten().cloned());
+        topics
+    }
+
+    /// Groups that are to be judged.
+    pub fn groups(&self) -> Vec<String> {
+        self.group_topics.keys().cloned().collect()
+    }
+}
+
+fn apply_to_producer(lane: &mut Lane, mark: &Mark, numbers: &IntervalSet, offsets: &IntervalSet) {
+    match mark {
+        Mark::Reached(Stage::Accepted) | Mark::Unknown(_) => {}
+        Mark::Reached(Stage::Sent) => lane.sent.union_with(numbers),
+        Mark::Reached(_) => {
+            lane.acked.union_with(numbers);
+            lane.acked_offset_max = lane.acked_offset_max.max(offsets.last());
+        }
+        Mark::Ended { disposition, reason } => {
+            lane.ended.entry((*disposition, reason.clone())).or_default().union_with(numbers);
+        }
+    }
+}
+
+fn apply_to_group(evidence: &mut GroupEvidence, mark: &Mark, numbers: &IntervalSet) {
+    match mark {
+        Mark::Reached(Stage::Processed) => evidence.processed.union_with(numbers),
+        // LEDGER-1: that an offset was committed says nothing of the record.
+        Mark::Reached(Stage::Confirmed) => evidence.confirmed.union_with(numbers),
+        Mark::Reached(_) => evidence.delivered.union_with(numbers),
+        Mark::Ended { disposition, reason } => {
+            evidence.ended.entry((*disposition, reason.clone())).or_default().union_with(numbers);
+        }
+        Mark::Unknown(_) => evidence.unknown.union_with(numbers),
+    }
+}

@@ -1,0 +1,138 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use lossproof_client::{Record, Watermarks};
+
+use super::{Lane, LaneKey, Ledger};
+use crate::identity::{HEADER_NAME, Header, Identity, RecordId, binding, checksum};
+use crate::interval::IntervalSet;
+use crate::receipt::{LaneId, Place};
+
+/// Records of one lane that follow each other in the log, at offsets that do too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    offset: u64,
+    seq: u64,
+    count: u64,
+}
+
+/// What was read of the topics, and how far.
+#[derive(Debug, Default)]
+pub(super) struct TopicParts {
+    read: BTreeMap<Place, Watermarks>,
+    missing: BTreeSet<String>,
+    runs: BTreeMap<LaneId, Vec<Run>>,
+}
+
+impl TopicParts {
+    /// First offset that was there, and one past the last; `None` where nobody has read.
+    pub(super) fn watermarks(&self, place: &Place) -> Option<Watermarks> {
+        let gone = self.missing.contains(&place.topic).then_some(Watermarks { low: 0, high: 0 });
+        self.read.get(place).copied().or(gone)
+    }
+
+    /// Numbers of the lane of which every copy in the log is below `offset`.
+    pub(super) fn below_offset(&self, key: &LaneKey, offset: u64) -> IntervalSet {
+        let LaneKey::Stamped(lane) = key else { return IntervalSet::below(offset) };
+        let (mut below, mut above) = (IntervalSet::new(), IntervalSet::new());
+        for run in self.runs.get(lane).into_iter().flatten() {
+            let inside = offset.saturating_sub(run.offset).min(run.count);
+            if inside > 0 {
+                below.insert_range(run.seq, run.seq + inside - 1);
+            }
+            if inside < run.count {
+                above.insert_range(run.seq + inside, run.seq + run.count - 1);
+            }
+        }
+        below.difference(&above)
+    }
+
+    fn add(&mut self, id: RecordId, offset: u64) {
+        let runs = self.runs.entry(LaneId { session: id.session, lane: id.lane }).or_default();
+        match runs.last_mut() {
+            Some(run) if run.offset + run.count == offset && run.seq + run.count == id.seq => {
+                run.count += 1;
+            }
+            _ => runs.push(Run { offset, seq: id.seq, count: 1 }),
+        }
+    }
+}
+
+/// The header of a record, where it has one that can be read.
+pub fn header_of(record: &Record) -> Option<Header> {
+    let mut named = record.headers.iter().filter(|(name, _)| name == HEADER_NAME);
+    named.next().and_then(|(_, value)| Header::decode(value.as_deref()?))
+}
+
+/// The identity of a record that was read from a topic.
+pub fn identity_of(record: &Record) -> Identity {
+    match header_of(record) {
+        Some(header) => Identity::Stamped(header.id),
+        None => Identity::Natural {
+            topic: record.topic.clone(),
+            partition: record.partition,
+            offset: record.offset,
+        },
+    }
+}
+
+impl Ledger {
+    /// The auditor has read this record in an audited topic, below the high watermark.
+    pub fn observe(&mut self, record: &Record) {
+        let Ok(offset) = u64::try_from(record.offset) else { return };
+        let Some(header) = header_of(record) else {
+            let place = Place::new(record.topic.clone(), record.partition);
+            let lane = self.lanes.entry(LaneKey::Natural(place)).or_default();
+            lane.told.insert(offset);
+            lane.stored.insert(offset);
+            return;
+        };
+        if header.moved {
+            return;
+        }
+        let seq = header.id.seq;
+        let in_origin = header.binding == binding(&record.topic, record.partition);
+        let intact = header.checksum == checksum(record.key.as_deref(), record.value.as_deref());
+        if in_origin {
+            self.topics.add(header.id, offset);
+        }
+        let lane = self.lane_of(header.id);
+        lane.told.insert(seq);
+        if !in_origin {
+            let place = Place::new(record.topic.clone(), record.partition);
+            lane.misplaced.entry(place).or_default().insert(seq);
+            return;
+        }
+        lane.set_place(&record.topic, record.partition);
+        if !intact {
+            lane.altered.insert(seq);
+        } else if seq < lane.stored.end() && lane.stored.contains(seq) {
+            lane.resent += 1;
+        } else {
+            lane.stored.insert(seq);
+        }
+    }
+
+    /// All of a partition from `low` to `high` has been observed.
+    pub fn topic_was_read(&mut self, place: &Place, watermarks: Watermarks) {
+        self.topics.read.insert(place.clone(), watermarks);
+    }
+
+    /// The cluster has no such topic.
+    pub fn topic_is_missing(&mut self, topic: &str) {
+        self.topics.missing.insert(topic.to_owned());
+    }
+
+    /// A topic, or a part of it, could not be read: nothing that is absent from it is lost.
+    pub fn topic_is_unreadable(&mut self, topic: &str, why: String) {
+        self.unread_topics.insert(topic.to_owned(), why);
+    }
+}
+
+impl Lane {
+    fn set_place(&mut self, topic: &str, partition: i32) {
+        let known = self.place.as_ref();
+        if known.is_none_or(|place| place.topic != topic || place.partition != partition) {
+            self.place = Some(Place::new(topic, partition));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A journal in memory for reporters, and short ways to say things.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lossproof_audit::identity::RecordId;
+use lossproof_audit::receipt::Receipt;
+use lossproof_audit::report::{RECEIPTS_TOPIC, ReceiptStore, RecordRef, Reporter};
+use lossproof_client::TopicPartition;
+use lossproof_client::memory::Cluster;
+use lossproof_env::{Environment, ManualClock, RealDisk, SeededRng};
+use lossproof_log::{CommitCause, FullCause, StateChange, StateKind};
+
+/// What it holds outlives the reporter, as a journal does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal {
+    entries: Arc<Mutex<BTreeMap<Bytes, Bytes>>>,
+    full: Arc<Mutex<bool>>,
+    id: u64,
+}
+
+impl Journal {
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        *self.full.lock().unwrap() = full;
+    }
+
+    /// Receipts that wait in it.
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        let entries = self.entries.lock().unwrap();
+        let receipts = entries.iter().filter(|(key, _)| key.starts_with(b"r"));
+        receipts.map(|(_, value)| Receipt::decode(value).unwrap()).collect()
+    }
+}
+
+impl ReceiptStore for Journal {
+    fn directory_id(&self) -> u64 {
+        self.id
+    }
+
+    fn state(&self, kind: StateKind) -> Vec<(Bytes, Bytes)> {
+        assert_eq!(kind, StateKind::Receipt);
+        let entries = self.entries.lock().unwrap();
+        entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn state_is_damaged(&self, _kind: StateKind) -> bool {
+        false
+    }
+
+    fn commit(&self, changes: Vec<StateChange>) -> Result<(), CommitCause> {
+        if *self.full.lock().unwrap() {
+            return Err(CommitCause::Full(FullCause::Disk));
+        }
+        let mut entries = self.entries.lock().unwrap();
+        for change in changes.into_iter().filter(|change| change.kind == StateKind::Receipt) {
+            match change.value {
+                Some(value) => entries.insert(change.key, value),
+                None => entries.remove(&change.key),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Everything a reporter knows of the world: time that a test moves, seeded randomness.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
+    pub(crate) environment: Environment,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = ManualClock::new(1_000_000);
+        let environment = Environment {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(clock.clone()),
+            rng: Arc::new(SeededRng::new(seed)),
+        };
+        Self { clock, environment }
+    }
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn record(session: u64, seq: u64, offset: Option<i64>) -> RecordRef<'static> {
+    RecordRef { id: Some(RecordId { session, lane: 0, seq }), topic: "news", partition: 0, offset }
+}
+
+/// The receipts (no heartbeats) that the topic holds, in order.
+pub(crate) fn shipped(cluster: &Cluster) -> Vec<Receipt> {
+    let mut admin = cluster.admin();
+    let mut receipts = Vec::new();
+    for partition in admin.partitions(RECEIPTS_TOPIC).unwrap().unwrap_or_default() {
+        let place = TopicPartition { topic: RECEIPTS_TOPIC.to_owned(), partition };
+        let high = admin.watermarks(&place).unwrap().high;
+        let mut each = |record: lossproof_client::Record| {
+            receipts.push(Receipt::decode(&record.value.unwrap()).unwrap());
+        };
+        admin.read(&place, 0, high, &mut each).unwrap();
+    }
+    receipts.retain(|receipt| receipt.kind != lossproof_audit::receipt::Kind::Heartbeat);
+    receipts
+}
+
+pub(crate) fn ship(reporter: &Reporter, cluster: &Cluster) {
+    let mut producer = cluster.producer();
+    assert_eq!(reporter.ship(&mut *producer, SECOND), Ok(0));
+}
