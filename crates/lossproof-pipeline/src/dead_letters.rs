@@ -29,6 +29,9 @@ const QUESTION_WAIT: Duration = Duration::from_secs(5);
 /// What is said about a record is cut to this.
 const REASON_BYTES_MAX: usize = 1024;
 
+/// Of a reason, this much may be in its kind.
+const KIND_CHARACTERS_MAX: usize = 60;
+
 /// What a dead letter says about the record.
 #[derive(Clone, Debug)]
 pub(crate) struct Reason {
@@ -36,6 +39,14 @@ pub(crate) struct Reason {
     /// Step or sink.
     pub(crate) place: String,
     pub(crate) attempts: u32,
+}
+
+impl Reason {
+    /// Without what differs from record to record: receipts keep one entry for each of these.
+    pub(crate) fn kind(&self) -> String {
+        let kind = self.text.split(':').next().unwrap_or_default();
+        format!("{}: {}", self.place, kind.chars().take(KIND_CHARACTERS_MAX).collect::<String>())
+    }
 }
 
 /// Hands records to the writing thread.

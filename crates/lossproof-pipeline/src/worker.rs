@@ -188,7 +188,7 @@ impl Workers {
         match dead_letters.put(task, reason).await {
             Ok(()) => {
                 warn!("{} put into the dead letters: {what}", task.identity);
-                let fact = Fact::DeadLettered { reason: what };
+                let fact = Fact::DeadLettered { reason: reason.kind() };
                 self.shared.finish(task, End::DeadLettered, Some(fact));
             }
             Err(detail) => {

@@ -90,7 +90,7 @@ impl BulkSink {
     pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Result<(), Failure> {
         let text = id.to_string();
         if text.len() > ID_BYTES_MAX {
-            return Err(Failure::poison(format!("an identity of {} bytes", text.len())));
+            return Err(Failure::poison(format!("an identity too long for the server: {text}")));
         }
         let (reply, outcome) = oneshot::channel();
         let stamped = matches!(id, Identity::Stamped(_)) && self.operation == Operation::Create;
@@ -248,7 +248,7 @@ impl Sender {
         if *source == own {
             return Ok(());
         }
-        Err(Failure::poison(format!("another document has the identity {}", entry.id)))
+        Err(Failure::poison("another document has this identity"))
     }
 }
 

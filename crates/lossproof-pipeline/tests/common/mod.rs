@@ -51,11 +51,15 @@ pub fn append(cluster: &Cluster, partition: i32, key: Option<&str>, value: &str)
 
 /// Source and journal, with settings that make tests short.
 pub fn head(source: &str) -> String {
+    head_with(source, "open = \"20ms\"\nopen_max = \"40ms\"")
+}
+
+pub fn head_with(source: &str, breaker: &str) -> String {
     format!(
         "[source]\nbootstrap_servers = \"memory\"\ntopic = \"{TOPIC}\"\ngroup = \"{GROUP}\"\n\
          commit_interval = \"10ms\"\nrevoke_wait = \"2s\"\n{source}\n\
          [journal]\ndirectory = \"none\"\n\
-         [breaker]\nopen = \"20ms\"\nopen_max = \"40ms\"\n\
+         [breaker]\n{breaker}\n\
          [retry]\nattempts = 3\nfirst = \"1ms\"\nmax = \"5ms\"\n"
     )
 }
@@ -64,10 +68,16 @@ pub fn lines_sink(path: &Path) -> String {
     format!("[sink]\nkind = \"jsonl\"\npath = \"{}\"\n", path.display())
 }
 
+pub fn bulk_sink(url: &str) -> String {
+    format!(
+        "[sink]\nkind = \"opensearch\"\nurl = \"{url}\"\nindex = \"news\"\ntimeout = \"5s\"\n"
+    )
+}
+
 pub fn http_step(url: &str) -> String {
     format!(
         "[[steps]]\nkind = \"http\"\nname = \"ner\"\nurl = \"{url}\"\nfield = \"text\"\n\
-         into = \"analysis\"\nrequire = [\"entities\"]\ntimeout = \"300ms\"\n"
+         into = \"analysis\"\nrequire = [\"entities\"]\ntimeout = \"5s\"\n"
     )
 }
 
@@ -122,6 +132,12 @@ impl Running {
     pub fn end(self) -> Summary {
         self.stop.request();
         self.join()
+    }
+
+    /// Ends a run that was allowed to go wrong.
+    pub fn end_unchecked(self) -> Summary {
+        self.stop.request();
+        self.thread.join().expect("no thread panics")
     }
 
     /// Waits for an end that comes by itself.

@@ -20,6 +20,7 @@ struct State {
     flush_faults: usize,
     flushes: usize,
     closed: bool,
+    revokes: usize,
     handed_out: BTreeMap<TopicPartition, BTreeSet<i64>>,
     violations: Vec<String>,
 }
@@ -36,6 +37,11 @@ impl Ledger {
 
     pub fn flushes(&self) -> usize {
         self.0.lock().unwrap().flushes
+    }
+
+    /// Times that partitions were taken away, counted when they are gone.
+    pub fn revokes(&self) -> usize {
+        self.0.lock().unwrap().revokes
     }
 
     pub fn violations(&self) -> Vec<String> {
@@ -137,6 +143,7 @@ impl Rebalance for Watch<'_> {
     fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
         let offsets = self.inner.revoked(partitions);
         offsets.iter().for_each(|(partition, offset)| self.ledger.check(partition, *offset));
+        self.ledger.0.lock().unwrap().revokes += 1;
         offsets
     }
 

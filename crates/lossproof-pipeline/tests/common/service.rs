@@ -3,21 +3,75 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// No answer for as long as the test lasts.
-    Hang,
+    /// The answer, once the gate is open.
+    Behind(Gate, Box<Reply>),
+}
+
+/// Closed until it is opened, for all who wait at it.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    pub fn hold(&self, reply: Reply) -> Reply {
+        Reply::Behind(self.clone(), Box::new(reply))
+    }
+
+    async fn wait(&self) {
+        // A closed semaphore is an open gate.
+        let _ = self.0.acquire().await;
+    }
+}
+
+/// As a bulk interface answers: a status for each document, by its identity and source.
+pub fn bulk(seen: &Seen, status: impl Fn(&str, &str) -> u16) -> Reply {
+    let mut items = Vec::new();
+    let mut errors = false;
+    let lines: Vec<&str> = seen.body.lines().collect();
+    for pair in lines.chunks(2) {
+        let head: serde_json::Value = serde_json::from_str(pair[0]).expect("an action");
+        let (action, meta) = head.as_object().unwrap().iter().next().unwrap();
+        let id = meta["_id"].as_str().unwrap();
+        let status = status(id, pair[1]);
+        let mut item = serde_json::json!({ "_index": "news", "_id": id, "status": status });
+        if status >= 300 {
+            errors = true;
+            item["error"] = serde_json::json!({ "type": "scripted", "reason": "scripted" });
+        }
+        items.push(serde_json::json!({ action: item }));
+    }
+    answer(200, serde_json::json!({ "took": 1, "errors": errors, "items": items }).to_string())
+}
+
+/// The identities of the documents in a bulk request.
+pub fn bulk_ids(seen: &Seen) -> Vec<String> {
+    let heads = seen.body.lines().step_by(2);
+    let id = |line: &str| {
+        let head: serde_json::Value = serde_json::from_str(line).expect("an action");
+        let meta = head.as_object().unwrap().values().next().unwrap().clone();
+        meta["_id"].as_str().unwrap().to_owned()
+    };
+    heads.map(id).collect()
 }
 
 pub fn answer(status: u16, body: impl Into<String>) -> Reply {
@@ -91,11 +145,14 @@ async fn serve(State(shared): State<Shared>, request: Request) -> Response {
         all.push(seen.clone());
         all.len() - 1
     };
-    let (status, headers, body) = match (shared.handler)(number, &seen) {
-        Reply::Answer(status, headers, body) => (status, headers, Body::from(body)),
-        Reply::Hang => {
-            tokio::time::sleep(Duration::from_hours(1)).await;
-            (200, Vec::new(), Body::empty())
+    let mut reply = (shared.handler)(number, &seen);
+    let (status, headers, body) = loop {
+        match reply {
+            Reply::Answer(status, headers, body) => break (status, headers, Body::from(body)),
+            Reply::Behind(gate, then) => {
+                gate.wait().await;
+                reply = *then;
+            }
         }
     };
     let mut response = Response::builder().status(status);
