@@ -67,5 +67,16 @@ macro_rules! codes {
 // Numbers are never reused. 1xxx start-up and storage, 2xxx producing, 3xxx pipelines,
 // 4xxx audit, 9xxx the command line.
 codes! {
+    PORT_TAKEN = "LP1001": "stop the other program, or choose another --listen";
+    PORT_UNUSABLE = "LP1002": "choose an address and a port that this user may listen on";
+    DIRECTORY_LOCKED = "LP1003": "stop the other process, or choose another directory";
+    FORMAT_UNKNOWN = "LP1004": "use the newer lossproof that wrote it";
+    DIRECTORY_FORBIDDEN = "LP1005": "give this user the right to read and write there";
+    JOURNAL_DAMAGED = "LP1006": "change nothing in it, and restore it from a copy";
+    DIRECTORY_MOVED = "LP1007": "use the original, not the copy";
+    SETTINGS = "LP1008": "correct the options";
+    DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
+    START_FAILED = "LP1010": "see the message, then start again";
+    STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
     UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
 }

@@ -1,7 +1,8 @@
 //! The `lossproof` binary: argument parsing, wiring, output. Logic lives in the other crates.
 
-mod explain;
+mod broker;
 mod exit;
+mod explain;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the Kafka protocol from a journal on this disk
+    Broker(broker::Arguments),
     /// What an error code means: what happened, was anything lost, what to do
     Explain(explain::Arguments),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     start_talking();
     let outcome = match command {
+        Command::Broker(arguments) => broker::run(arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     };
     match outcome {

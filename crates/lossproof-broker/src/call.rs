@@ -1,0 +1,119 @@
+//! One request on its way through the broker, and its answer.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
+
+/// A request whose header has been read.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) client_id: String,
+    pub(crate) answer: Answerer,
+    pub(crate) body: Bytes,
+}
+
+/// Why a connection is closed by the broker: it cannot be in step any more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CallError {
+    #[error("a request of {bytes} bytes has no header that can be read: {source}")]
+    Header { bytes: usize, source: DecodeError },
+    #[error("api key {key} is not served")]
+    UnknownApi { key: i16 },
+    #[error("{key:?} request of version {version} cannot be read: {source}")]
+    Body { key: ApiKey, version: i16, source: DecodeError },
+    #[error("{key:?} version {version} is not served")]
+    Version { key: ApiKey, version: i16 },
+    #[error("answer to {key:?} version {version} cannot be written: {source}")]
+    Answer { key: ApiKey, version: i16, source: EncodeError },
+    #[error("a produce without acknowledgement failed, and this is the only way to say so: {0}")]
+    UnacknowledgedProduce(String),
+}
+
+/// Writes the answer in the form the request asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answerer {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    correlation_id: i32,
+}
+
+/// What is to be sent, and when.
+pub(crate) enum Reply {
+    /// The answer, with its length in front.
+    Ready(Bytes),
+    /// The answer, or nothing where the request wants none; worked out when all answers before it
+    /// have been sent.
+    Later(Later),
+}
+
+pub(crate) type Later = Pin<Box<dyn Future<Output = Result<Option<Bytes>, CallError>> + Send>>;
+
+impl Call {
+    pub(crate) fn parse(mut frame: Bytes) -> Result<Self, CallError> {
+        let bytes = frame.len();
+        let header = RequestHeader::decode(&mut frame)
+            .map_err(|source| CallError::Header { bytes, source })?;
+        let key = ApiKey::from_code(header.request_api_key)
+            .ok_or(CallError::UnknownApi { key: header.request_api_key })?;
+        let version = header.request_api_version;
+        if key != ApiKey::ApiVersions && !key.served().contains(&version) {
+            return Err(CallError::Version { key, version });
+        }
+        Ok(Self {
+            key,
+            version,
+            client_id: header.client_id.unwrap_or_default(),
+            answer: Answerer { key, version, correlation_id: header.correlation_id },
+            body: frame,
+        })
+    }
+
+    pub(crate) fn decode<M: Message>(&mut self) -> Result<M, CallError> {
+        M::decode(&mut self.body, self.version).map_err(|source| CallError::Body {
+            key: self.key,
+            version: self.version,
+            source,
+        })
+    }
+}
+
+impl Answerer {
+    pub(crate) fn write<M: Message>(self, message: &M) -> Result<Bytes, CallError> {
+        self.write_in(message, self.version)
+    }
+
+    /// For the one answer whose version is not the request's.
+    pub(crate) fn write_in<M: Message>(
+        self,
+        message: &M,
+        version: i16,
+    ) -> Result<Bytes, CallError> {
+        let key = self.key;
+        let header_version = key.response_header_version(version);
+        let mut out = BytesMut::new();
+        out.put_i32(0);
+        let header = ResponseHeader { correlation_id: self.correlation_id };
+        header
+            .encode(&mut out, header_version)
+            .and_then(|()| message.encode(&mut out, version))
+            .map_err(|source| CallError::Answer { key, version, source })?;
+        let length = out.len() - 4;
+        let Ok(announced) = i32::try_from(length) else {
+            let source = EncodeError::TooLong { length };
+            return Err(CallError::Answer { key, version, source });
+        };
+        if let Some(front) = out.first_chunk_mut::<4>() {
+            *front = announced.to_be_bytes();
+        }
+        Ok(out.freeze())
+    }
+
+    pub(crate) fn ready<M: Message>(self, message: &M) -> Result<Reply, CallError> {
+        self.write(message).map(Reply::Ready)
+    }
+}

@@ -1,0 +1,92 @@
+//! The settings of a broker.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lossproof_log::{FlushPolicy, LogConfig};
+
+use crate::group::GroupSettings;
+
+/// librdkafka's and Java's tests and this project's documentation count on it.
+pub const PARTITIONS_DEFAULT: i32 = 4;
+/// Larger frames close the connection.
+pub const REQUEST_BYTES_MAX: usize = 100 << 20;
+/// All requests and answers in flight together.
+pub const MEMORY_BUDGET_BYTES: usize = 256 << 20;
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// As `connections.max.idle.ms` of Apache Kafka.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(600);
+/// A peer that neither sends the rest of a request nor takes an answer for this long is gone.
+pub const STALLED_CONNECTION: Duration = Duration::from_secs(60);
+/// A batch must fit a journal segment with room to spare.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// One answer to a Fetch, but for a single larger batch.
+pub const FETCH_BYTES_MAX: usize = 8 << 20;
+/// All partitions of all topics: each costs memory for as long as it exists.
+pub const PARTITIONS_MAX: usize = 100_000;
+/// How long a drain waits for requests in work.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Everything that can be set. [`BrokerConfig::new`] fills in the defaults.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+    /// What clients are told to connect to; `None`: the address that is listened on.
+    pub advertise: Option<(String, u16)>,
+    /// When an acknowledgement is given on topics that do not say it themselves.
+    pub flush: FlushPolicy,
+    pub auto_create_topics: bool,
+    pub partitions_default: i32,
+    pub partitions_max: usize,
+    pub request_bytes_max: usize,
+    pub memory_budget_bytes: usize,
+    pub connections_max: usize,
+    pub idle_connection: Duration,
+    pub stalled_connection: Duration,
+    pub message_bytes_max: usize,
+    pub fetch_bytes_max: usize,
+    pub drain_max: Duration,
+    pub groups: GroupSettings,
+    pub log: LogConfig,
+}
+
+impl BrokerConfig {
+    pub fn new(listen: SocketAddr, data: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            data: data.into(),
+            advertise: None,
+            flush: FlushPolicy::Commit,
+            auto_create_topics: true,
+            partitions_default: PARTITIONS_DEFAULT,
+            partitions_max: PARTITIONS_MAX,
+            request_bytes_max: REQUEST_BYTES_MAX,
+            memory_budget_bytes: MEMORY_BUDGET_BYTES,
+            connections_max: CONNECTIONS_MAX,
+            idle_connection: IDLE_CONNECTION,
+            stalled_connection: STALLED_CONNECTION,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            fetch_bytes_max: FETCH_BYTES_MAX,
+            drain_max: DRAIN_MAX,
+            groups: GroupSettings::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// Why these settings cannot work, in words.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            return Err("clients cannot connect to an unspecified address: set the advertised \
+                        host and port as well");
+        }
+        if self.memory_budget_bytes < self.request_bytes_max.saturating_add(1 << 20) {
+            return Err("the memory budget must exceed the largest request by at least 1 MiB");
+        }
+        if self.partitions_default < 1 || self.connections_max < 1 || self.request_bytes_max < 1 {
+            return Err("partitions, connections and request bytes must be at least 1");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! One connection: requests are taken in order, and answered in order.
+//!
+//! # Invariants
+//!
+//! - CONN-1: what changes state is queued in the order of the requests; answers leave in that
+//!   order too. No request waits for the answer to another.
+//! - CONN-2: bytes that make no sense end this connection with a log line, and nothing else.
+//! - CONN-3: a drain answers every request that was read before it began.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lossproof_env::{Clock, Connection};
+use lossproof_wire::ApiKey;
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+
+use crate::broker::Broker;
+use crate::budget::Share;
+use crate::call::{Call, CallError, Reply};
+use crate::frame::{FrameError, FrameLimits, FrameReader};
+use crate::handlers;
+
+/// Requests of one connection that were taken and not answered; librdkafka sends up to a million,
+/// which then wait in the socket.
+const PIPELINE_MAX: usize = 128;
+
+type Stream = Box<dyn Connection>;
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("the peer took no bytes for {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("cannot write to the connection: {0}")]
+    Write(#[source] std::io::Error),
+}
+
+/// An answer to be sent, with the memory that its request holds until then.
+type Queued = (Reply, Share);
+
+/// Serves a connection until the peer closes it, it fails, or a drain has emptied it.
+pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: SocketAddr) {
+    let outcome = run(&broker, stream).await;
+    match outcome {
+        Ok(()) => tracing::debug!(%peer, "connection closed"),
+        Err(ConnectionError::Frame(FrameError::Io(error)) | ConnectionError::Write(error)) => {
+            tracing::debug!(%peer, %error, "connection lost");
+        }
+        Err(error) => tracing::warn!(%peer, %error, "connection closed by the broker"), // CONN-2
+    }
+}
+
+async fn run(broker: &Arc<Broker>, stream: Stream) -> Result<(), ConnectionError> {
+    let (read, mut write) = tokio::io::split(stream);
+    let (queue, answers) = mpsc::channel(PIPELINE_MAX);
+    let outcome = {
+        let reader = take_requests(broker, read, queue);
+        let writer = send_answers(broker, &mut write, answers);
+        tokio::pin!(reader, writer);
+        tokio::select! {
+            taken = &mut reader => match taken {
+                // A drain: what was taken is still answered (CONN-3).
+                Ok(Ended::Draining) => writer.await,
+                // The peer has gone, and nobody is there to be answered.
+                Ok(Ended::Closed) => Ok(()),
+                Err(error) => Err(error),
+            },
+            sent = &mut writer => sent,
+        }
+    };
+    let _ = write.shutdown().await; // The peer may be gone already.
+    outcome
+}
+
+enum Ended {
+    Closed,
+    Draining,
+}
+
+async fn take_requests(
+    broker: &Arc<Broker>,
+    stream: ReadHalf<Stream>,
+    queue: mpsc::Sender<Queued>,
+) -> Result<Ended, ConnectionError> {
+    let limits = FrameLimits {
+        bytes_max: broker.config.request_bytes_max,
+        idle: broker.config.idle_connection,
+        stalled: broker.config.stalled_connection,
+    };
+    let clock = Arc::clone(&broker.env.clock);
+    let mut frames = FrameReader::new(stream, limits, broker.budget.clone(), clock);
+    let mut draining = broker.draining.clone();
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = drained(&mut draining) => return Ok(Ended::Draining),
+            frame = frames.next() => frame?,
+        };
+        let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
+        let call = Call::parse(bytes)?;
+        let holds_memory = call.key == ApiKey::Produce;
+        let reply = handlers::start(broker, call).await?;
+        // Only a produce keeps its bytes while it waits; the others must not starve anybody.
+        let share = if holds_memory { share } else { Share::default() };
+        if queue.send((reply, share)).await.is_err() {
+            return Ok(Ended::Closed);
+        }
+    }
+}
+
+/// Completes once a drain has begun; the sender being gone counts as that.
+pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+async fn send_answers(
+    broker: &Arc<Broker>,
+    stream: &mut WriteHalf<Stream>,
+    mut answers: mpsc::Receiver<Queued>,
+) -> Result<(), ConnectionError> {
+    while let Some((reply, share)) = answers.recv().await {
+        let answer = match reply {
+            Reply::Ready(answer) => Some(answer),
+            Reply::Later(later) => later.await?,
+        };
+        if let Some(answer) = answer {
+            let clock = &*broker.env.clock;
+            send(clock, broker.config.stalled_connection, stream, &answer).await?;
+        }
+        drop(share);
+    }
+    Ok(())
+}
+
+async fn send(
+    clock: &dyn Clock,
+    stalled: Duration,
+    stream: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+) -> Result<(), ConnectionError> {
+    while !bytes.is_empty() {
+        let written = tokio::select! {
+            written = stream.write(bytes) => written.map_err(ConnectionError::Write)?,
+            () = clock.sleep(stalled) => return Err(ConnectionError::Stalled(stalled)),
+        };
+        if written == 0 {
+            return Err(ConnectionError::Write(std::io::ErrorKind::WriteZero.into()));
+        }
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    stream.flush().await.map_err(ConnectionError::Write)
+}

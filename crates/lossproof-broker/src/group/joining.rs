@@ -1,0 +1,348 @@
+//! JoinGroup and the rebalance.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::member::Member;
+use super::message::{Answer, GroupError, Join, JoinAnswer, Token};
+use super::state::{Group, GroupSettings, Groups, Phase};
+
+impl Groups {
+    /// Hands over a member's wish to join; the answer may come later.
+    pub fn join(&mut self, now: Duration, token: Token, join: Join, out: &mut Vec<Answer>) {
+        if let Err(error) = self.check_join(&join) {
+            out.push(Answer::Join(token, JoinAnswer::refusal(error, &join.member_id)));
+            return;
+        }
+        let name = join.group.clone();
+        let group = self.groups.entry(name.clone()).or_insert_with(Group::new);
+        if let Err(error) = group.join(now, token, &join, &self.settings, out) {
+            let id = if error == GroupError::MemberIdRequired {
+                &join.fresh_member_id
+            } else {
+                &join.member_id
+            };
+            out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
+        }
+        self.forget_if_idle(&name);
+    }
+
+    fn check_join(&self, join: &Join) -> Result<(), GroupError> {
+        if self.stopped {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        if join.group.is_empty() {
+            return Err(GroupError::InvalidGroup);
+        }
+        let bounds = self.settings.session_timeout_min..=self.settings.session_timeout_max;
+        if !bounds.contains(&join.session_timeout) {
+            return Err(GroupError::InvalidSessionTimeout);
+        }
+        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        if self.groups.contains_key(&join.group) {
+            return Ok(());
+        }
+        if !join.member_id.is_empty() {
+            return Err(GroupError::UnknownMember);
+        }
+        if self.groups.len() >= self.settings.groups_max {
+            return Err(GroupError::GroupFull); // GROUP-5
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn join(
+        &mut self,
+        now: Duration,
+        token: Token,
+        join: &Join,
+        settings: &GroupSettings,
+        out: &mut Vec<Answer>,
+    ) -> Result<(), GroupError> {
+        if !self.accepts_protocols(join) {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        if !join.member_id.is_empty() {
+            return self.join_known(now, token, join, settings, out);
+        }
+        if let Some(instance) = &join.instance {
+            if let Some(old) = self.instances.get(instance).cloned() {
+                self.replace_static(now, token, &old, join, out);
+                return Ok(());
+            }
+        }
+        self.check_room(settings)?;
+        if join.instance.is_none() && join.requires_known_member_id {
+            let deadline = now.saturating_add(join.session_timeout);
+            self.pending.insert(join.fresh_member_id.clone(), deadline);
+            return Err(GroupError::MemberIdRequired);
+        }
+        self.add(now, token, join, join.fresh_member_id.clone(), settings, out);
+        Ok(())
+    }
+
+    /// GROUP-3: nobody may come in who shares no protocol with all the others.
+    fn accepts_protocols(&self, join: &Join) -> bool {
+        let others: Vec<&Member> = self
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                **id != join.member_id
+                    && (member.instance.is_none() || member.instance != join.instance)
+            })
+            .map(|(_, member)| member)
+            .collect();
+        if others.is_empty() {
+            return true;
+        }
+        join.protocol_type == self.protocol_type
+            && join
+                .protocols
+                .iter()
+                .any(|(name, _)| others.iter().all(|member| member.supports(name)))
+    }
+
+    /// GROUP-5.
+    fn check_room(&self, settings: &GroupSettings) -> Result<(), GroupError> {
+        if self.members.len() + self.pending.len() < settings.members_max {
+            Ok(())
+        } else {
+            Err(GroupError::GroupFull)
+        }
+    }
+
+    fn join_known(
+        &mut self,
+        now: Duration,
+        token: Token,
+        join: &Join,
+        settings: &GroupSettings,
+        out: &mut Vec<Answer>,
+    ) -> Result<(), GroupError> {
+        if self.pending.remove(&join.member_id).is_some() {
+            self.add(now, token, join, join.member_id.clone(), settings, out);
+            return Ok(());
+        }
+        self.check_instance(join.instance.as_deref(), &join.member_id)?;
+        let leads = self.is_leader(&join.member_id);
+        let phase = self.phase;
+        let member = self.members.get_mut(&join.member_id).ok_or(GroupError::UnknownMember)?;
+        let unchanged = member.protocols == join.protocols;
+        match phase {
+            Phase::Empty => return Err(GroupError::UnknownMember),
+            Phase::Preparing { .. } => {}
+            Phase::Completing if unchanged => {
+                // It never got the answer: the same again.
+                member.heard_of(now);
+                out.push(Answer::Join(token, self.joined(&join.member_id)));
+                return Ok(());
+            }
+            Phase::Stable if unchanged && !leads => {
+                member.heard_of(now);
+                out.push(Answer::Join(token, self.joined(&join.member_id)));
+                return Ok(());
+            }
+            Phase::Completing | Phase::Stable => {}
+        }
+        member.update(join, now);
+        self.wait_for_rebalance(now, token, &join.member_id, out);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        now: Duration,
+        token: Token,
+        join: &Join,
+        id: String,
+        settings: &GroupSettings,
+        out: &mut Vec<Answer>,
+    ) {
+        if self.members.is_empty() {
+            self.protocol_type.clone_from(&join.protocol_type);
+        }
+        if let Some(instance) = &join.instance {
+            self.instances.insert(instance.clone(), id.clone());
+        }
+        self.members.insert(id.clone(), Member::new(join, now));
+        let delay = settings.initial_rebalance_delay;
+        let soon = now.saturating_add(delay);
+        match self.phase {
+            Phase::Empty if !delay.is_zero() => {
+                let limit = now.saturating_add(join.rebalance_timeout.max(delay));
+                self.phase = Phase::Preparing { deadline: soon, extensible_until: Some(limit) };
+            }
+            Phase::Preparing { deadline, extensible_until: Some(limit) } => {
+                let deadline = deadline.max(soon.min(limit));
+                self.phase = Phase::Preparing { deadline, extensible_until: Some(limit) };
+            }
+            _ => {}
+        }
+        self.wait_for_rebalance(now, token, &id, out);
+    }
+
+    /// GROUP-4: the same instance under a new member id. Where nothing else has changed it takes
+    /// its old assignment back without a rebalance, which is what static membership is for.
+    fn replace_static(
+        &mut self,
+        now: Duration,
+        token: Token,
+        old_id: &str,
+        join: &Join,
+        out: &mut Vec<Answer>,
+    ) {
+        let id = join.fresh_member_id.clone();
+        let Some(mut member) = self.members.remove(old_id) else { return };
+        member.refuse_waiting(old_id, GroupError::FencedInstance, out);
+        let unchanged = member.protocols == join.protocols;
+        member.update(join, now);
+        self.members.insert(id.clone(), member);
+        if let Some(instance) = &join.instance {
+            self.instances.insert(instance.clone(), id.clone());
+        }
+        let led = self.is_leader(old_id);
+        if led {
+            self.leader = Some(id.clone());
+        }
+        if self.phase != Phase::Stable || !unchanged {
+            self.wait_for_rebalance(now, token, &id, out);
+            return;
+        }
+        let mut answer = self.joined(&id);
+        answer.skip_assignment = led && join.can_skip_assignment;
+        if led && !join.can_skip_assignment {
+            // An old client that finds itself the leader would assign anew, unasked.
+            old_id.clone_into(&mut answer.leader);
+            answer.members.clear();
+        }
+        out.push(Answer::Join(token, answer));
+    }
+
+    fn wait_for_rebalance(
+        &mut self,
+        now: Duration,
+        token: Token,
+        member_id: &str,
+        out: &mut Vec<Answer>,
+    ) {
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.refuse_joining(member_id, GroupError::RebalanceInProgress, out);
+            member.joining = Some(token);
+        }
+        self.prepare_rebalance(now, out);
+        self.complete_if_all_joined(now, out);
+    }
+
+    /// Asks everybody to join again. Does nothing where that is under way.
+    pub(super) fn prepare_rebalance(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        if matches!(self.phase, Phase::Preparing { .. }) {
+            return;
+        }
+        for member in self.members.values_mut().filter(|member| member.syncing.is_some()) {
+            member.refuse_syncing(GroupError::RebalanceInProgress, out);
+            // Its session stood still while it waited, and must not end for that.
+            member.heard_of(now);
+        }
+        self.sync_deadline = None;
+        let deadline = now.saturating_add(self.rebalance_timeout());
+        self.phase = Phase::Preparing { deadline, extensible_until: None };
+    }
+
+    pub(super) fn complete_if_all_joined(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        let Phase::Preparing { extensible_until: None, .. } = self.phase else { return };
+        let all = self.members.values().all(|member| member.joining.is_some());
+        if all && self.pending.is_empty() {
+            self.complete_rebalance(now, out);
+        }
+    }
+
+    /// Ends the wait: who has not joined is out, but for static members, who keep their place
+    /// until their session ends.
+    pub(super) fn complete_rebalance(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        self.members.retain(|_, member| member.joining.is_some() || member.instance.is_some());
+        if self.members.is_empty() {
+            self.phase = Phase::Empty;
+            self.generation = next_generation(self.generation);
+            self.protocol = None;
+            self.leader = None;
+            return;
+        }
+        let deadline = now.saturating_add(self.rebalance_timeout());
+        if self.members.values().all(|member| member.joining.is_none()) {
+            self.phase = Phase::Preparing { deadline, extensible_until: None };
+            return;
+        }
+        self.generation = next_generation(self.generation);
+        self.protocol = Some(self.choose_protocol());
+        self.elect_leader();
+        self.phase = Phase::Completing;
+        self.sync_deadline = Some(deadline);
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        for id in ids {
+            let answer = self.joined(&id);
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.synced = false;
+            member.assignment.clear();
+            if let Some(token) = member.joining.take() {
+                member.heard_of(now);
+                out.push(Answer::Join(token, answer));
+            }
+        }
+    }
+
+    /// The protocol that most members like best among those that all of them know; of equals the
+    /// one that the first member likes better.
+    fn choose_protocol(&self) -> String {
+        let candidates: Vec<&String> = self
+            .members
+            .values()
+            .next()
+            .into_iter()
+            .flat_map(|first| first.protocols.iter().map(|(name, _)| name))
+            .filter(|name| self.members.values().all(|member| member.supports(name)))
+            .collect();
+        let mut votes: BTreeMap<&String, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let choice = member
+                .protocols
+                .iter()
+                .map(|(name, _)| name)
+                .find(|name| candidates.contains(name));
+            if let Some(choice) = choice {
+                *votes.entry(choice).or_default() += 1;
+            }
+        }
+        let best = candidates
+            .iter()
+            .rev()
+            .max_by_key(|name| votes.get(**name).copied().unwrap_or_default());
+        assert!(best.is_some(), "GROUP-3: every join was checked against all the others");
+        best.map(|name| (*name).clone()).unwrap_or_default()
+    }
+
+    /// The old leader stays as long as it joins; only who has joined can lead.
+    fn elect_leader(&mut self) {
+        let stays = self
+            .leader
+            .as_ref()
+            .and_then(|leader| self.members.get(leader))
+            .is_some_and(|member| member.joining.is_some());
+        if !stays {
+            self.leader = self
+                .members
+                .iter()
+                .find(|(_, member)| member.joining.is_some())
+                .map(|(id, _)| id.clone());
+        }
+        assert!(self.leader.is_some(), "GROUP-3: somebody has joined");
+    }
+}
+
+/// GROUP-2.
+fn next_generation(generation: i32) -> i32 {
+    generation.checked_add(1).unwrap_or(1)
+}

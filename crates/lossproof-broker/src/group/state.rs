@@ -1,0 +1,386 @@
+//! # Invariants
+//!
+//! - GROUP-1: every token given to the machine is answered exactly once.
+//! - GROUP-2: a generation never goes back while the group has members, and grows with each
+//!   completed rebalance; what carries another generation is refused.
+//! - GROUP-3: within a generation all members share one protocol, and one of them leads.
+//! - GROUP-4: an instance id belongs to at most one member; a replaced one is fenced.
+//! - GROUP-5: members, pending ids and groups are bounded.
+//! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::member::Member;
+use super::message::{
+    Answer, CommitFence, GroupError, JoinAnswer, JoinedMember, Leaving, Sync, SyncAnswer, Token,
+};
+
+/// Limits and delays of all groups.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    pub session_timeout_min: Duration,
+    pub session_timeout_max: Duration,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    pub groups_max: usize,
+    /// Members and handed-out member ids of one group.
+    pub members_max: usize,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            session_timeout_min: Duration::from_secs(1),
+            session_timeout_max: Duration::from_secs(30 * 60),
+            initial_rebalance_delay: Duration::from_millis(100),
+            groups_max: 10_000,
+            members_max: 1_000,
+        }
+    }
+}
+
+/// Where a group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No members; offsets may be there.
+    Empty,
+    /// Waits for the members to join, at most until `deadline`. With `extensible_until` it is the
+    /// first rebalance, which always waits, and longer when more members come.
+    Preparing { deadline: Duration, extensible_until: Option<Duration> },
+    /// The members have joined, the leader's assignment is awaited.
+    Completing,
+    /// Everybody has, or can have, the assignment.
+    Stable,
+}
+
+/// One group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) phase: Phase,
+    pub(super) generation: i32,
+    pub(super) protocol_type: String,
+    pub(super) protocol: Option<String>,
+    pub(super) leader: Option<String>,
+    pub(super) members: BTreeMap<String, Member>,
+    /// Group instance id to member id.
+    pub(super) instances: BTreeMap<String, String>,
+    /// Member ids that were handed out with MEMBER_ID_REQUIRED, and until when they are good.
+    pub(super) pending: BTreeMap<String, Duration>,
+    /// Until when every member of the generation must have asked for its assignment.
+    pub(super) sync_deadline: Option<Duration>,
+}
+
+impl Group {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Empty,
+            generation: 0,
+            protocol_type: String::new(),
+            protocol: None,
+            leader: None,
+            members: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            sync_deadline: None,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.members.is_empty() && self.pending.is_empty() && self.phase == Phase::Empty
+    }
+
+    pub(super) fn is_leader(&self, member_id: &str) -> bool {
+        self.leader.as_deref() == Some(member_id)
+    }
+
+    /// GROUP-4: the member that `instance` names must be `member_id`.
+    pub(super) fn check_instance(
+        &self,
+        instance: Option<&str>,
+        member_id: &str,
+    ) -> Result<(), GroupError> {
+        match instance.map(|instance| self.instances.get(instance)) {
+            None => Ok(()),
+            Some(None) => Err(GroupError::UnknownMember),
+            Some(Some(owner)) if owner == member_id => Ok(()),
+            Some(Some(_)) => Err(GroupError::FencedInstance),
+        }
+    }
+
+    /// GROUP-2: only a member of the present generation may speak for it.
+    fn check_member(
+        &self,
+        member_id: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        self.check_instance(instance, member_id)?;
+        if !self.members.contains_key(member_id) {
+            return Err(GroupError::UnknownMember);
+        }
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+    }
+
+    /// The answer to a completed join of `member_id`.
+    pub(super) fn joined(&self, member_id: &str) -> JoinAnswer {
+        JoinAnswer {
+            error: None,
+            generation: self.generation,
+            protocol_type: Some(self.protocol_type.clone()),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            skip_assignment: false,
+            member_id: member_id.to_owned(),
+            members: if self.is_leader(member_id) { self.members_for_leader() } else { vec![] },
+        }
+    }
+
+    pub(super) fn members_for_leader(&self) -> Vec<JoinedMember> {
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        self.members
+            .iter()
+            .map(|(id, member)| JoinedMember {
+                member_id: id.clone(),
+                instance: member.instance.clone(),
+                metadata: member.metadata(protocol),
+            })
+            .collect()
+    }
+
+    fn assignment_of(&self, member_id: &str) -> SyncAnswer {
+        SyncAnswer {
+            error: None,
+            protocol_type: Some(self.protocol_type.clone()),
+            protocol: self.protocol.clone(),
+            assignment: self
+                .members
+                .get(member_id)
+                .map_or_else(Bytes::new, |member| member.assignment.clone()),
+        }
+    }
+
+    fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
+        if let Err(error) = self.check_sync(&sync) {
+            out.push(Answer::Sync(token, SyncAnswer::refusal(error)));
+            return;
+        }
+        let phase = self.phase;
+        let leads = self.is_leader(&sync.member_id);
+        let Some(member) = self.members.get_mut(&sync.member_id) else {
+            out.push(Answer::Sync(token, SyncAnswer::refusal(GroupError::UnknownMember)));
+            return;
+        };
+        member.heard_of(now);
+        match phase {
+            Phase::Empty | Phase::Preparing { .. } => {
+                let refusal = SyncAnswer::refusal(GroupError::RebalanceInProgress);
+                out.push(Answer::Sync(token, refusal));
+            }
+            Phase::Completing => {
+                member.refuse_syncing(GroupError::RebalanceInProgress, out);
+                member.syncing = Some(token);
+                member.synced = true;
+                if leads {
+                    self.assign(now, sync.assignments, out);
+                }
+            }
+            Phase::Stable => {
+                member.synced = true;
+                out.push(Answer::Sync(token, self.assignment_of(&sync.member_id)));
+            }
+        }
+        if self.members.values().all(|member| member.synced) {
+            self.sync_deadline = None;
+        }
+    }
+
+    fn check_sync(&self, sync: &Sync) -> Result<(), GroupError> {
+        self.check_member(&sync.member_id, sync.instance.as_deref(), sync.generation)?;
+        let type_agrees =
+            sync.protocol_type.as_ref().is_none_or(|name| *name == self.protocol_type);
+        let protocol_agrees =
+            sync.protocol.is_none() || self.protocol.is_none() || sync.protocol == self.protocol;
+        if type_agrees && protocol_agrees { Ok(()) } else { Err(GroupError::InconsistentProtocol) }
+    }
+
+    /// The leader's word: everybody that waits gets its part; who is not named gets nothing.
+    fn assign(&mut self, now: Duration, parts: Vec<(String, Bytes)>, out: &mut Vec<Answer>) {
+        let mut parts: BTreeMap<String, Bytes> = parts.into_iter().collect();
+        self.phase = Phase::Stable;
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        for id in ids {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.assignment = parts.remove(&id).unwrap_or_default();
+            if let Some(waiting) = member.syncing.take() {
+                member.heard_of(now);
+                out.push(Answer::Sync(waiting, self.assignment_of(&id)));
+            }
+        }
+    }
+
+    fn heartbeat(
+        &mut self,
+        now: Duration,
+        member_id: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        self.check_member(member_id, instance, generation)?;
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.heard_of(now);
+        }
+        match self.phase {
+            Phase::Empty => Err(GroupError::UnknownMember),
+            Phase::Preparing { .. } => Err(GroupError::RebalanceInProgress),
+            Phase::Completing | Phase::Stable => Ok(()),
+        }
+    }
+
+    fn check_commit(&mut self, now: Duration, fence: &CommitFence) -> Result<(), GroupError> {
+        if fence.generation < 0 && fence.member_id.is_empty() && fence.instance.is_none() {
+            // A consumer without membership, or a tool: only where nobody else can own it.
+            return if self.members.is_empty() { Ok(()) } else { Err(GroupError::UnknownMember) };
+        }
+        self.check_member(&fence.member_id, fence.instance.as_deref(), fence.generation)?;
+        if self.phase == Phase::Completing {
+            return Err(GroupError::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(&fence.member_id) {
+            member.heard_of(now);
+        }
+        Ok(())
+    }
+
+    fn leave(
+        &mut self,
+        now: Duration,
+        leaving: &Leaving,
+        out: &mut Vec<Answer>,
+    ) -> Result<(), GroupError> {
+        if self.pending.remove(&leaving.member_id).is_some() {
+            self.complete_if_all_joined(now, out);
+            return Ok(());
+        }
+        let member_id = match (&leaving.instance, leaving.member_id.is_empty()) {
+            (Some(instance), true) => {
+                self.instances.get(instance).cloned().ok_or(GroupError::UnknownMember)?
+            }
+            (instance, _) => {
+                self.check_instance(instance.as_deref(), &leaving.member_id)?;
+                leaving.member_id.clone()
+            }
+        };
+        if !self.members.contains_key(&member_id) {
+            return Err(GroupError::UnknownMember);
+        }
+        self.remove(now, &member_id, out);
+        Ok(())
+    }
+}
+
+/// All groups of a broker. Times are those of one monotonic clock.
+#[derive(Debug)]
+pub struct Groups {
+    pub(super) settings: GroupSettings,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) stopped: bool,
+}
+
+impl Groups {
+    pub fn new(settings: GroupSettings) -> Self {
+        Self { settings, groups: BTreeMap::new(), stopped: false }
+    }
+
+    /// Hands over a member's wish for its assignment; the answer may come later.
+    pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
+        match self.find(&sync.group) {
+            Ok(group) => group.sync(now, token, sync, out),
+            Err(error) => out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
+        }
+    }
+
+    pub fn heartbeat(
+        &mut self,
+        now: Duration,
+        group: &str,
+        member_id: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        self.find(group)?.heartbeat(now, member_id, instance, generation)
+    }
+
+    /// May the bearer commit offsets now? Asked directly before the commit is queued.
+    pub fn check_commit(&mut self, now: Duration, fence: &CommitFence) -> Result<(), GroupError> {
+        match self.find(&fence.group) {
+            Ok(group) => group.check_commit(now, fence),
+            Err(GroupError::UnknownMember) if fence.generation < 0 => {
+                if fence.member_id.is_empty() && fence.instance.is_none() {
+                    Ok(())
+                } else {
+                    Err(GroupError::UnknownMember)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn leave(
+        &mut self,
+        now: Duration,
+        group: &str,
+        leaving: &Leaving,
+        out: &mut Vec<Answer>,
+    ) -> Result<(), GroupError> {
+        let result = self.find(group)?.leave(now, leaving, out);
+        self.forget_if_idle(group);
+        result
+    }
+
+    /// Answers everything that waits and refuses everything from now on.
+    pub fn stop(&mut self, out: &mut Vec<Answer>) {
+        self.stopped = true;
+        for group in self.groups.values_mut() {
+            for (id, member) in &mut group.members {
+                member.refuse_waiting(id, GroupError::CoordinatorNotAvailable, out);
+            }
+        }
+        self.groups.clear();
+    }
+
+    pub fn phase(&self, group: &str) -> Phase {
+        self.groups.get(group).map_or(Phase::Empty, |group| group.phase)
+    }
+
+    /// Generation, protocol and the ids of the members, for those who watch.
+    pub fn view(&self, group: &str) -> Option<(i32, Option<String>, Vec<String>)> {
+        let group = self.groups.get(group)?;
+        Some((group.generation, group.protocol.clone(), group.members.keys().cloned().collect()))
+    }
+
+    pub(super) fn find(&mut self, group: &str) -> Result<&mut Group, GroupError> {
+        if self.stopped {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        if group.is_empty() {
+            return Err(GroupError::InvalidGroup);
+        }
+        self.groups.get_mut(group).ok_or(GroupError::UnknownMember)
+    }
+
+    pub(super) fn forget_if_idle(&mut self, group: &str) {
+        if self.groups.get(group).is_some_and(Group::is_idle) {
+            self.groups.remove(group);
+        }
+    }
+}

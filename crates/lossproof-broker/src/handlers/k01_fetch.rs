@@ -1,0 +1,216 @@
+//! # Invariants
+//!
+//! - FETCH-1: only what is below the high watermark is given: acknowledged under the topic's policy.
+//! - FETCH-2: the first batch given holds the offset that was asked for, and one batch is given
+//!   even where it is larger than all limits, so that no consumer is stuck.
+//! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use lossproof_log::PartitionId;
+use lossproof_wire::{
+    ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    Uuid,
+};
+
+use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
+use crate::budget::Share;
+use crate::call::{Call, CallError, Reply};
+use crate::connection::drained;
+use crate::error::read_error;
+
+const FIRST_WITH_IDS: i16 = 13;
+/// Wait no longer than this, whatever the request says.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// A fetch with its topics looked up.
+#[derive(Clone, Debug)]
+struct Plan {
+    topics: Vec<PlannedTopic>,
+    bytes_max: usize,
+}
+
+#[derive(Clone, Debug)]
+struct PlannedTopic {
+    name: String,
+    id: Uuid,
+    partitions: Vec<(FetchPartition, Result<PartitionId, ErrorCode>)>,
+}
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: FetchRequest = call.decode()?;
+    if request.session_id != 0 || request.session_epoch > 0 {
+        // No session was ever given out: session id 0 in every answer says so.
+        let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
+        return call.answer.ready(&FetchResponse { error_code, ..Default::default() });
+    }
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let plan = plan(broker, request, call.version);
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait.min(WAIT_MAX)).await;
+        let answer = call.answer.write(&response).map(Some);
+        drop(share);
+        answer
+    })))
+}
+
+fn plan(broker: &Broker, request: FetchRequest, version: i16) -> Plan {
+    let catalog = broker.topics.catalog();
+    let topics = request.topics.into_iter().map(|topic| {
+        let found = find_topic(&catalog, version >= FIRST_WITH_IDS, &topic.topic, topic.topic_id);
+        let partitions = topic.partitions.into_iter().map(|partition| {
+            let id = find_partition(&found, partition.partition);
+            (partition, id)
+        });
+        let partitions = partitions.collect();
+        PlannedTopic { name: topic.topic, id: topic.topic_id, partitions }
+    });
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+    Plan { topics: topics.collect(), bytes_max: bytes_max.min(broker.config.fetch_bytes_max) }
+}
+
+/// Reads until there is enough, something is wrong, time is up or the broker ends.
+async fn poll(
+    broker: &Arc<Broker>,
+    plan: Arc<Plan>,
+    bytes_min: usize,
+    wait: Duration,
+) -> (FetchResponse, Share) {
+    let deadline = broker.env.clock.monotonic().saturating_add(wait);
+    let mut frames = broker.log.watch();
+    let mut draining = broker.draining.clone();
+    loop {
+        frames.borrow_and_update();
+        let left = deadline.saturating_sub(broker.env.clock.monotonic());
+        let last = left.is_zero() || *draining.borrow();
+        if has_news(broker, &plan) {
+            let (response, share) = read(broker, Arc::clone(&plan)).await;
+            if last || is_enough(&response, bytes_min) {
+                return (response, share);
+            }
+        } else if last {
+            return (read_all(broker, &plan), Share::default());
+        }
+        tokio::select! {
+            changed = frames.changed() => if changed.is_err() {
+                // The log is closed: nothing will come any more.
+                return (read_all(broker, &plan), Share::default());
+            },
+            () = broker.env.clock.sleep(left) => {}
+            () = drained(&mut draining) => {}
+        }
+    }
+}
+
+/// Whether a read would give anything but silence.
+fn has_news(broker: &Broker, plan: &Plan) -> bool {
+    plan.topics.iter().flat_map(|topic| &topic.partitions).any(|(wanted, id)| {
+        let view = id.as_ref().ok().and_then(|id| broker.log.partition(*id));
+        view.is_none_or(|view| {
+            view.high_watermark != wanted.fetch_offset
+                || check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch).is_err()
+        })
+    })
+}
+
+fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    bytes_of(response) >= bytes_min || partitions.any(|partition| !partition.error_code.is_none())
+}
+
+async fn read(broker: &Arc<Broker>, plan: Arc<Plan>) -> (FetchResponse, Share) {
+    let mut share = Share::default();
+    // Twice: what is read, and the answer it is copied into.
+    broker.budget.grow(&mut share, plan.bytes_max.saturating_mul(2)).await;
+    let reader = Arc::clone(broker);
+    let response = tokio::task::spawn_blocking(move || read_all(&reader, &plan)).await;
+    let response = response.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "reading for a fetch failed");
+        FetchResponse { error_code: ErrorCode::UNKNOWN_SERVER_ERROR, ..Default::default() }
+    });
+    share.shrink(bytes_of(&response).saturating_mul(2));
+    (response, share)
+}
+
+fn bytes_of(response: &FetchResponse) -> usize {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.records.as_ref().map_or(0, Bytes::len)).sum()
+}
+
+fn read_all(broker: &Broker, plan: &Plan) -> FetchResponse {
+    let mut left = Allowance { bytes: plan.bytes_max, nothing_yet: true };
+    let responses = plan.topics.iter().map(|topic| FetchableTopicResponse {
+        topic: topic.name.clone(),
+        topic_id: topic.id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|(wanted, id)| read_partition(broker, wanted, *id, &mut left))
+            .collect(),
+    });
+    FetchResponse { responses: responses.collect(), ..Default::default() }
+}
+
+/// What an answer may still take.
+struct Allowance {
+    bytes: usize,
+    nothing_yet: bool,
+}
+
+fn read_partition(
+    broker: &Broker,
+    wanted: &FetchPartition,
+    id: Result<PartitionId, ErrorCode>,
+    left: &mut Allowance,
+) -> PartitionData {
+    let refuse = |error_code| PartitionData {
+        partition_index: wanted.partition,
+        error_code,
+        high_watermark: -1,
+        records: Some(Bytes::new()),
+        ..Default::default()
+    };
+    let id = match id {
+        Ok(id) => id,
+        Err(error_code) => return refuse(error_code),
+    };
+    let Some(view) = broker.log.partition(id) else {
+        return refuse(ErrorCode::KAFKA_STORAGE_ERROR);
+    };
+    if let Err(error_code) = check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch) {
+        return refuse(error_code);
+    }
+    let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
+    let limit = partition_max.min(left.bytes);
+    let slice = match broker.log.read(id, wanted.fetch_offset, limit) {
+        Ok(slice) => slice,
+        Err(error) => {
+            // FETCH-3.
+            tracing::warn!(%error, partition = wanted.partition, "fetch refused");
+            let refusal = refuse(read_error(&error));
+            return PartitionData { log_start_offset: view.log_start, ..refusal };
+        }
+    };
+    let mut records = BytesMut::new();
+    for batch in slice.batches {
+        // FETCH-2: the very first batch goes whatever its size.
+        if !left.nothing_yet && records.len() + batch.bytes.len() > limit {
+            break;
+        }
+        left.nothing_yet = false;
+        records.extend_from_slice(&batch.bytes);
+    }
+    left.bytes = left.bytes.saturating_sub(records.len());
+    PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: slice.high_watermark,
+        last_stable_offset: slice.high_watermark,
+        log_start_offset: slice.log_start,
+        records: Some(records.freeze()),
+        ..Default::default()
+    }
+}

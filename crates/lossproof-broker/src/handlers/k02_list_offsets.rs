@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use lossproof_log::{Log, PartitionId, ReadError, TimestampedBatch};
+use lossproof_wire::{
+    ErrorCode, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
+    ListOffsetsResponse, ListOffsetsTopicResponse, Uuid,
+};
+
+use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
+use crate::call::{Call, CallError, Reply};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+/// All that is here is local, so this is the same as the earliest.
+const EARLIEST_LOCAL: i64 = -4;
+/// Nothing is tiered.
+const LATEST_TIERED: i64 = -5;
+
+const FIRST_WITH_EPOCH: i16 = 4;
+
+/// Where an offset was found.
+struct Found {
+    offset: i64,
+    timestamp: i64,
+}
+
+const NOTHING: Found = Found { offset: -1, timestamp: -1 };
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: ListOffsetsRequest = call.decode()?;
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let looked_up =
+            tokio::task::spawn_blocking(move || look_up(&broker, request, call.version)).await;
+        call.answer.write(&looked_up.unwrap_or_default()).map(Some)
+    })))
+}
+
+fn look_up(broker: &Broker, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+    let catalog = broker.topics.catalog();
+    let topics = request.topics.into_iter().map(|topic| {
+        let found = find_topic(&catalog, false, &topic.name, Uuid::default());
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let outcome = find_partition(&found, wanted.partition_index)
+                .and_then(|id| look_up_partition(broker, id, wanted));
+            answer(wanted.partition_index, outcome, version)
+        });
+        ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn look_up_partition(
+    broker: &Broker,
+    id: PartitionId,
+    wanted: &ListOffsetsPartition,
+) -> Result<(Found, i32), ErrorCode> {
+    let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
+    check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch)?;
+    let at = |offset| Found { offset, timestamp: -1 };
+    let storage = |error: ReadError| {
+        tracing::error!(%error, partition = %id, "cannot look up an offset");
+        ErrorCode::KAFKA_STORAGE_ERROR
+    };
+    let found = match wanted.timestamp {
+        LATEST => at(view.high_watermark),
+        EARLIEST | EARLIEST_LOCAL => at(view.log_start),
+        MAX_TIMESTAMP => {
+            let batch = broker.log.max_timestamp(id).map_err(storage)?;
+            find_record(&broker.log, id, batch, |record, batch| record == batch)?
+        }
+        LATEST_TIERED => NOTHING,
+        timestamp if timestamp >= 0 => {
+            let batch = broker.log.offset_for_timestamp(id, timestamp).map_err(storage)?;
+            find_record(&broker.log, id, batch, |record, _| record >= timestamp)?
+        }
+        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+    };
+    let leader_epoch = if found.offset < 0 { -1 } else { view.leader_epoch };
+    Ok((found, leader_epoch))
+}
+
+/// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a
+/// timestamp that no record has gives its first record: too early is safe, too late would skip.
+fn find_record(
+    log: &Log,
+    id: PartitionId,
+    batch: Option<TimestampedBatch>,
+    sought: impl Fn(i64, i64) -> bool,
+) -> Result<Found, ErrorCode> {
+    let Some(TimestampedBatch { base_offset, max_timestamp, .. }) = batch else {
+        return Ok(NOTHING);
+    };
+    let unreadable = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, partition = %id, base_offset, "cannot look into a batch");
+        ErrorCode::KAFKA_STORAGE_ERROR
+    };
+    let slice = log.read(id, base_offset, 0).map_err(|error| unreadable(&error))?;
+    let Some(stored) = slice.batches.first() else {
+        return Err(unreadable(&"it is not there any more"));
+    };
+    let records = lossproof_wire::batch::records(&stored.bytes);
+    for record in records.map_err(|error| unreadable(&error))? {
+        let record = record.map_err(|error| unreadable(&error))?;
+        if sought(record.timestamp, max_timestamp) {
+            return Ok(Found { offset: record.offset, timestamp: record.timestamp });
+        }
+    }
+    Ok(Found { offset: base_offset, timestamp: max_timestamp })
+}
+
+fn answer(
+    partition_index: i32,
+    outcome: Result<(Found, i32), ErrorCode>,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
+    match outcome {
+        Ok((found, leader_epoch)) => ListOffsetsPartitionResponse {
+            partition_index,
+            timestamp: found.timestamp,
+            offset: found.offset,
+            leader_epoch: if version >= FIRST_WITH_EPOCH { leader_epoch } else { -1 },
+            ..Default::default()
+        },
+        Err(error_code) => {
+            ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() }
+        }
+    }
+}

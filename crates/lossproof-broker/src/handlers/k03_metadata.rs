@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use lossproof_wire::{
+    ErrorCode, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic, Uuid,
+};
+
+use crate::broker::{Broker, NODE_ID};
+use crate::call::{Call, CallError, Reply};
+use crate::topic_config::TopicConfig;
+use crate::topics::{NewTopic, Topic, TopicError, TopicId};
+
+/// Before this version every request may create topics, and an empty list means all of them.
+const FIRST_WITH_CHOICE: i16 = 4;
+const FIRST_WITH_IDS: i16 = 10;
+
+pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: MetadataRequest = call.decode()?;
+    let may_create = broker.config.auto_create_topics
+        && (call.version < FIRST_WITH_CHOICE || request.allow_auto_topic_creation);
+    let wanted = match request.topics {
+        Some(topics) if call.version == 0 && topics.is_empty() => None,
+        topics => topics,
+    };
+    let topics = match wanted {
+        None => broker.topics.catalog().iter().map(|topic| describe(broker, topic)).collect(),
+        Some(wanted) => {
+            let mut topics = Vec::with_capacity(wanted.len());
+            for topic in wanted {
+                topics.push(find_or_create(broker, topic, call.version, may_create).await);
+            }
+            topics
+        }
+    };
+    call.answer.ready(&MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: NODE_ID,
+            host: broker.host.clone(),
+            port: i32::from(broker.port),
+            rack: None,
+        }],
+        cluster_id: Some(broker.cluster_id.clone()),
+        controller_id: NODE_ID,
+        topics,
+        ..Default::default()
+    })
+}
+
+async fn find_or_create(
+    broker: &Broker,
+    wanted: MetadataRequestTopic,
+    version: i16,
+    may_create: bool,
+) -> MetadataResponseTopic {
+    let catalog = broker.topics.catalog();
+    let Some(name) = wanted.name else {
+        let id = TopicId(wanted.topic_id.0);
+        return match catalog.by_id(id) {
+            Some(topic) if version >= FIRST_WITH_IDS => describe(broker, topic),
+            _ => MetadataResponseTopic {
+                error_code: ErrorCode::UNKNOWN_TOPIC_ID,
+                // Versions that cannot carry null here get an empty name.
+                name: (version < 12).then(String::new),
+                topic_id: wanted.topic_id,
+                ..Default::default()
+            },
+        };
+    };
+    if let Some(topic) = catalog.by_name(&name) {
+        return describe(broker, topic);
+    }
+    let outcome = if may_create {
+        create(broker, &name).await
+    } else {
+        let known = crate::topics::check_name(&name);
+        Err(known.err().unwrap_or(TopicError::Unknown))
+    };
+    match outcome {
+        Ok(topic) => describe(broker, &topic),
+        Err(error) => MetadataResponseTopic {
+            error_code: metadata_error(&error),
+            name: Some(name),
+            ..Default::default()
+        },
+    }
+}
+
+async fn create(broker: &Broker, name: &str) -> Result<Arc<Topic>, TopicError> {
+    let new = NewTopic {
+        name: name.to_owned(),
+        partitions: broker.config.partitions_default,
+        config: TopicConfig::default(),
+    };
+    match broker.topics.create(new).await {
+        // Somebody else was faster.
+        Err(TopicError::Exists { .. }) => {
+            broker.topics.catalog().by_name(name).cloned().ok_or(TopicError::Unknown)
+        }
+        outcome => outcome,
+    }
+}
+
+/// A topic that cannot be made now may be made soon: clients ask again on these codes.
+fn metadata_error(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::MetadataDamaged | TopicError::Log(_) => {
+            tracing::warn!(%error, "topic could not be created");
+            ErrorCode::LEADER_NOT_AVAILABLE
+        }
+        error => crate::error::topic_error(error),
+    }
+}
+
+fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
+    let partitions = (0..).zip(&topic.partitions).map(|(partition_index, id)| {
+        let common = MetadataResponsePartition {
+            partition_index,
+            replica_nodes: vec![NODE_ID],
+            ..Default::default()
+        };
+        match broker.log.partition(*id) {
+            Some(view) => MetadataResponsePartition {
+                leader_id: NODE_ID,
+                leader_epoch: view.leader_epoch,
+                isr_nodes: vec![NODE_ID],
+                ..common
+            },
+            None => MetadataResponsePartition {
+                error_code: ErrorCode::LEADER_NOT_AVAILABLE,
+                leader_id: -1,
+                offline_replicas: vec![NODE_ID],
+                ..common
+            },
+        }
+    });
+    MetadataResponseTopic {
+        name: Some(topic.name.clone()),
+        topic_id: Uuid(topic.id.0),
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}

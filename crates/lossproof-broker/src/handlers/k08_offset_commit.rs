@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use lossproof_log::{Commit, StateChange, StateKind};
+use lossproof_wire::{
+    ErrorCode, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+
+use crate::broker::{Broker, find_partition, find_topic};
+use crate::call::{Call, CallError, Reply};
+use crate::error::{group_error, group_storage_error};
+use crate::group::CommitFence;
+use crate::offsets::{CommittedOffset, METADATA_BYTES_MAX, OffsetKey};
+use crate::topics::Catalog;
+
+const FIRST_WITH_IDS: i16 = 10;
+
+pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: OffsetCommitRequest = call.decode()?;
+    let fence = CommitFence {
+        group: request.group_id.clone(),
+        generation: request.generation_id_or_member_epoch,
+        member_id: request.member_id.clone(),
+        instance: request.group_instance_id.clone(),
+    };
+    if let Err(error) = broker.groups.check_commit(&fence) {
+        return call.answer.ready(&refusal(request, group_error(error)));
+    }
+    let (mut response, changes) = prepare(broker, request, call.version);
+    if changes.is_empty() {
+        return call.answer.ready(&response);
+    }
+    let commit = Commit { changes, ..Commit::default() };
+    // OFFSETS-1: the answer waits for the disk.
+    match broker.log.enqueue(commit).await {
+        Err(error) => {
+            fail(&mut response, group_storage_error(&error.cause));
+            call.answer.ready(&response)
+        }
+        Ok(pending) => Ok(Reply::Later(Box::pin(async move {
+            if let Err(error) = pending.await {
+                fail(&mut response, group_storage_error(&error.cause));
+            }
+            call.answer.write(&response).map(Some)
+        }))),
+    }
+}
+
+/// The answer if all goes well, and what must be durable before it is given.
+fn prepare(
+    broker: &Broker,
+    request: OffsetCommitRequest,
+    version: i16,
+) -> (OffsetCommitResponse, Vec<StateChange>) {
+    let catalog = broker.topics.catalog();
+    let mut changes = Vec::new();
+    let group = request.group_id;
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let change = change(broker, &catalog, &group, &topic, partition, version);
+            OffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: change.map_or_else(
+                    |error| error,
+                    |change| {
+                        changes.push(change);
+                        ErrorCode::NONE
+                    },
+                ),
+            }
+        });
+        let partitions = partitions.collect();
+        OffsetCommitResponseTopic { partitions, name: topic.name, topic_id: topic.topic_id }
+    });
+    let topics = topics.collect();
+    (OffsetCommitResponse { topics, ..Default::default() }, changes)
+}
+
+fn change(
+    broker: &Broker,
+    catalog: &Catalog,
+    group: &str,
+    topic: &OffsetCommitRequestTopic,
+    partition: &OffsetCommitRequestPartition,
+    version: i16,
+) -> Result<StateChange, ErrorCode> {
+    let found = find_topic(catalog, version >= FIRST_WITH_IDS, &topic.name, topic.topic_id);
+    let id = find_partition(&found, partition.partition_index)?;
+    let topic_id = found?.id;
+    let metadata = partition.committed_metadata.clone().unwrap_or_default();
+    if metadata.len() > METADATA_BYTES_MAX {
+        return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+    }
+    let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
+    // Nobody can have processed what is not there; once it is, it would be skipped.
+    if !(0..=view.high_watermark).contains(&partition.committed_offset) {
+        tracing::warn!(group, topic = %topic.name, partition = partition.partition_index,
+            offset = partition.committed_offset, high_watermark = view.high_watermark,
+            "commit of an offset beyond the end of the log refused");
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let key = OffsetKey { group: group.to_owned(), topic_id, partition: partition.partition_index };
+    let value = CommittedOffset {
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        committed_at_ms: broker.env.clock.wall_ms(),
+        metadata,
+    };
+    Ok(StateChange { kind: StateKind::Offsets, key: key.encode(), value: Some(value.encode()) })
+}
+
+fn refusal(request: OffsetCommitRequest, error_code: ErrorCode) -> OffsetCommitResponse {
+    let topics = request.topics.into_iter().map(|topic| OffsetCommitResponseTopic {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| OffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code,
+            })
+            .collect(),
+    });
+    OffsetCommitResponse { topics: topics.collect(), ..Default::default() }
+}
+
+/// What was to be committed was not; what was refused before keeps its own reason.
+fn fail(response: &mut OffsetCommitResponse, error_code: ErrorCode) {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    for partition in partitions.filter(|partition| partition.error_code.is_none()) {
+        partition.error_code = error_code;
+    }
+}

@@ -1,0 +1,194 @@
+//! # Invariants
+//!
+//! - OFFSET-FETCH-1: what cannot be read or cannot be true is an error, never "no offset": a
+//!   consumer would begin somewhere else and call it right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lossproof_log::StateKind;
+use lossproof_wire::{
+    ErrorCode, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics, Uuid,
+};
+
+use crate::broker::{Broker, find_partition, find_topic};
+use crate::call::{Call, CallError, Reply};
+use crate::offsets::{CommittedOffset, OffsetKey};
+use crate::topics::Catalog;
+
+const FIRST_BATCHED: i16 = 8;
+const FIRST_WITH_IDS: i16 = 10;
+
+type Partitions = Vec<OffsetFetchResponsePartitions>;
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: OffsetFetchRequest = call.decode()?;
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let response = if call.version < FIRST_BATCHED {
+            let group = as_group(request);
+            as_single(fetch_group(&broker, group, call.version))
+        } else {
+            let groups = request.groups.into_iter();
+            let groups = groups.map(|group| fetch_group(&broker, group, call.version)).collect();
+            OffsetFetchResponse { groups, ..Default::default() }
+        };
+        call.answer.write(&response).map(Some)
+    })))
+}
+
+/// The request of the older versions in the form of the newer ones.
+fn as_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
+    let topics = request.topics.map(|topics| {
+        let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..Default::default()
+        });
+        topics.collect()
+    });
+    OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() }
+}
+
+fn as_single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
+    let topics = group.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(|one| OffsetFetchResponsePartition {
+            partition_index: one.partition_index,
+            committed_offset: one.committed_offset,
+            committed_leader_epoch: one.committed_leader_epoch,
+            metadata: one.metadata,
+            error_code: one.error_code,
+        });
+        OffsetFetchResponseTopic { name: topic.name, partitions: partitions.collect() }
+    });
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code: group.error_code,
+        ..Default::default()
+    }
+}
+
+fn fetch_group(
+    broker: &Broker,
+    group: OffsetFetchRequestGroup,
+    version: i16,
+) -> OffsetFetchResponseGroup {
+    let catalog = broker.topics.catalog();
+    let response =
+        OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
+    let Some(wanted) = group.topics else {
+        return match all_topics(broker, &catalog, &group.group_id) {
+            Ok(topics) => OffsetFetchResponseGroup { topics, ..response },
+            Err(error_code) => OffsetFetchResponseGroup { error_code, ..response },
+        };
+    };
+    let topics = wanted.into_iter().map(|topic| {
+        let by_id = version >= FIRST_WITH_IDS;
+        let found = find_topic(&catalog, by_id, &topic.name, topic.topic_id);
+        let partitions = topic.partition_indexes.iter().map(|index| {
+            let outcome = match &found {
+                // A topic that does not exist has no offsets, as in Apache Kafka; an id that does
+                // not exist is an error there too.
+                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(None),
+                Err(error) => Err(*error),
+                Ok(found) => committed(
+                    broker,
+                    &catalog,
+                    &OffsetKey {
+                        group: group.group_id.clone(),
+                        topic_id: found.id,
+                        partition: *index,
+                    },
+                ),
+            };
+            answer(*index, outcome)
+        });
+        let partitions = partitions.collect();
+        OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
+    });
+    OffsetFetchResponseGroup { topics: topics.collect(), ..response }
+}
+
+/// Everything the group has committed, for topics that exist.
+fn all_topics(
+    broker: &Broker,
+    catalog: &Catalog,
+    group: &str,
+) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
+    if broker.log.state_is_damaged(StateKind::Offsets) {
+        return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    }
+    let prefix = OffsetKey::group_prefix(group);
+    let mut topics: BTreeMap<_, Partitions> = BTreeMap::new();
+    for (key, _) in broker.log.state(StateKind::Offsets) {
+        if !key.starts_with(&prefix) {
+            continue;
+        }
+        let key = OffsetKey::decode(key).map_err(|error| {
+            tracing::error!(group, %error, "committed offsets are damaged");
+            ErrorCode::COORDINATOR_NOT_AVAILABLE
+        })?;
+        if catalog.by_id(key.topic_id).is_some() {
+            let outcome = committed(broker, catalog, &key);
+            topics.entry(key.topic_id).or_default().push(answer(key.partition, outcome));
+        }
+    }
+    let topics = topics.into_iter().map(|(id, partitions)| OffsetFetchResponseTopics {
+        name: catalog.by_id(id).map(|topic| topic.name.clone()).unwrap_or_default(),
+        topic_id: Uuid(id.0),
+        partitions,
+    });
+    Ok(topics.collect())
+}
+
+/// OFFSET-FETCH-1.
+fn committed(
+    broker: &Broker,
+    catalog: &Catalog,
+    key: &OffsetKey,
+) -> Result<Option<CommittedOffset>, ErrorCode> {
+    if broker.log.state_is_damaged(StateKind::Offsets) {
+        return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    }
+    let Some(value) = broker.log.state_value(StateKind::Offsets, &key.encode()) else {
+        return Ok(None);
+    };
+    let committed = CommittedOffset::decode(value).map_err(|error| {
+        tracing::error!(group = %key.group, %error, "committed offset is damaged");
+        ErrorCode::COORDINATOR_NOT_AVAILABLE
+    })?;
+    let topic = catalog.by_id(key.topic_id).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_ID);
+    let id = find_partition(&topic, key.partition)?;
+    let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
+    if committed.offset > view.log_end {
+        tracing::error!(group = %key.group, topic = %topic?.name, partition = key.partition,
+            committed = committed.offset, log_end = view.log_end,
+            "committed offset is above the end of the log: records are missing there");
+        return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+    }
+    Ok(Some(committed))
+}
+
+fn answer(
+    partition_index: i32,
+    outcome: Result<Option<CommittedOffset>, ErrorCode>,
+) -> OffsetFetchResponsePartitions {
+    let none = OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: -1,
+        metadata: Some(String::new()),
+        ..Default::default()
+    };
+    match outcome {
+        Ok(None) => none,
+        Ok(Some(committed)) => OffsetFetchResponsePartitions {
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch,
+            metadata: Some(committed.metadata),
+            ..none
+        },
+        Err(error_code) => OffsetFetchResponsePartitions { error_code, ..none },
+    }
+}

@@ -1,0 +1,30 @@
+use std::sync::Arc;
+
+use lossproof_wire::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
+
+use crate::broker::Broker;
+use crate::call::{Call, CallError, Reply};
+use crate::error::code_of;
+use crate::group::Leaving;
+
+const FIRST_BATCHED: i16 = 3;
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: LeaveGroupRequest = call.decode()?;
+    if call.version < FIRST_BATCHED {
+        let leaving = Leaving { member_id: request.member_id, instance: None };
+        let error_code = code_of(broker.groups.leave(&request.group_id, &leaving));
+        return call.answer.ready(&LeaveGroupResponse { error_code, ..Default::default() });
+    }
+    let members = request.members.into_iter().map(|member| {
+        let leaving = Leaving { member_id: member.member_id, instance: member.group_instance_id };
+        let error_code = code_of(broker.groups.leave(&request.group_id, &leaving));
+        MemberResponse {
+            member_id: leaving.member_id,
+            group_instance_id: leaving.instance,
+            error_code,
+        }
+    });
+    let members = members.collect();
+    call.answer.ready(&LeaveGroupResponse { members, ..Default::default() })
+}

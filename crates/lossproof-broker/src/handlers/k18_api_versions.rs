@@ -1,0 +1,24 @@
+use lossproof_wire::{ApiKey, ApiVersion, ApiVersionsRequest, ApiVersionsResponse, ErrorCode};
+
+use crate::call::{Call, CallError, Reply};
+
+pub(super) fn start(mut call: Call) -> Result<Reply, CallError> {
+    let mut response = ApiVersionsResponse { api_keys: table(), ..Default::default() };
+    if !ApiKey::ApiVersions.versions().contains(&call.version) {
+        // The one request that may come in a version nobody knows here: the answer is in the first
+        // version, and the table tells the client what to ask with.
+        response.error_code = ErrorCode::UNSUPPORTED_VERSION;
+        return call.answer.write_in(&response, 0).map(Reply::Ready);
+    }
+    let _: ApiVersionsRequest = call.decode()?;
+    call.answer.ready(&response)
+}
+
+fn table() -> Vec<ApiVersion> {
+    let entries = ApiKey::ALL.iter().map(|key| ApiVersion {
+        api_key: key.code(),
+        min_version: *key.versions().start(),
+        max_version: *key.versions().end(),
+    });
+    entries.collect()
+}

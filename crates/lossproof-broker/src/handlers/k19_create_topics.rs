@@ -1,0 +1,112 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lossproof_wire::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse, ErrorCode, Uuid,
+};
+
+use super::k32_describe_configs::topic_configs;
+use crate::broker::{Broker, NODE_ID};
+use crate::call::{Call, CallError, Reply};
+use crate::error::topic_error;
+use crate::topic_config::TopicConfig;
+use crate::topics::{NewTopic, Topic};
+
+/// "The broker's default" in the protocol.
+const DEFAULT: i32 = -1;
+
+pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: CreateTopicsRequest = call.decode()?;
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *times.entry(topic.name.clone()).or_default() += 1;
+    }
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let name = topic.name.clone();
+        let result = if times.get(&name).is_some_and(|times| *times > 1) {
+            Err((ErrorCode::INVALID_REQUEST, "the request names this topic twice".to_owned()))
+        } else {
+            create(broker, topic, request.validate_only).await
+        };
+        topics.push(result.unwrap_or_else(|(error_code, message)| CreatableTopicResult {
+            name,
+            error_code,
+            error_message: Some(message),
+            ..Default::default()
+        }));
+    }
+    call.answer.ready(&CreateTopicsResponse { topics, ..Default::default() })
+}
+
+type Refusal = (ErrorCode, String);
+
+async fn create(
+    broker: &Broker,
+    wanted: CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatableTopicResult, Refusal> {
+    let partitions = partition_count(broker, &wanted)?;
+    let settings = wanted.configs.into_iter().map(|config| (config.name, config.value));
+    let config = TopicConfig::new(settings, broker.config.message_bytes_max)
+        .map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))?;
+    let new = NewTopic { name: wanted.name.clone(), partitions, config: config.clone() };
+    let refusal = |error| (topic_error(&error), error.to_string());
+    if validate_only {
+        broker.topics.check(&new).map_err(refusal)?;
+        return Ok(result(broker, wanted.name, None, partitions, &config));
+    }
+    let topic = broker.topics.create(new).await.map_err(refusal)?;
+    Ok(result(broker, wanted.name, Some(&topic), partitions, &config))
+}
+
+fn partition_count(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
+    let by_hand = !wanted.assignments.is_empty();
+    let replicas = i32::from(wanted.replication_factor);
+    if replicas != 1 && replicas != DEFAULT {
+        let message = format!("replication factor {replicas}: there is one broker");
+        return Err((ErrorCode::INVALID_REPLICATION_FACTOR, message));
+    }
+    if !by_hand {
+        return Ok(match wanted.num_partitions {
+            DEFAULT => broker.config.partitions_default,
+            count => count,
+        });
+    }
+    let indexes = wanted.assignments.iter().map(|one| one.partition_index);
+    let mut indexes: Vec<i32> = indexes.collect();
+    indexes.sort_unstable();
+    let dense = (0..).zip(&indexes).all(|(expected, index)| expected == *index);
+    let here = wanted.assignments.iter().all(|one| one.broker_ids == [NODE_ID]);
+    if dense && here && wanted.num_partitions == DEFAULT {
+        Ok(indexes.len() as i32)
+    } else {
+        let message = format!("partitions must be 0, 1, ... and all on broker {NODE_ID}");
+        Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
+    }
+}
+
+fn result(
+    broker: &Broker,
+    name: String,
+    topic: Option<&Topic>,
+    num_partitions: i32,
+    config: &TopicConfig,
+) -> CreatableTopicResult {
+    let configs = topic_configs(broker, config).map(|entry| CreatableTopicConfigs {
+        name: entry.name,
+        value: entry.value,
+        read_only: entry.read_only,
+        config_source: entry.config_source,
+        is_sensitive: false,
+    });
+    CreatableTopicResult {
+        name,
+        topic_id: topic.map(|topic| Uuid(topic.id.0)).unwrap_or_default(),
+        num_partitions,
+        replication_factor: 1,
+        configs: Some(configs.collect()),
+        ..Default::default()
+    }
+}

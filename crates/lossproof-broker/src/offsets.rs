@@ -1,0 +1,125 @@
+//! Committed group offsets: one keyed entry of the journal each.
+//!
+//! # Invariants
+//!
+//! - OFFSETS-1: an offset is answered as committed only after it is durable.
+//! - OFFSETS-2: an entry belongs to a topic id, not to a name: a topic that was deleted and made
+//!   anew starts without offsets.
+//! - OFFSETS-3: an entry that cannot be read is damage, never "no offset".
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::topics::TopicId;
+
+const VERSION: u8 = 1;
+
+/// As `offset.metadata.max.bytes` of Apache Kafka.
+pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
+
+/// What a committed offset belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetKey {
+    pub(crate) group: String,
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: i32,
+}
+
+/// What a group has committed for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommittedOffset {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) committed_at_ms: i64,
+    pub(crate) metadata: String,
+}
+
+/// An entry of the journal that passed its checksum and still makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry of the journal cannot be read: written by a newer version, or damaged")]
+pub(crate) struct UnreadableEntry;
+
+impl OffsetKey {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(Self::prefix_length(&self.group) + 20);
+        out.put_slice(&Self::group_prefix(&self.group));
+        out.put_slice(&self.topic_id.0);
+        out.put_i32(self.partition);
+        out.freeze()
+    }
+
+    /// What the keys of a group begin with; no other group's do.
+    pub(crate) fn group_prefix(group: &str) -> Bytes {
+        let mut out = BytesMut::with_capacity(Self::prefix_length(group));
+        // Group ids have passed a 16-bit length on the wire, and compact ones are bounded there.
+        out.put_u32(group.len() as u32);
+        out.put_slice(group.as_bytes());
+        out.freeze()
+    }
+
+    fn prefix_length(group: &str) -> usize {
+        4 + group.len()
+    }
+
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, UnreadableEntry> {
+        let length = bytes.try_get_u32().map_err(|_| UnreadableEntry)? as usize;
+        if bytes.len() != length.saturating_add(20) {
+            return Err(UnreadableEntry);
+        }
+        let group = String::from_utf8(bytes.split_to(length).to_vec());
+        let group = group.map_err(|_| UnreadableEntry)?;
+        let mut topic_id = [0; 16];
+        bytes.try_copy_to_slice(&mut topic_id).map_err(|_| UnreadableEntry)?;
+        let partition = bytes.try_get_i32().map_err(|_| UnreadableEntry)?;
+        Ok(Self { group, topic_id: TopicId(topic_id), partition })
+    }
+}
+
+impl CommittedOffset {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(21 + self.metadata.len());
+        out.put_u8(VERSION);
+        out.put_i64(self.offset);
+        out.put_i32(self.leader_epoch);
+        out.put_i64(self.committed_at_ms);
+        out.put_slice(self.metadata.as_bytes());
+        out.freeze()
+    }
+
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, UnreadableEntry> {
+        if bytes.try_get_u8() != Ok(VERSION) {
+            return Err(UnreadableEntry);
+        }
+        let offset = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
+        let leader_epoch = bytes.try_get_i32().map_err(|_| UnreadableEntry)?;
+        let committed_at_ms = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
+        let metadata = String::from_utf8(bytes.to_vec()).map_err(|_| UnreadableEntry)?;
+        Ok(Self { offset, leader_epoch, committed_at_ms, metadata })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_and_values_survive(group in ".{0,40}", id: [u8; 16], partition: i32, offset: i64,
+                                   leader_epoch: i32, committed_at_ms: i64, metadata in ".{0,40}") {
+            let key = OffsetKey { group: group.clone(), topic_id: TopicId(id), partition };
+            let bytes = key.encode();
+            prop_assert!(bytes.starts_with(&OffsetKey::group_prefix(&group)));
+            prop_assert_eq!(OffsetKey::decode(bytes), Ok(key));
+            let value = CommittedOffset { offset, leader_epoch, committed_at_ms, metadata };
+            prop_assert_eq!(CommittedOffset::decode(value.encode()), Ok(value));
+        }
+
+        /// OFFSETS-3.
+        #[test]
+        fn no_bytes_make_a_panic(bytes: Vec<u8>) {
+            let _ = OffsetKey::decode(Bytes::from(bytes.clone()));
+            let _ = CommittedOffset::decode(Bytes::from(bytes));
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The topics of a broker and their partitions.
+//!
+//! # Invariants
+//!
+//! - TOPIC-1: a topic is visible only after its creation is durable, with all of its partitions.
+//! - TOPIC-2: partition ids are never reused: the next one is durable in the same frame as the
+//!   partitions that took the ones before.
+//! - TOPIC-3: with a topic go its partitions and the offsets committed for it, in one frame.
+//! - TOPIC-4: one change at a time.
+//! - TOPIC-5: where metadata may be missing no topic is made: it could be the second of its name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lossproof_env::Rng;
+use lossproof_log::{
+    Commit, CommitCause, FlushPolicy, Log, PartitionChange, PartitionId, StateChange, StateKind,
+};
+
+use crate::offsets::{OffsetKey, UnreadableEntry};
+use crate::topic_config::TopicConfig;
+
+const VERSION: u8 = 1;
+const TOPIC_PREFIX: &[u8] = b"topic/";
+const NEXT_PARTITION: &[u8] = b"next-partition-id";
+/// As Apache Kafka: a name must do as a directory name with a suffix.
+const NAME_CHARS_MAX: usize = 249;
+
+/// Names a topic for ever, unlike its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TopicId(pub(crate) [u8; 16]);
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) id: TopicId,
+    /// By partition index.
+    pub(crate) partitions: Vec<PartitionId>,
+    pub(crate) flush: FlushPolicy,
+    pub(crate) config: TopicConfig,
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, index: i32) -> Option<PartitionId> {
+        self.partitions.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// Topics of the project's own and of Kafka's coordinators.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.name.starts_with("__")
+    }
+}
+
+/// A topic to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    pub(crate) config: TopicConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TopicError {
+    #[error("topic {name} exists")]
+    Exists { name: String },
+    #[error("topic does not exist")]
+    Unknown,
+    #[error(
+        "{name:?} is no topic name: 1 to 249 of the characters a-z A-Z 0-9 . _ -, and neither \
+         \".\" nor \"..\""
+    )]
+    InvalidName { name: String },
+    #[error("{found} partitions wanted; from 1 to {max} are possible")]
+    InvalidPartitions { found: i32, max: usize },
+    #[error("a part of the metadata is damaged: this topic may exist and only not be known")]
+    MetadataDamaged,
+    #[error("{0}")]
+    Log(CommitCause),
+}
+
+/// Why the topics could not be read at the start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "metadata entry {key:?} of the journal cannot be read: written by a newer version, or \
+         damaged"
+)]
+pub struct TopicsUnreadable {
+    key: String,
+}
+
+/// All topics at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    by_name: BTreeMap<String, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+    partitions: usize,
+}
+
+impl Catalog {
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    pub(crate) fn by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+
+    fn insert(&mut self, topic: Arc<Topic>) {
+        self.partitions += topic.partitions.len();
+        self.by_id.insert(topic.id, Arc::clone(&topic));
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.partitions -= topic.partitions.len();
+        self.by_id.remove(&topic.id);
+        self.by_name.remove(&topic.name);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Topics {
+    log: Log,
+    rng: Arc<dyn Rng>,
+    flush_default: FlushPolicy,
+    partitions_max: usize,
+    catalog: RwLock<Arc<Catalog>>,
+    /// The next partition id; its holder makes the one change under way.
+    change: tokio::sync::Mutex<u64>,
+}
+
+impl Topics {
+    pub(crate) fn open(
+        log: Log,
+        rng: Arc<dyn Rng>,
+        flush_default: FlushPolicy,
+        partitions_max: usize,
+    ) -> Result<Self, TopicsUnreadable> {
+        let mut catalog = Catalog::default();
+        let mut next = log.unused_partition_id().0.max(1);
+        for (key, value) in log.state(StateKind::Metadata) {
+            let unreadable =
+                |_| TopicsUnreadable { key: String::from_utf8_lossy(&key).into_owned() };
+            if let Some(name) = key.strip_prefix(TOPIC_PREFIX) {
+                let topic = decode(name, value).map_err(unreadable)?;
+                report_missing_partitions(&log, &topic);
+                catalog.insert(Arc::new(topic));
+            } else if key == NEXT_PARTITION {
+                let stored = value.clone().try_get_u64().map_err(|_| UnreadableEntry);
+                next = next.max(stored.map_err(unreadable)?);
+            }
+        }
+        let catalog = RwLock::new(Arc::new(catalog));
+        let change = tokio::sync::Mutex::new(next);
+        Ok(Self { log, rng, flush_default, partitions_max, catalog, change })
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut catalog));
+    }
+
+    /// Everything that [`Topics::create`] would find wrong before it writes.
+    pub(crate) fn check(&self, new: &NewTopic) -> Result<(), TopicError> {
+        check_name(&new.name)?;
+        if self.log.state_is_damaged(StateKind::Metadata) {
+            return Err(TopicError::MetadataDamaged); // TOPIC-5
+        }
+        let catalog = self.catalog();
+        if catalog.by_name(&new.name).is_some() {
+            return Err(TopicError::Exists { name: new.name.clone() });
+        }
+        let max = self.partitions_max.saturating_sub(catalog.partitions);
+        match usize::try_from(new.partitions) {
+            Ok(count) if (1..=max).contains(&count) => Ok(()),
+            _ => Err(TopicError::InvalidPartitions { found: new.partitions, max }),
+        }
+    }
+
+    /// Makes a topic and returns it once it is durable (TOPIC-1).
+    pub(crate) async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        let mut next = self.change.lock().await; // TOPIC-4
+        self.check(&new)?;
+        let first = *next;
+        let after = first + u64::from(new.partitions.unsigned_abs());
+        let topic = Topic {
+            id: self.fresh_id(),
+            partitions: (first..after).map(PartitionId).collect(),
+            flush: new.config.flush().unwrap_or(self.flush_default),
+            name: new.name,
+            config: new.config,
+        };
+        // Used up even if the commit fails: it may have reached the disk (TOPIC-2).
+        *next = after;
+        self.commit(creation(&topic, after)).await?;
+        let topic = Arc::new(topic);
+        self.publish(|catalog| catalog.insert(Arc::clone(&topic)));
+        drop(next);
+        tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(),
+            "topic created");
+        Ok(topic)
+    }
+
+    /// Removes a topic with everything that belongs to it (TOPIC-3).
+    pub(crate) async fn delete(&self, id: TopicId) -> Result<(), TopicError> {
+        let change = self.change.lock().await;
+        let topic = self.catalog().by_id(id).cloned().ok_or(TopicError::Unknown)?;
+        self.commit(self.deletion(&topic)).await?;
+        self.publish(|catalog| catalog.remove(&topic));
+        drop(change);
+        tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
+        Ok(())
+    }
+
+    fn deletion(&self, topic: &Topic) -> Commit {
+        let offsets = self.log.state(StateKind::Offsets).into_iter().filter(|(key, _)| {
+            OffsetKey::decode(key.clone()).is_ok_and(|key| key.topic_id == topic.id)
+        });
+        let offsets = offsets.map(|(key, _)| remove(StateKind::Offsets, key));
+        Commit {
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|id| PartitionChange::Delete { id: *id })
+                .collect(),
+            changes: offsets.chain([remove(StateKind::Metadata, topic_key(&topic.name))]).collect(),
+            ..Commit::default()
+        }
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), TopicError> {
+        let pending = self.log.enqueue(commit).await;
+        let pending = pending.map_err(|error| TopicError::Log(error.cause))?;
+        pending.await.map(|_| ()).map_err(|error| TopicError::Log(error.cause))
+    }
+
+    /// Random and not zero, which means "no topic id" in the protocol.
+    fn fresh_id(&self) -> TopicId {
+        let [high, low] = [self.rng.next_u64() | 1, self.rng.next_u64()];
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&high.to_be_bytes());
+        id[8..].copy_from_slice(&low.to_be_bytes());
+        TopicId(id)
+    }
+}
+
+fn report_missing_partitions(log: &Log, topic: &Topic) {
+    for (index, id) in topic.partitions.iter().enumerate() {
+        if log.partition(*id).is_none() {
+            tracing::error!(topic = %topic.name, partition = index, %id,
+                "partition is not in the journal: it is offline");
+        }
+    }
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let fits = (1..=NAME_CHARS_MAX).contains(&name.len());
+    if fits && name.bytes().all(allowed) && name != "." && name != ".." {
+        Ok(())
+    } else {
+        let name = name.chars().take(NAME_CHARS_MAX).collect();
+        Err(TopicError::InvalidName { name })
+    }
+}
+
+fn topic_key(name: &str) -> Bytes {
+    [TOPIC_PREFIX, name.as_bytes()].concat().into()
+}
+
+fn remove(kind: StateKind, key: Bytes) -> StateChange {
+    StateChange { kind, key, value: None }
+}
+
+fn creation(topic: &Topic, next_partition: u64) -> Commit {
+    let partitions = (0..).zip(&topic.partitions).map(|(index, id)| PartitionChange::Create {
+        id: *id,
+        topic_id: topic.id.0,
+        index,
+        flush: topic.flush,
+    });
+    let set = |key: Bytes, value: Bytes| StateChange {
+        kind: StateKind::Metadata,
+        key,
+        value: Some(value),
+    };
+    let next = Bytes::copy_from_slice(&next_partition.to_be_bytes());
+    Commit {
+        partitions: partitions.collect(),
+        changes: vec![
+            set(topic_key(&topic.name), encode(topic)),
+            set(Bytes::from_static(NEXT_PARTITION), next),
+        ],
+        ..Commit::default()
+    }
+}
+
+fn encode(topic: &Topic) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(VERSION);
+    out.put_slice(&topic.id.0);
+    out.put_u8(match topic.flush {
+        FlushPolicy::Commit => 0,
+        FlushPolicy::UnsafeEverySecond => 1,
+        FlushPolicy::UnsafePageCache => 2,
+    });
+    out.put_u32(topic.partitions.len() as u32);
+    topic.partitions.iter().for_each(|id| out.put_u64(id.0));
+    out.put_u32(topic.config.entries().len() as u32);
+    for text in topic.config.entries().iter().flat_map(|(name, value)| [name, value]) {
+        out.put_u32(text.len() as u32);
+        out.put_slice(text.as_bytes());
+    }
+    out.freeze()
+}
+
+fn decode(name: &[u8], mut bytes: Bytes) -> Result<Topic, UnreadableEntry> {
+    let wrong = |_| UnreadableEntry;
+    if bytes.try_get_u8().map_err(wrong)? != VERSION {
+        return Err(UnreadableEntry);
+    }
+    let mut id = [0; 16];
+    bytes.try_copy_to_slice(&mut id).map_err(wrong)?;
+    let flush = match bytes.try_get_u8().map_err(wrong)? {
+        0 => FlushPolicy::Commit,
+        1 => FlushPolicy::UnsafeEverySecond,
+        2 => FlushPolicy::UnsafePageCache,
+        _ => return Err(UnreadableEntry),
+    };
+    // Nothing is allocated by these counts: each entry needs bytes that must be there.
+    let mut partitions = Vec::new();
+    for _ in 0..bytes.try_get_u32().map_err(wrong)? {
+        partitions.push(PartitionId(bytes.try_get_u64().map_err(wrong)?));
+    }
+    let mut entries = BTreeMap::new();
+    for _ in 0..bytes.try_get_u32().map_err(wrong)? {
+        let key = decode_text(&mut bytes)?;
+        entries.insert(key, decode_text(&mut bytes)?);
+    }
+    let name = String::from_utf8(name.to_vec()).map_err(|_| UnreadableEntry)?;
+    let config = TopicConfig::from_entries(entries);
+    Ok(Topic { name, id: TopicId(id), partitions, flush, config })
+}
+
+fn decode_text(bytes: &mut Bytes) -> Result<String, UnreadableEntry> {
+    let length = bytes.try_get_u32().map_err(|_| UnreadableEntry)? as usize;
+    if length > bytes.len() {
+        return Err(UnreadableEntry);
+    }
+    String::from_utf8(bytes.split_to(length).to_vec()).map_err(|_| UnreadableEntry)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for name in ["a", "A.b_c-9", "_lossproof.receipts"] {
+            assert_eq!(check_name(name), Ok(()));
+        }
+        let long = "x".repeat(250);
+        for name in ["", ".", "..", "a b", "a/b", "\u{e4}", &long] {
+            assert!(matches!(check_name(name), Err(TopicError::InvalidName { .. })), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn topics_survive(name in "[a-z]{1,9}", id: [u8; 16], ids: Vec<u64>, flush in 0..3_u8,
+                          entries: BTreeMap<String, String>) {
+            let flush = match flush {
+                0 => FlushPolicy::Commit,
+                1 => FlushPolicy::UnsafeEverySecond,
+                _ => FlushPolicy::UnsafePageCache,
+            };
+            let partitions = ids.into_iter().map(PartitionId).collect();
+            let config = TopicConfig::from_entries(entries);
+            let topic = Topic { name, id: TopicId(id), partitions, flush, config };
+            prop_assert_eq!(decode(topic.name.as_bytes(), encode(&topic)), Ok(topic));
+        }
+
+        #[test]
+        fn no_bytes_make_a_panic(bytes: Vec<u8>) {
+            let _ = decode(b"t", Bytes::from(bytes));
+        }
+    }
+}

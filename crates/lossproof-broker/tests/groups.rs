@@ -1,0 +1,432 @@
+//! The classic group protocol as clients live it: joining, being assigned, heartbeats, leaving,
+//! dying, coming back under the same instance id. No clock: time is a number.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lossproof_broker::group::{
+    Answer, CommitFence, GroupError, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase, Sync,
+    SyncAnswer, Token,
+};
+
+const SESSION: Duration = Duration::from_secs(10);
+const REBALANCE: Duration = Duration::from_secs(60);
+
+/// The machine, with the time and the answers that have come.
+struct World {
+    groups: Groups,
+    now: Duration,
+    next: u64,
+    joins: Vec<(Token, JoinAnswer)>,
+    syncs: Vec<(Token, SyncAnswer)>,
+}
+
+impl World {
+    fn new(initial_rebalance_delay: Duration) -> Self {
+        let settings = GroupSettings { initial_rebalance_delay, ..GroupSettings::default() };
+        Self {
+            groups: Groups::new(settings),
+            now: Duration::ZERO,
+            next: 0,
+            joins: vec![],
+            syncs: vec![],
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next)
+    }
+
+    fn take(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            match answer {
+                Answer::Join(token, answer) => self.joins.push((token, answer)),
+                Answer::Sync(token, answer) => self.syncs.push((token, answer)),
+            }
+        }
+    }
+
+    fn join(&mut self, join: Join) -> Token {
+        let token = self.token();
+        let mut out = vec![];
+        self.groups.join(self.now, token, join, &mut out);
+        self.take(out);
+        token
+    }
+
+    fn sync(&mut self, member: &str, generation: i32, parts: &[(&str, &str)]) -> Token {
+        let token = self.token();
+        let assignments = parts
+            .iter()
+            .map(|(id, part)| ((*id).to_owned(), Bytes::copy_from_slice(part.as_bytes())))
+            .collect();
+        let sync = Sync {
+            group: "g".into(),
+            generation,
+            member_id: member.into(),
+            instance: None,
+            protocol_type: None,
+            protocol: None,
+            assignments,
+        };
+        let mut out = vec![];
+        self.groups.sync(self.now, token, sync, &mut out);
+        self.take(out);
+        token
+    }
+
+    fn heartbeat(&mut self, member: &str, generation: i32) -> Result<(), GroupError> {
+        self.groups.heartbeat(self.now, "g", member, None, generation)
+    }
+
+    fn leave(&mut self, member: &str) -> Result<(), GroupError> {
+        let mut out = vec![];
+        let leaving = Leaving { member_id: member.into(), instance: None };
+        let result = self.groups.leave(self.now, "g", &leaving, &mut out);
+        self.take(out);
+        result
+    }
+
+    fn commit(&mut self, member: &str, generation: i32) -> Result<(), GroupError> {
+        let fence =
+            CommitFence { group: "g".into(), generation, member_id: member.into(), instance: None };
+        self.groups.check_commit(self.now, &fence)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let mut out = vec![];
+        self.groups.tick(self.now, &mut out);
+        self.take(out);
+    }
+
+    #[track_caller]
+    fn joined(&self, token: Token) -> &JoinAnswer {
+        let found = self.joins.iter().find(|(found, _)| *found == token);
+        &found.expect("the join is answered").1
+    }
+
+    #[track_caller]
+    fn synced(&self, token: Token) -> &SyncAnswer {
+        let found = self.syncs.iter().find(|(found, _)| *found == token);
+        &found.expect("the sync is answered").1
+    }
+
+    fn waits(&self, token: Token) -> bool {
+        !self.joins.iter().any(|(found, _)| *found == token)
+            && !self.syncs.iter().any(|(found, _)| *found == token)
+    }
+
+    /// A group of members `a` and `b` with the assignment done; gives leader, other and generation.
+    fn of_two(&mut self) -> (String, String, i32) {
+        let a = self.join(join("", "a"));
+        self.joined(a);
+        let b = self.join(join("", "b"));
+        assert!(self.waits(b), "the rebalance waits for the first member");
+        let a = self.join(join("a", "-"));
+        let (a, b) = (self.joined(a).clone(), self.joined(b).clone());
+        assert_eq!((a.error, b.error, a.generation), (None, None, b.generation));
+        let (leader, other) = (a.leader.clone(), if a.leader == "a" { "b" } else { "a" });
+        let other = other.to_owned();
+        self.sync(&other, a.generation, &[]);
+        self.sync(&leader, a.generation, &[(&leader, "p0"), (&other, "p1")]);
+        assert_eq!(self.groups.phase("g"), Phase::Stable);
+        (leader, other, a.generation)
+    }
+}
+
+/// The name a member gets is `fresh`; version 3 of the protocol, so that it joins at once.
+fn join(member_id: &str, fresh: &str) -> Join {
+    Join {
+        group: "g".into(),
+        member_id: member_id.into(),
+        instance: None,
+        fresh_member_id: fresh.into(),
+        requires_known_member_id: false,
+        can_skip_assignment: false,
+        session_timeout: SESSION,
+        rebalance_timeout: REBALANCE,
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), Bytes::from_static(b"meta"))],
+    }
+}
+
+fn named(instance: &str, fresh: &str) -> Join {
+    Join { instance: Some(instance.into()), ..join("", fresh) }
+}
+
+#[test]
+fn one_member_joins_and_is_assigned() {
+    let mut world = World::new(Duration::ZERO);
+    let token = world.join(join("", "a"));
+    let answer = world.joined(token).clone();
+    assert_eq!((answer.error, answer.generation, answer.leader.as_str()), (None, 1, "a"));
+    assert_eq!(answer.members.len(), 1);
+    assert_eq!(answer.protocol.as_deref(), Some("range"));
+    let token = world.sync("a", 1, &[("a", "p0")]);
+    assert_eq!(world.synced(token).assignment, "p0");
+    assert_eq!(world.heartbeat("a", 1), Ok(()));
+}
+
+#[test]
+fn followers_wait_for_the_leader_and_get_their_part() {
+    let mut world = World::new(Duration::ZERO);
+    let (_, _, generation) = world.of_two();
+    let parts: Vec<_> = world.syncs.iter().map(|(_, answer)| answer.assignment.clone()).collect();
+    assert_eq!((parts.len(), generation), (2, 2));
+    assert!(parts.contains(&Bytes::from_static(b"p0")) && parts.contains(&"p1".into()));
+}
+
+#[test]
+fn a_first_rebalance_waits_for_more_members_and_longer_when_they_come() {
+    let delay = Duration::from_millis(100);
+    let mut world = World::new(delay);
+    let a = world.join(join("", "a"));
+    world.pass(Duration::from_millis(60));
+    let b = world.join(join("", "b"));
+    world.pass(Duration::from_millis(60));
+    assert!(world.waits(a) && world.waits(b), "the second member has extended the wait");
+    world.pass(Duration::from_millis(40));
+    assert_eq!(world.joined(a).generation, 1);
+    assert_eq!(world.joined(b).generation, 1);
+}
+
+#[test]
+fn member_id_required_and_then_joined() {
+    let mut world = World::new(Duration::ZERO);
+    let first = Join { requires_known_member_id: true, ..join("", "a") };
+    let token = world.join(first);
+    let answer = world.joined(token);
+    assert_eq!(
+        (answer.error, answer.member_id.as_str()),
+        (Some(GroupError::MemberIdRequired), "a")
+    );
+    let again = Join { requires_known_member_id: true, ..join("a", "unused") };
+    let token = world.join(again);
+    assert_eq!(world.joined(token).generation, 1);
+}
+
+#[test]
+fn a_handed_out_member_id_is_good_for_a_session() {
+    let mut world = World::new(Duration::ZERO);
+    world.join(Join { requires_known_member_id: true, ..join("", "a") });
+    world.pass(SESSION);
+    let token = world.join(Join { requires_known_member_id: true, ..join("a", "x") });
+    assert_eq!(world.joined(token).error, Some(GroupError::UnknownMember));
+}
+
+#[test]
+fn a_silent_member_is_expired_and_the_others_rebalance() {
+    let mut world = World::new(Duration::ZERO);
+    let (leader, other, generation) = world.of_two();
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.heartbeat(&leader, generation), Ok(()));
+    world.pass(Duration::from_secs(6));
+    let told = world.heartbeat(&leader, generation);
+    assert_eq!(told, Err(GroupError::RebalanceInProgress));
+    let token = world.join(join(&leader, "-"));
+    let answer = world.joined(token);
+    assert_eq!((answer.generation, answer.members.len()), (generation + 1, 1));
+    assert_eq!(world.heartbeat(&other, generation), Err(GroupError::UnknownMember));
+}
+
+#[test]
+fn who_does_not_rejoin_in_time_is_out() {
+    let mut world = World::new(Duration::ZERO);
+    let (leader, other, generation) = world.of_two();
+    let c = world.join(join("", "c"));
+    // Both keep their sessions alive, but only one joins again.
+    let rejoined = world.join(join(&leader, "-"));
+    for _ in 0..12 {
+        world.pass(Duration::from_secs(5));
+        let _ = world.heartbeat(&other, generation);
+    }
+    assert_eq!(world.joined(c).generation, generation + 1);
+    assert_eq!(world.joined(rejoined).generation, generation + 1);
+    assert_eq!(world.heartbeat(&other, generation + 1), Err(GroupError::UnknownMember));
+}
+
+#[test]
+fn a_leader_that_never_assigns_is_replaced() {
+    let mut world = World::new(Duration::ZERO);
+    let a = world.join(join("", "a"));
+    let generation = world.joined(a).generation;
+    for _ in 0..12 {
+        world.pass(Duration::from_secs(5));
+        let _ = world.heartbeat("a", generation);
+    }
+    assert_eq!(world.groups.phase("g"), Phase::Empty);
+    assert_eq!(world.heartbeat("a", generation), Err(GroupError::UnknownMember));
+}
+
+/// Found by the model: a member that waited for its assignment longer than its session, because the
+/// leader was slow, was thrown out the moment the wait was broken off.
+#[test]
+fn waiting_for_the_leader_does_not_use_up_the_session() {
+    let mut world = World::new(Duration::from_millis(1));
+    let (a, b) = (world.join(join("", "a")), world.join(join("", "b")));
+    world.pass(Duration::from_millis(1));
+    let leader = world.joined(a).leader.clone();
+    let other = if leader == "a" { "b" } else { "a" };
+    let generation = world.joined(b).generation;
+    world.sync(other, generation, &[]);
+    for _ in 0..3 {
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.heartbeat(&leader, generation), Ok(()));
+    }
+    world.leave(&leader).expect("the leader is a member");
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.heartbeat(other, generation), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn leaving_rebalances_at_once() {
+    let mut world = World::new(Duration::ZERO);
+    let (leader, other, generation) = world.of_two();
+    assert_eq!(world.leave(&leader), Ok(()));
+    assert_eq!(world.heartbeat(&other, generation), Err(GroupError::RebalanceInProgress));
+    let token = world.join(join(&other, "-"));
+    let answer = world.joined(token);
+    assert_eq!((answer.leader.clone(), answer.generation), (other, generation + 1));
+    assert_eq!(world.leave(&leader), Err(GroupError::UnknownMember));
+}
+
+/// GROUP-2.
+#[test]
+fn commits_are_fenced_by_generation_and_member() {
+    let mut world = World::new(Duration::ZERO);
+    let (leader, other, generation) = world.of_two();
+    assert_eq!(world.commit(&leader, generation), Ok(()));
+    assert_eq!(world.commit(&leader, generation - 1), Err(GroupError::IllegalGeneration));
+    assert_eq!(world.commit("stranger", generation), Err(GroupError::UnknownMember));
+    assert_eq!(world.commit("", -1), Err(GroupError::UnknownMember));
+    // While the others join again the old generation may still commit, and not after.
+    let c = world.join(join("", "c"));
+    assert_eq!(world.commit(&other, generation), Ok(()));
+    world.join(join(&leader, "-"));
+    world.join(join(&other, "-"));
+    assert_eq!(world.joined(c).generation, generation + 1);
+    assert_eq!(world.commit(&other, generation), Err(GroupError::IllegalGeneration));
+    assert_eq!(world.commit(&other, generation + 1), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn a_consumer_without_membership_may_commit_where_there_are_no_members() {
+    let mut world = World::new(Duration::ZERO);
+    assert_eq!(world.commit("", -1), Ok(()));
+    assert_eq!(world.commit("gone", 7), Err(GroupError::UnknownMember));
+}
+
+/// GROUP-3.
+#[test]
+fn the_protocol_that_all_know_and_most_like_is_chosen() {
+    let likes = |names: &[&str], fresh: &str| Join {
+        protocols: names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect(),
+        ..join("", fresh)
+    };
+    let mut world = World::new(Duration::from_millis(1));
+    let tokens = [
+        world.join(likes(&["x", "y", "z"], "a")),
+        world.join(likes(&["z", "y"], "b")),
+        world.join(likes(&["w", "z", "y"], "c")),
+    ];
+    world.pass(Duration::from_millis(1));
+    for token in tokens {
+        assert_eq!(world.joined(token).protocol.as_deref(), Some("z"));
+    }
+    let token = world.join(likes(&["x"], "d"));
+    assert_eq!(world.joined(token).error, Some(GroupError::InconsistentProtocol));
+    let token = world.join(Join { protocol_type: "connect".into(), ..likes(&["z"], "e") });
+    assert_eq!(world.joined(token).error, Some(GroupError::InconsistentProtocol));
+}
+
+/// GROUP-4.
+#[test]
+fn static_members_come_back_without_a_rebalance_and_fence_the_old_one() {
+    let mut world = World::new(Duration::ZERO);
+    let token = world.join(named("i", "old"));
+    let generation = world.joined(token).generation;
+    world.sync("old", generation, &[("old", "p0")]);
+    let token = world.join(Join { can_skip_assignment: true, ..named("i", "new") });
+    let answer = world.joined(token).clone();
+    assert_eq!((answer.error, answer.generation), (None, generation), "no rebalance");
+    assert_eq!((answer.leader.as_str(), answer.skip_assignment), ("new", true));
+    assert_eq!(answer.members.len(), 1);
+    let token = world.sync("new", generation, &[]);
+    assert_eq!(world.synced(token).assignment, "p0");
+    let fence = CommitFence {
+        group: "g".into(),
+        generation,
+        member_id: "old".into(),
+        instance: Some("i".into()),
+    };
+    let fenced = world.groups.check_commit(world.now, &fence);
+    assert_eq!(fenced, Err(GroupError::FencedInstance));
+    assert_eq!(world.heartbeat("old", generation), Err(GroupError::UnknownMember));
+    assert_eq!(world.heartbeat("new", generation), Ok(()));
+}
+
+#[test]
+fn an_old_client_that_returns_as_static_leader_is_not_made_to_assign() {
+    let mut world = World::new(Duration::ZERO);
+    let token = world.join(named("i", "old"));
+    let generation = world.joined(token).generation;
+    world.sync("old", generation, &[("old", "p0")]);
+    let token = world.join(named("i", "new"));
+    let answer = world.joined(token);
+    assert_eq!((answer.leader.as_str(), answer.members.len()), ("old", 0));
+}
+
+#[test]
+fn a_static_member_that_is_away_keeps_its_place_for_a_session() {
+    let mut world = World::new(Duration::ZERO);
+    let token = world.join(named("i", "a"));
+    let generation = world.joined(token).generation;
+    world.sync("a", generation, &[("a", "p0")]);
+    world.pass(SESSION - Duration::from_millis(1));
+    assert_eq!(world.groups.phase("g"), Phase::Stable);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.groups.phase("g"), Phase::Empty);
+}
+
+/// GROUP-5.
+#[test]
+fn a_full_group_takes_nobody() {
+    let mut world = World::new(Duration::ZERO);
+    world.groups = Groups::new(GroupSettings {
+        members_max: 1,
+        groups_max: 1,
+        initial_rebalance_delay: Duration::ZERO,
+        ..GroupSettings::default()
+    });
+    world.join(join("", "a"));
+    let token = world.join(join("", "b"));
+    assert_eq!(world.joined(token).error, Some(GroupError::GroupFull));
+    let token = world.join(Join { group: "h".into(), ..join("", "b") });
+    assert_eq!(world.joined(token).error, Some(GroupError::GroupFull));
+}
+
+#[test]
+fn session_timeouts_outside_the_bounds_are_refused() {
+    let mut world = World::new(Duration::ZERO);
+    for session_timeout in [Duration::ZERO, Duration::from_secs(10_000)] {
+        let token = world.join(Join { session_timeout, ..join("", "a") });
+        assert_eq!(world.joined(token).error, Some(GroupError::InvalidSessionTimeout));
+    }
+    let token = world.join(Join { group: String::new(), ..join("", "a") });
+    assert_eq!(world.joined(token).error, Some(GroupError::InvalidGroup));
+}
+
+/// GROUP-1.
+#[test]
+fn stopping_answers_everything_that_waits() {
+    let mut world = World::new(Duration::from_secs(1));
+    let token = world.join(join("", "a"));
+    let mut out = vec![];
+    world.groups.stop(&mut out);
+    world.take(out);
+    assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
+    let token = world.join(join("", "b"));
+    assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
+}
