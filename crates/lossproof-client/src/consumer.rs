@@ -92,10 +92,13 @@ pub trait Admin: Debug + Send {
 pub enum ConsumeError {
     #[error("{partition}: offset {offset} is not in the log any more or not yet", partition = partition.partition)]
     OutOfRange { partition: TopicPartition, offset: i64 },
+    /// Passes by itself: the client goes on trying as long as it is polled.
     #[error("no broker answers: {detail}")]
     Unreachable { detail: String },
+    /// Final: this client delivers nothing any more.
     #[error("this member is no longer in the group: {detail}")]
     Fenced { detail: String },
+    /// Somebody has to look: a right is missing, a name is wrong, a batch is corrupt.
     #[error("the cluster refused: {detail}")]
     Refused { detail: String },
 }

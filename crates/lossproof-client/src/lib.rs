@@ -18,6 +18,8 @@
 //! ```
 
 mod consumer;
+#[cfg(feature = "rdkafka")]
+pub mod librdkafka;
 pub mod memory;
 mod producer;
 

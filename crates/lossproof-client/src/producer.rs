@@ -63,6 +63,8 @@ pub enum SendCause {
     TooLarge,
     #[error("the client has met a fatal error and must be replaced")]
     Fatal,
+    #[error("the partition is not there now: {detail}; try again later")]
+    Unavailable { detail: String },
     #[error("refused by the client: {detail}")]
     Refused { detail: String },
 }

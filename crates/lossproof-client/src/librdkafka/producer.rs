@@ -1,0 +1,263 @@
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ::rdkafka::ClientContext;
+use ::rdkafka::Message;
+use ::rdkafka::config::RDKafkaLogLevel;
+use ::rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use ::rdkafka::message::{Header, OwnedHeaders};
+use ::rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
+};
+
+use super::{ProducerSettings, SettingsError, end_within, log_line};
+use crate::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored};
+
+/// The library's poll never returns before its time-out, so that waiting goes in steps.
+const POLL_STEP: Duration = Duration::from_millis(2);
+/// Reports taken in one go; more stay for the next poll.
+const REPORTS_PER_POLL_MAX: usize = 10_000;
+/// Polls after a purge, for the reports of what was purged.
+const PURGE_POLLS_MAX: usize = 250;
+/// How long the library may take to end its threads.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Collects delivery reports; called inside `BaseProducer::poll`, on its thread.
+#[derive(Debug, Default)]
+struct Reports {
+    queue: Mutex<VecDeque<Delivery>>,
+}
+
+impl Reports {
+    fn take(&self) -> Vec<Delivery> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = queue.len().min(REPORTS_PER_POLL_MAX);
+        queue.drain(..count).collect()
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        let outcome = match result {
+            Ok(message) => Ok(Stored { partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => Err(delivery_error(error)),
+        };
+        let delivery = Delivery { token: token as u64, outcome };
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
+    }
+}
+
+/// What a failed report says of the log. What is not known for sure counts as unknown.
+fn delivery_error(error: &KafkaError) -> DeliveryError {
+    let detail = error.to_string();
+    match error.rdkafka_error_code() {
+        // Never sent, or refused by the broker before anything was appended; may pass later.
+        Some(
+            Code::PurgeQueue
+            | Code::TimedOutQueue
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::NotEnoughReplicas
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable,
+        ) => DeliveryError::NotStored { detail },
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::InvalidTopic
+            | Code::PolicyViolation
+            | Code::UnsupportedForMessageFormat
+            | Code::UnsupportedCompressionType,
+        ) => DeliveryError::Refused { detail },
+        Some(Code::Fatal | Code::GaplessGuarantee | Code::Fenced | Code::ProducerFenced) => {
+            DeliveryError::Fatal { detail }
+        }
+        _ => DeliveryError::Unknown { detail },
+    }
+}
+
+pub(super) struct RdProducer {
+    producer: BaseProducer<Reports>,
+    /// Accepted, and not returned by `poll` yet.
+    outstanding: HashSet<u64>,
+}
+
+impl std::fmt::Debug for RdProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RdProducer")
+            .field("outstanding", &self.outstanding.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RdProducer {
+    pub(super) fn new(settings: &ProducerSettings) -> Result<Self, SettingsError> {
+        let producer = settings.config()?.create_with_context(Reports::default())?;
+        Ok(Self { producer, outstanding: HashSet::new() })
+    }
+
+    /// RDKAFKA-2: only the first report of a token that is outstanding counts.
+    fn take(&mut self) -> Vec<Delivery> {
+        let mut reports = self.producer.context().take();
+        reports.retain(|delivery| self.outstanding.remove(&delivery.token));
+        reports
+    }
+
+    /// Serves what has come, without waiting.
+    fn serve(&self) {
+        // One event each; an event holds the reports of one request.
+        const EVENTS_PER_POLL_MAX: usize = 64;
+        for _ in 0..EVENTS_PER_POLL_MAX {
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
+    fn purge(&mut self, what: PurgeConfig) -> Vec<Delivery> {
+        self.producer.purge(what);
+        let mut outcomes = Vec::new();
+        for _ in 0..PURGE_POLLS_MAX {
+            self.producer.poll(POLL_STEP);
+            let taken = self.take();
+            if taken.is_empty() {
+                break;
+            }
+            outcomes.extend(taken);
+        }
+        outcomes
+    }
+}
+
+fn send_cause(error: &KafkaError) -> SendCause {
+    let detail = error.to_string();
+    match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => SendCause::QueueFull,
+        Some(Code::MessageSizeTooLarge) => SendCause::TooLarge,
+        Some(Code::Fatal | Code::Fenced | Code::ProducerFenced) => SendCause::Fatal,
+        Some(Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
+            SendCause::Unavailable { detail }
+        }
+        _ => SendCause::Refused { detail },
+    }
+}
+
+impl LogProducer for RdProducer {
+    fn send(&mut self, record: Record, token: u64) -> Result<(), SendError> {
+        let refuse = |record, cause| Err(SendError { record: Box::new(record), cause });
+        let Ok(opaque) = usize::try_from(token) else {
+            let detail = format!("token {token} does not fit into a pointer");
+            return refuse(record, SendCause::Refused { detail });
+        };
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let outcome = {
+            let mut message: BaseRecord<'_, [u8], [u8], usize> =
+                BaseRecord::with_opaque_to(&record.topic, opaque)
+                    .partition(record.partition)
+                    .headers(headers);
+            if let Some(timestamp_ms) = record.timestamp_ms {
+                message = message.timestamp(timestamp_ms);
+            }
+            if let Some(key) = &record.key {
+                message = message.key(key);
+            }
+            if let Some(value) = &record.value {
+                message = message.payload(value);
+            }
+            self.producer.send(message).map_err(|(error, _)| error)
+        };
+        match outcome {
+            Ok(()) => {
+                self.outstanding.insert(token);
+                Ok(())
+            }
+            Err(error) => refuse(record, send_cause(&error)),
+        }
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Vec<Delivery> {
+        self.serve();
+        let mut waited = Duration::ZERO;
+        loop {
+            let reports = self.take();
+            if !reports.is_empty() || waited >= timeout {
+                return reports;
+            }
+            let step = POLL_STEP.min(timeout.saturating_sub(waited));
+            self.producer.poll(step);
+            waited += step;
+        }
+    }
+
+    fn partition_count(&mut self, topic: &str, timeout: Duration) -> Result<i32, DeliveryError> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), timeout);
+        let unknown = |detail: String| DeliveryError::NotStored { detail };
+        let metadata = metadata.map_err(|error| unknown(error.to_string()))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.ok_or_else(|| unknown(format!("no metadata for topic {topic}")))?;
+        if let Some(error) = found.error() {
+            return Err(unknown(format!("topic {topic}: {}", Code::from(error))));
+        }
+        match i32::try_from(found.partitions().len()) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(unknown(format!("topic {topic} has no partitions yet"))),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    fn fatal(&self) -> Option<DeliveryError> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        Some(DeliveryError::Fatal { detail: format!("{code}: {reason}") })
+    }
+
+    fn close(mut self: Box<Self>, timeout: Duration) -> (Vec<Delivery>, Vec<u64>) {
+        if let Err(error) = self.producer.flush(timeout) {
+            let count = self.outstanding.len();
+            tracing::info!("closing with up to {count} records unacknowledged: {error}");
+        }
+        let mut outcomes = Vec::new();
+        loop {
+            let taken = self.take();
+            if taken.is_empty() {
+                break;
+            }
+            outcomes.extend(taken);
+        }
+        // What was never sent is said so; what is under way stays unknown.
+        outcomes.extend(self.purge(PurgeConfig::default().queue()));
+        let purged = self.purge(PurgeConfig::default().inflight());
+        let mut unknown: Vec<u64> = self.outstanding.drain().collect();
+        for delivery in purged {
+            match delivery.outcome {
+                Err(DeliveryError::Unknown { .. }) => unknown.push(delivery.token),
+                _ => outcomes.push(delivery),
+            }
+        }
+        unknown.sort_unstable();
+        end_within(self.producer, END_TIMEOUT);
+        (outcomes, unknown)
+    }
+}
