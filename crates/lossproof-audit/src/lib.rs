@@ -1,5 +1,6 @@
 //! Where is each record? Identity, receipts, ledger, verdict.
 
+pub mod auditor;
 pub mod identity;
 pub mod interval;
 pub mod ledger;

@@ -376,7 +376,7 @@ impl Ledger {
     }
 
     /// Groups that read this topic; one of which nobody knows what it reads reads them all.
-    fn groups_of(&self, topic: &str) -> Vec<&str> {
+    pub(super) fn groups_of(&self, topic: &str) -> Vec<&str> {
         let reads = |topics: &std::collections::BTreeSet<String>| {
             topics.is_empty() || topics.contains(topic)
         };
@@ -393,8 +393,8 @@ fn report_producer_side(
 ) {
     for (records, stage, mechanism) in &side.lost {
         let records = match mechanism {
-            // It may have arrived, but not as it was accepted.
-            Mechanism::Altered => records.clone(),
+            // It may have arrived, but not as or where it was accepted.
+            Mechanism::Altered | Mechanism::Misplaced(_) => records.clone(),
             _ => records.difference(arrived),
         };
         findings.lose(subject, &records, *stage, mechanism);

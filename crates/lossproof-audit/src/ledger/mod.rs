@@ -10,6 +10,7 @@
 //! - `LEDGER-4`: copies, reordering, rebalances and restarts are never loss.
 
 mod judgement;
+mod lookup;
 mod manifest;
 mod producer_side;
 mod sessions;
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::{Identity, RecordId};
 use crate::interval::IntervalSet;
-use crate::receipt::{Disposition, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
+use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
 use sessions::Sessions;
 use topic::TopicParts;
 
@@ -70,6 +71,9 @@ type Endings = BTreeMap<(Disposition, String), IntervalSet>;
 struct StatementOrder {
     incarnation: u64,
     number: u64,
+    /// A heartbeat has the number of the receipt after it.
+    is_receipt: bool,
+    wall_ms: i64,
 }
 
 /// What the members of one group have reported on one lane.
@@ -157,9 +161,14 @@ impl Ledger {
     /// Takes in one receipt or heartbeat.
     pub fn apply(&mut self, receipt: &Receipt) {
         self.sessions.apply(receipt);
-        let order = StatementOrder { incarnation: receipt.incarnation, number: receipt.number.0 };
+        let order = StatementOrder {
+            incarnation: receipt.incarnation,
+            number: receipt.number.0,
+            is_receipt: receipt.kind != Kind::Heartbeat,
+            wall_ms: receipt.wall_ms,
+        };
         for end in &receipt.lane_ends {
-            self.apply_lane_end(end, order, receipt.wall_ms);
+            self.apply_lane_end(end, order);
         }
         let group = receipt.role.group();
         if let Some(group) = group {
@@ -192,12 +201,12 @@ impl Ledger {
         }
     }
 
-    fn apply_lane_end(&mut self, end: &LaneEnd, order: StatementOrder, wall_ms: i64) {
+    fn apply_lane_end(&mut self, end: &LaneEnd, order: StatementOrder) {
         let lane = self.lanes.entry(LaneKey::Stamped(end.lane)).or_default();
         lane.place = Some(end.place.clone());
         if let Some(last) = end.end.checked_sub(1) {
             lane.told.insert(last);
-            lane.words.push((wall_ms, IntervalSet::of(last, last)));
+            lane.words.push((order.wall_ms, IntervalSet::of(last, last)));
         }
         if lane.pending.as_ref().is_none_or(|(known, _)| *known <= order) {
             lane.pending = Some((order, end.pending.clone()));
@@ -207,6 +216,11 @@ impl Ledger {
     /// Bytes of the receipts topic that are no receipt: what they said is missing.
     pub fn apply_unreadable(&mut self, what: String) {
         self.gaps.push(what);
+    }
+
+    /// Something else that should be known with the verdict.
+    pub fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
     }
 
     /// This group is to be judged, whether it has reported or not.

@@ -46,6 +46,12 @@ impl TopicParts {
         below.difference(&above)
     }
 
+    pub(super) fn offsets_of(&self, lane: LaneId, seq: u64) -> Vec<u64> {
+        let runs = self.runs.get(&lane).into_iter().flatten();
+        let inside = runs.filter(|run| (run.seq..run.seq + run.count).contains(&seq));
+        inside.map(|run| run.offset + (seq - run.seq)).collect()
+    }
+
     fn add(&mut self, id: RecordId, offset: u64) {
         let runs = self.runs.entry(LaneId { session: id.session, lane: id.lane }).or_default();
         match runs.last_mut() {

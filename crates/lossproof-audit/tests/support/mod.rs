@@ -2,12 +2,14 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+pub(crate) mod history;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_audit::identity::RecordId;
+use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
 use lossproof_audit::receipt::Receipt;
 use lossproof_audit::report::{RECEIPTS_TOPIC, ReceiptStore, RecordRef, Reporter};
 use lossproof_client::TopicPartition;
@@ -114,4 +116,32 @@ pub(crate) fn shipped(cluster: &Cluster) -> Vec<Receipt> {
 pub(crate) fn ship(reporter: &Reporter, cluster: &Cluster) {
     let mut producer = cluster.producer();
     assert_eq!(reporter.ship(&mut *producer, SECOND), Ok(0));
+}
+
+/// A record of topic `news`, partition 0, with its header.
+pub(crate) fn stamped(session: u64, seq: u64, offset: i64) -> lossproof_client::Record {
+    let value = Bytes::from(format!("{{\"id\":\"message-{seq}\"}}"));
+    let header = Header {
+        id: RecordId { session, lane: 0, seq },
+        moved: false,
+        transformed: false,
+        binding: binding("news", 0),
+        checksum: checksum(None, Some(&value)),
+    };
+    let header = Bytes::copy_from_slice(&header.encode());
+    lossproof_client::Record {
+        headers: vec![(HEADER_NAME.to_owned(), Some(header))],
+        value: Some(value),
+        ..unstamped(offset)
+    }
+}
+
+pub(crate) fn unstamped(offset: i64) -> lossproof_client::Record {
+    lossproof_client::Record {
+        topic: "news".to_owned(),
+        partition: 0,
+        offset,
+        value: Some(Bytes::from_static(b"plain")),
+        ..lossproof_client::Record::default()
+    }
 }
