@@ -1,0 +1,214 @@
+//! The auditor comes from outside, at any time, with nothing but a client: it finds everything in
+//! the cluster, and what it cannot read it never calls complete (AUDIT-1).
+
+mod support;
+
+use std::time::Duration;
+
+use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit};
+use lossproof_audit::identity::{Identity, RecordId};
+use lossproof_audit::receipt::{Role, Stage};
+use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
+use lossproof_audit::verdict::{Blame, Mechanism, Outcome};
+use lossproof_client::memory::Cluster;
+use lossproof_client::{ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
+use support::{Journal, SECOND, World, record, ship, stamped, unstamped};
+
+const RECORDS: u64 = 10;
+
+fn send(cluster: &Cluster, records: impl IntoIterator<Item = Record>) {
+    let mut producer = cluster.producer();
+    for record in records {
+        producer.send(record, 0).unwrap();
+        assert!(producer.poll(SECOND).iter().all(|delivery| delivery.outcome.is_ok()));
+    }
+}
+
+/// A member that reads from the beginning and keeps what it has when it leaves.
+#[derive(Debug)]
+struct FromTheBeginning;
+
+impl Rebalance for FromTheBeginning {
+    fn assigned(
+        &mut self,
+        _partition: &TopicPartition,
+        committed: Option<i64>,
+        watermarks: Watermarks,
+    ) -> Result<i64, ConsumeError> {
+        Ok(committed.unwrap_or(watermarks.low))
+    }
+
+    fn revoked(&mut self, _partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
+
+    fn lost(&mut self, _partitions: &[TopicPartition]) {}
+}
+
+fn commit(cluster: &Cluster, offset: i64) {
+    let mut member = cluster.consumer("indexer", &["news"]);
+    let mut first = None;
+    for _ in 0..RECORDS {
+        first = first.or(member.poll(SECOND, &mut FromTheBeginning).unwrap());
+    }
+    assert!(first.is_some(), "the member has got its partition");
+    let place = TopicPartition { topic: "news".to_owned(), partition: 0 };
+    member.commit(&[(place, offset)]).unwrap();
+    member.close(&mut FromTheBeginning, Duration::ZERO).unwrap();
+}
+
+/// Ten messages, from the producer's yes to the committed offset; `dropped` is lost on the way
+/// between topic and sink. A receipt every third record, so that there are several.
+fn run(dropped: Option<u64>) -> (World, Cluster) {
+    let (world, cluster) = (World::new(7), Cluster::new());
+    cluster.create_topic("news", 1);
+    let environment = &world.environment;
+    let producer =
+        Reporter::open(Journal::new(1), environment, Role::Producer, Vec::new()).unwrap();
+    let session = producer.session();
+    for seq in 0..RECORDS {
+        producer.note(Stage::Accepted, &record(session, seq, None));
+        producer.note(Stage::Sent, &record(session, seq, None));
+        send(&cluster, [stamped(session, seq, 0)]);
+        producer.note(Stage::Acked, &record(session, seq, Some(seq as i64)));
+    }
+    producer.seal().unwrap();
+    ship(&producer, &cluster);
+
+    let role = Role::Pipeline { group: "indexer".to_owned() };
+    let pipeline = Reporter::open(Journal::new(2), environment, role, Vec::new()).unwrap();
+    pipeline.announce(&mut *cluster.producer(), SECOND).unwrap();
+    for seq in (0..RECORDS).filter(|seq| Some(*seq) != dropped) {
+        for stage in [Stage::Delivered, Stage::Processed, Stage::Confirmed] {
+            pipeline.note(stage, &record(session, seq, Some(seq as i64)));
+        }
+        if seq % 3 == 2 {
+            pipeline.flush_durable().unwrap();
+        }
+    }
+    pipeline.flush_durable().unwrap();
+    commit(&cluster, RECORDS as i64);
+    pipeline.seal().unwrap();
+    ship(&pipeline, &cluster);
+    (world, cluster)
+}
+
+fn look(world: &World, cluster: &Cluster, plan: Plan, query: Option<&Query>) -> Audit {
+    audit(&mut *cluster.admin(), &*world.environment.clock, plan, query)
+}
+
+/// The test that the planted bug `receipt-lost` must fail: every receipt arrives, and the proof
+/// is whole. With the bug the auditor says which receipt is missing.
+#[test]
+fn no_receipt_is_lost_in_silence() {
+    let (world, cluster) = run(None);
+    let verdict = look(&world, &cluster, Plan::default(), None).verdict;
+    assert_eq!(verdict.unknown, [], "a receipt was lost");
+    assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Complete, 0), "{verdict:#?}");
+    let stages = &verdict.stages;
+    assert_eq!((stages.accepted, stages.acked, stages.stored), (RECORDS, RECORDS, RECORDS));
+    let group = &stages.groups[0];
+    assert_eq!((group.delivered, group.confirmed, group.committed), (RECORDS, RECORDS, RECORDS));
+}
+
+#[test]
+fn a_loss_is_named_and_its_way_is_shown() {
+    let (world, cluster) = run(Some(4));
+    let query = Query::Field { field: "id".to_owned(), value: "message-4".to_owned() };
+    let found = look(&world, &cluster, Plan::default(), Some(&query));
+    let verdict = &found.verdict;
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].stage, Blame::Consumer);
+    assert_eq!(verdict.lost[0].mechanism, Mechanism::Skipped);
+    assert_eq!(verdict.lost[0].group.as_deref(), Some("indexer"));
+
+    let traces = found.trace(&query);
+    assert_eq!(traces.len(), 1);
+    let reached: Vec<Stage> =
+        traces[0].stages.iter().filter(|s| s.reached).map(|s| s.stage).collect();
+    let expected = [Stage::Accepted, Stage::Sent, Stage::Acked, Stage::Stored, Stage::Committed];
+    assert_eq!(reached, expected);
+    assert_eq!((traces[0].copies.len(), traces[0].copies[0].offset), (1, 4));
+    assert_eq!(traces[0].findings.len(), 1);
+
+    let by_place: Query = "news-0-4".parse().unwrap();
+    let again = look(&world, &cluster, Plan::default(), Some(&by_place));
+    assert_eq!(again.trace(&by_place), traces);
+    let by_id: Query = traces[0].id.parse().unwrap();
+    assert_eq!(look(&world, &cluster, Plan::default(), Some(&by_id)).trace(&by_id), traces);
+    let nobody: Query = "00000000000000aa-0-4".parse().unwrap();
+    assert_eq!(look(&world, &cluster, Plan::default(), Some(&nobody)).trace(&nobody), []);
+}
+
+/// The sink is believed more than the receipts on it.
+#[test]
+fn a_sink_that_was_read_decides() {
+    let (world, cluster) = run(None);
+    let session = shipped_session(&cluster);
+    let id = |seq| RecordId { session, lane: 0, seq }.to_string();
+    let ids: Vec<String> = (0..RECORDS).filter(|seq| *seq != 6).map(id).collect();
+    let plan = |ids| Plan {
+        sinks: vec![SinkRead { group: "indexer".to_owned(), ids }],
+        all_ended: true,
+        ..Plan::default()
+    };
+    let verdict = look(&world, &cluster, plan(ids), None).verdict;
+    assert_eq!((verdict.lost.len(), verdict.lost[0].stage), (1, Blame::Sink), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].ids.to_string(), id(6));
+    let twice: Vec<String> = (0..RECORDS).chain([3]).map(id).collect();
+    let verdict = look(&world, &cluster, plan(twice), None).verdict;
+    assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Duplicates, 4), "{verdict:#?}");
+}
+
+fn shipped_session(cluster: &Cluster) -> u64 {
+    let receipts = support::shipped(cluster);
+    receipts.iter().find(|receipt| receipt.role == Role::Producer).unwrap().session
+}
+
+fn assert_undecided(world: &World, cluster: &Cluster, why: &str) {
+    let plan = Plan { topics: vec!["news".to_owned()], all_ended: true, ..Plan::default() };
+    let verdict = look(world, cluster, plan, None).verdict;
+    assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Unknown, 1), "{verdict:#?}");
+    let told: Vec<&str> = verdict.unknown.iter().map(|u| u.silent.as_str()).collect();
+    assert!(told.iter().any(|silent| silent.contains(why)), "{told:?}");
+}
+
+/// AUDIT-1
+#[test]
+fn what_cannot_be_read_is_unknown() {
+    let (world, cluster) = (World::new(8), Cluster::new());
+    cluster.create_topic("news", 1);
+    send(&cluster, [unstamped(0)]);
+    assert_undecided(&world, &cluster, "nobody has reported");
+
+    let (world, cluster) = run(None);
+    let junk =
+        Record { topic: RECEIPTS_TOPIC.to_owned(), value: Some("junk".into()), ..unstamped(0) };
+    send(&cluster, [junk]);
+    assert_undecided(&world, &cluster, "receipt version");
+
+    let (world, cluster) = run(None);
+    cluster.set_reachable(false);
+    assert_undecided(&world, &cluster, "not reachable");
+}
+
+#[test]
+fn it_reads_topics_that_only_the_plan_names() {
+    let (world, cluster) = run(None);
+    cluster.create_topic("other", 1);
+    send(&cluster, [Record { topic: "other".to_owned(), ..unstamped(0) }]);
+    let plan = Plan {
+        topics: vec!["other".to_owned()],
+        groups: vec!["archiver".to_owned()],
+        ..Plan::default()
+    };
+    let query =
+        Query::Identity(Identity::Natural { topic: "other".to_owned(), partition: 0, offset: 0 });
+    let found = look(&world, &cluster, plan, Some(&query));
+    assert_eq!(found.verdict.outcome, Outcome::Waiting, "{:#?}", found.verdict);
+    let waits = |waiting: &lossproof_audit::verdict::Waiting| {
+        waiting.group.as_deref() == Some("archiver") && waiting.ids.to_string() == "other-0-0"
+    };
+    assert!(found.verdict.waiting.iter().any(waits), "{:#?}", found.verdict);
+    assert_eq!(found.trace(&query)[0].copies[0].topic, "other");
+}
