@@ -78,5 +78,8 @@ codes! {
     DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
     START_FAILED = "LP1010": "see the message, then start again";
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
+    AUDIT_CLIENT = "LP4001": "correct --bootstrap-server";
+    AUDIT_QUERY = "LP4002": "give an identity, a place, or --field NAME=VALUE";
+    AUDIT_NOT_FOUND = "LP4003": "check the identity, or name its topic with --topic";
     UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
 }

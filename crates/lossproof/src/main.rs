@@ -1,5 +1,6 @@
 //! The `lossproof` binary: argument parsing, wiring, output. Logic lives in the other crates.
 
+mod audit;
 mod broker;
 mod exit;
 mod explain;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Is anything lost? The verdict from outside, at any time
+    Audit(audit::Arguments),
     /// Serve the Kafka protocol from a journal on this disk
     Broker(broker::Arguments),
     /// What an error code means: what happened, was anything lost, what to do
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     start_talking();
     let outcome = match command {
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     };
