@@ -58,8 +58,9 @@ pub(crate) fn gather(
 ) -> Result<Gathered, OpenError> {
     let candidates = candidates(env, journal, directory_id)?;
     let in_use = mark.map_or(0, |mark| mark.segment);
-    let is_used = |candidate: &Candidate| {
-        candidate.state != HeaderState::Blank || candidate.sequence <= in_use
+    let is_used = |candidate: &Candidate| match candidate.state {
+        HeaderState::Blank | HeaderState::Void => candidate.sequence <= in_use,
+        _ => true,
     };
     let used = candidates.iter().rposition(is_used).map_or(0, |last| last + 1);
     let mut gathered = Gathered {
@@ -68,7 +69,7 @@ pub(crate) fn gather(
         ..Gathered::default()
     };
     for (index, candidate) in candidates.into_iter().enumerate() {
-        if index >= used {
+        if index >= used || candidate.state == HeaderState::Void && candidate.sequence > in_use {
             gathered.unused.push(candidate.path);
             continue;
         }
@@ -98,6 +99,13 @@ fn candidates(
         if let HeaderState::Version(found) = state {
             return Err(OpenError::UnknownVersion { path, found, known: FORMAT_VERSION });
         }
+        // Frames stand in a segment with a torn header only if recovery had written them anew
+        // when the crash came: they are good, and the segment is as good as activated.
+        let read = || first_frame(&file, directory_id, sequence).map_err(failed("read", &path));
+        let state = match state {
+            HeaderState::Torn if read()?.is_none() => HeaderState::Void,
+            state => state,
+        };
         candidates.push(Candidate { sequence, path, file, state });
     }
     candidates.sort_by_key(|candidate| candidate.sequence);
@@ -117,17 +125,19 @@ fn take(
         return Ok(());
     }
     // Both copies of the header are gone; the first frame names the same life.
-    gathered.damage.push(Finding {
-        kind: FindingKind::HeaderDamaged,
-        segment: sequence,
-        position: 0,
-        bytes: DATA_AT,
-        first_frame: 0,
-        last_frame: 0,
-        partitions: Vec::new(),
-        states: Vec::new(),
-        quarantined: None,
-    });
+    if state != HeaderState::Torn {
+        gathered.damage.push(Finding {
+            kind: FindingKind::HeaderDamaged,
+            segment: sequence,
+            position: 0,
+            bytes: DATA_AT,
+            first_frame: 0,
+            last_frame: 0,
+            partitions: Vec::new(),
+            states: Vec::new(),
+            quarantined: None,
+        });
+    }
     let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
     match found {
         Some((life, number)) => {

@@ -34,6 +34,11 @@ pub(crate) enum HeaderState {
     Valid(SegmentHeader),
     /// Never activated.
     Blank,
+    /// The first copy is unreadable and the second was never written: what a crash in the middle
+    /// of the activation leaves, since the copies are synced one after the other.
+    Torn,
+    /// Torn, and no frame behind it.
+    Void,
     Damaged,
     /// A header of a format that this program does not know.
     Version(u8),
@@ -147,12 +152,13 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Writes both copies of the header and syncs. Before this call recovery takes no notice of
-    /// the segment, whatever it holds.
+    /// Writes both copies of the header, and syncs each before it goes on, so that no crash can
+    /// ruin both. Before this call recovery takes no notice of the segment, whatever it holds.
     pub(crate) fn activate(&self, header: &SegmentHeader) -> io::Result<()> {
         assert_eq!(header.life.segment, self.sequence, "a header belongs to its segment");
         let bytes = header.encode();
         self.file.write_all_at(&bytes, 0)?;
+        self.file.sync_data()?;
         self.file.write_all_at(&bytes, BLOCK)?;
         self.file.sync_data()
     }
@@ -181,6 +187,7 @@ pub(crate) fn read_header(
         (HeaderState::Valid(_) | HeaderState::Version(_), _) => first,
         (_, HeaderState::Valid(_) | HeaderState::Version(_)) => second,
         (HeaderState::Blank, HeaderState::Blank) => HeaderState::Blank,
+        (HeaderState::Damaged, HeaderState::Blank) => HeaderState::Torn,
         _ => HeaderState::Damaged,
     })
 }

@@ -1,0 +1,178 @@
+//! Workloads: what a log is asked to do before the power goes. Drawn from a seed, so that a
+//! number is all it takes to have the same again.
+
+use bytes::Bytes;
+use lossproof_env::{Rng, SeededRng};
+use lossproof_log::{
+    Append, Commit, FlushPolicy, LaneRange, PartitionChange, PartitionId, StateChange, StateKind,
+};
+use lossproof_wire::batch::BatchBuilder;
+
+use super::model::{Model, sequence};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Commits that are queued together and carried out in one go.
+    Submit(Vec<Commit>),
+    ProducerIds(u32),
+    /// Time passes with nothing to do: the durable mark is due.
+    Idle,
+    /// An orderly close, and an open.
+    Reopen,
+    /// The process dies, the machine goes on; then an open.
+    Kill,
+}
+
+/// Draws the actions of one workload. All commits are valid, given that those before were taken.
+pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
+    let mut draw = Draw { rng: SeededRng::new(seed), model: Model::default(), sent: 0, named: 0 };
+    let policies = [FlushPolicy::Commit, draw.any_policy(), draw.any_policy()];
+    let mut list: Vec<Action> = vec![Action::Submit(policies.map(|p| draw.create(p)).into())];
+    // A workload of safe partitions only is what most users have.
+    while list.len() < actions {
+        let action = match draw.below(24) {
+            0..=16 => Action::Submit(draw.group()),
+            17 => Action::ProducerIds(1 + draw.below(5) as u32),
+            18 | 19 => Action::Idle,
+            20 => Action::Reopen,
+            21 => Action::Kill,
+            22 => {
+                let policy = draw.any_policy();
+                Action::Submit(vec![draw.create(policy)])
+            }
+            _ => Action::Submit(draw.delete().into_iter().collect()),
+        };
+        list.push(action);
+    }
+    list
+}
+
+/// What has been drawn so far decides what may come next.
+struct Draw {
+    rng: SeededRng,
+    model: Model,
+    sent: u64,
+    named: u64,
+}
+
+impl Draw {
+    fn below(&self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+
+    fn take(&mut self, commit: Commit) -> Commit {
+        self.model.apply(&commit);
+        commit
+    }
+
+    fn any_policy(&self) -> FlushPolicy {
+        match self.below(4) {
+            0 => FlushPolicy::UnsafePageCache,
+            1 => FlushPolicy::UnsafeEverySecond,
+            _ => FlushPolicy::Commit,
+        }
+    }
+
+    fn create(&mut self, flush: FlushPolicy) -> Commit {
+        self.named += 1;
+        let id = PartitionId(self.named);
+        let topic_id = [id.0 as u8; 16];
+        let index = self.named as i32;
+        self.take(Commit::partition(PartitionChange::Create { id, topic_id, index, flush }))
+    }
+
+    fn delete(&mut self) -> Option<Commit> {
+        let ids: Vec<PartitionId> = self.model.partitions.keys().copied().collect();
+        // The last ones stay, or there would be nothing to write to.
+        let id = (ids.len() > 2).then(|| ids[self.below(ids.len() as u64) as usize])?;
+        Some(self.take(Commit::partition(PartitionChange::Delete { id })))
+    }
+
+    fn group(&mut self) -> Vec<Commit> {
+        let count = if self.below(3) == 0 { 1 + self.below(4) } else { 1 };
+        (0..count).map(|_| self.commit()).collect()
+    }
+
+    fn commit(&mut self) -> Commit {
+        let commit = match self.below(10) {
+            0..=2 => Commit { appends: vec![self.plain()], ..Commit::default() },
+            3..=5 => Commit { appends: vec![self.produced()], ..Commit::default() },
+            6 => self.retry(),
+            7 => Commit { changes: vec![self.change()], ..Commit::default() },
+            8 => {
+                let changes = vec![self.change(), self.change()];
+                Commit { appends: vec![self.plain()], changes, ..Commit::default() }
+            }
+            _ => {
+                let appends = vec![self.plain(), self.plain(), self.produced()];
+                let changes = vec![self.change()];
+                Commit { appends, changes, ..Commit::default() }
+            }
+        };
+        self.take(commit)
+    }
+
+    fn partition(&self) -> PartitionId {
+        let ids: Vec<PartitionId> = self.model.partitions.keys().copied().collect();
+        ids[self.below(ids.len() as u64) as usize]
+    }
+
+    /// Records that tell which they are, now and then long ones.
+    fn fill(&mut self, mut builder: BatchBuilder) -> Bytes {
+        for _ in 0..=self.below(3) {
+            self.sent += 1;
+            let mut value = format!("record {}", self.sent).into_bytes();
+            if self.below(4) == 0 {
+                value.resize(value.len() + self.below(9_000) as usize, b'.');
+            }
+            builder.push(1_000 + self.sent as i64, None, Some(&value), &[]);
+        }
+        builder.build().unwrap()
+    }
+
+    fn plain(&mut self) -> Append {
+        let partition = self.partition();
+        let batch = self.fill(BatchBuilder::new());
+        let first_seq = self.sent;
+        let identity = (self.below(2) == 0).then_some(LaneRange { session: 7, lane: 1, first_seq });
+        Append { partition, batch, identity }
+    }
+
+    /// The next batch of one of two producers of a partition.
+    fn produced(&mut self) -> Append {
+        let partition = self.partition();
+        let producer_id = 100 + self.below(2) as i64;
+        let window = self.model.windows().remove(&(partition, producer_id)).unwrap_or_default();
+        let (epoch, first) = match window.last() {
+            // Now and then the producer starts over.
+            Some((last, _)) if self.below(8) == 0 => (last.epoch + 1, 0),
+            Some((last, batch)) => {
+                let count = batch.last_offset - batch.base_offset + 1;
+                (last.epoch, last.first + count as i32)
+            }
+            None => (0, 0),
+        };
+        let batch = self.fill(BatchBuilder::new().producer(producer_id, epoch, first));
+        Append { partition, batch, identity: None }
+    }
+
+    /// Sends again what a producer has sent among its last five.
+    fn retry(&mut self) -> Commit {
+        let windows: Vec<_> = self.model.windows().into_iter().collect();
+        if windows.is_empty() {
+            return Commit { appends: vec![self.plain()], ..Commit::default() };
+        }
+        let ((partition, _), window) = &windows[self.below(windows.len() as u64) as usize];
+        let (_, batch) = &window[self.below(window.len() as u64) as usize];
+        assert!(sequence(&batch.as_sent()).is_some());
+        Commit::append(*partition, batch.as_sent())
+    }
+
+    fn change(&mut self) -> StateChange {
+        let kind = StateKind::ALL[self.below(5) as usize];
+        let key = Bytes::from(format!("key {}", self.below(3)));
+        let value = format!("value {}", self.rng.next_u64());
+        let value = (self.below(4) > 0).then(|| Bytes::from(value));
+        StateChange { kind, key, value }
+    }
+}
