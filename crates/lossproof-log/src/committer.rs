@@ -206,9 +206,14 @@ impl Committer {
         let shared = self.shared.clone();
         let segment = self.writer.active.sequence;
         let room = self.writer.room(need, &shared.segments);
-        if self.writer.active.sequence != segment {
-            // The mark names the segment, so that its loss would be noticed.
+        let activated = !matches!(room, Err(RoomError::Fence(_)));
+        if activated && self.writer.active.sequence != segment {
+            // The mark names the segment, so that its loss would be noticed; one whose activation
+            // failed is not in use, and would count as lost.
             self.write_mark(false);
+            if let Some(fenced) = self.shared.fenced() {
+                return Err(CommitCause::Fenced(fenced));
+            }
         }
         match room {
             Ok(room) => Ok((room, false)),

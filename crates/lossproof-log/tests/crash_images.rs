@@ -22,6 +22,8 @@ use lossproof_log::{Log, LogConfig};
 
 /// What every run of the tests tries at least.
 const IMAGES_MIN: u64 = 20_000;
+/// What they try where nothing else is said: some seconds of one core.
+const IMAGES: u64 = 60_000;
 const ACTIONS: usize = 24;
 /// On one in so many images clients go on, the power goes again.
 const GO_ON_EVERY: u64 = 6;
@@ -122,7 +124,7 @@ impl Trial {
 fn every_image_holds_what_was_acknowledged_and_nothing_else() {
     let (counts, nested) = (Mutex::default(), Mutex::default());
     let next = AtomicU64::new(0);
-    let wanted = setting("LOSSPROOF_CRASH_IMAGES").unwrap_or(IMAGES_MIN).max(IMAGES_MIN);
+    let wanted = setting("LOSSPROOF_CRASH_IMAGES").unwrap_or(IMAGES).max(IMAGES_MIN);
     if let Some(seed) = setting("LOSSPROOF_CRASH_SEED") {
         let (mut counts, mut nested) = (ImageCounts::default(), ImageCounts::default());
         trial(seed).check(&mut counts, &mut nested);

@@ -112,6 +112,8 @@ pub(crate) enum Stop {
     Open(OpenError),
     Commit(CommitCause),
     Close,
+    /// The log opened, but a read of it failed.
+    Read,
 }
 
 impl Run {
@@ -151,7 +153,7 @@ impl Run {
         let (log, stepper, report) = opened.map_err(Stop::Open)?;
         assert!(report.is_sound(), "seed {}: {report:?}", self.seed);
         let position = self.disk.position();
-        let count = self.settle(&log, !report.clean && !report.fresh);
+        let count = self.settle(&log, !report.clean && !report.fresh)?;
         self.promises.served.push((position, count));
         self.promises.opens.push((position, report.open_count));
         self.log = Some((log, stepper));
@@ -159,9 +161,12 @@ impl Run {
     }
 
     /// After an open, the commits that did not make it are known: they are taken out.
-    fn settle(&mut self, log: &Log, raised: bool) -> usize {
-        let observed = Model::observe(log, raised)
-            .unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+    fn settle(&mut self, log: &Log, raised: bool) -> Result<usize, Stop> {
+        let observed = match Model::observe(log, raised) {
+            Ok(observed) => observed,
+            Err(_) if self.disk.was_struck() => return Err(Stop::Read),
+            Err(error) => panic!("seed {}: {error}", self.seed),
+        };
         let required = self.promises.required(self.disk.position());
         let models = &self.promises.models;
         let found = (required..models.len()).rev().find(|k| models[*k] == observed);
@@ -171,7 +176,7 @@ impl Run {
         });
         self.promises.submitted.truncate(count);
         self.promises.models.truncate(count + 1);
-        count
+        Ok(count)
     }
 
     pub(crate) fn act(&mut self, action: &Action) -> Result<(), Stop> {

@@ -1,0 +1,140 @@
+//! The medium decays: sixteen bytes of the journal change, at every place of it, after everything
+//! was acknowledged and known to be durable. Then either nothing is missing, or what is missing is
+//! reported as damage with its range: never cut as if it were a torn end, never skipped, and its
+//! offsets are never given again.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod crash;
+
+use crash::model::{Model, ModelBatch};
+use crash::run::Run;
+use crash::workload::Action;
+use crash::{environment, tell, workload};
+use lossproof_env::{Choice, SimDisk};
+use lossproof_log::{Commit, Log, LogConfig, PartitionId, ReadError, RecoveryReport, Stepper};
+use lossproof_wire::batch::BatchBuilder;
+
+const STEP_BYTES: usize = 96;
+const DAMAGE: [u8; 16] = [0xa5; 16];
+const ACTIONS: usize = 16;
+
+/// What one partition still gives: batches that are equal, and ranges that it calls damaged.
+fn read_around(log: &Log, id: PartitionId) -> (Vec<(i64, bytes::Bytes)>, Vec<(i64, i64)>) {
+    let view = log.partition(id).unwrap();
+    let (mut batches, mut damaged, mut next) = (Vec::new(), Vec::new(), 0);
+    while next < view.high_watermark {
+        match log.read(id, next, 1 << 20) {
+            Ok(slice) => {
+                assert!(!slice.batches.is_empty(), "nothing at {next}, and no word of damage");
+                for stored in slice.batches {
+                    next = stored.last_offset + 1;
+                    batches.push((stored.base_offset, stored.bytes.slice(16..)));
+                }
+            }
+            Err(ReadError::Damaged { range, .. }) => {
+                damaged.push((range.first, range.last));
+                next = range.last.saturating_add(1);
+            }
+            Err(error) => panic!("partition {id} at {next}: {error}"),
+        }
+    }
+    (batches, damaged)
+}
+
+struct Case<'a> {
+    log: Log,
+    stepper: Stepper,
+    report: RecoveryReport,
+    model: &'a Model,
+}
+
+impl Case<'_> {
+    /// How many batches are missing. Each of them must be reported.
+    fn check(&mut self) -> usize {
+        if self.report.is_sound() {
+            let observed = Model::observe(&self.log, false).unwrap();
+            assert!(&observed == self.model, "something is missing in silence: {observed:?}");
+        }
+        let mut missing = 0;
+        for (id, partition) in &self.model.partitions {
+            if self.log.partition(*id).is_none() {
+                assert!(self.is_reported(), "partition {id} is gone in silence");
+                missing += partition.batches.len();
+                continue;
+            }
+            let (found, damaged) = read_around(&self.log, *id);
+            let view = self.log.partition(*id).unwrap();
+            let lost = |batch: &&ModelBatch| {
+                !found.contains(&(batch.base_offset, batch.client_part.clone()))
+            };
+            for batch in partition.batches.iter().filter(lost) {
+                missing += 1;
+                let covers =
+                    |first: i64, last: i64| first <= batch.base_offset && batch.last_offset <= last;
+                let called = damaged.iter().any(|(first, last)| covers(*first, *last));
+                let viewed = view.damaged.iter().any(|range| covers(range.first, range.last));
+                assert!(
+                    self.is_reported() && (called || viewed),
+                    "partition {id} lost {} to {} and says nothing: {:?} {damaged:?}",
+                    batch.base_offset,
+                    batch.last_offset,
+                    self.report
+                );
+            }
+            let end = partition.batches.last().map_or(0, |batch| batch.last_offset + 1);
+            self.check_next(*id, end);
+        }
+        missing
+    }
+
+    fn is_reported(&self) -> bool {
+        !self.report.damage.is_empty()
+    }
+
+    /// A new batch gets an offset that was never given, or is refused.
+    fn check_next(&mut self, id: PartitionId, end: i64) {
+        let mut builder = BatchBuilder::new();
+        builder.push(1, None, Some(b"after"), &[]);
+        let commit = Commit::append(id, builder.build().unwrap());
+        if let Ok(committed) = self.stepper.submit(vec![commit]).remove(0) {
+            let base_offset = committed.appended[0].base_offset;
+            assert!(base_offset >= end, "offset {base_offset} of partition {id} is given again");
+        }
+    }
+}
+
+/// The planted bug `cut-damaged-acked` must fail this test.
+#[test]
+fn damage_of_acknowledged_data_is_reported_never_cut() {
+    let (mut tried, mut missing) = (0, 0);
+    for seed in 0..3 {
+        let mut run = Run::new(SimDisk::new(), seed, LogConfig::small());
+        let mut actions = workload::draw(seed, ACTIONS);
+        actions.push(Action::Idle);
+        run.all(&actions).unwrap();
+        run.close().unwrap();
+        run.disk.observe(None);
+        let model = run.promises.models.last().unwrap();
+        let image = run.disk.recording().image(usize::MAX, &Choice::Synced);
+        for path in run.disk.paths() {
+            if path.extension().is_none_or(|extension| extension != "wal") {
+                continue;
+            }
+            let bytes = run.disk.bytes(&path).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            for at in (0..used).step_by(STEP_BYTES) {
+                let disk = image.disk();
+                disk.damage(&path, at as u64, &DAMAGE).unwrap();
+                let (env, _) = environment(&disk, 9);
+                let opened = Log::open_stepped(&env, crash::directory(), LogConfig::small());
+                let (log, stepper, report) = opened.unwrap();
+                tried += 1;
+                missing += Case { log, stepper, report, model }.check();
+            }
+        }
+    }
+    assert!(tried > 500, "{tried}");
+    assert!(missing > 100, "{missing}: the damage struck nothing");
+    tell(&format!("damage: {tried} places, {missing} batches struck, all of them reported"));
+}

@@ -1,0 +1,115 @@
+//! The disk gives an error, at the N-th call for every N, once or from then on; then the process
+//! ends, or the power goes. Nothing that was acknowledged is lost, nothing is acknowledged after a
+//! failure, and what an open finds in the page cache after a failed sync is not believed: it is
+//! written anew before anybody is told of it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod crash;
+
+use crash::oracle::{go_on, open};
+use crash::run::{Run, Stop};
+use crash::{tell, workload};
+use lossproof_env::{Fault, SimDisk};
+use lossproof_log::{Commit, CommitCause, LogConfig};
+
+/// No workload here has so many calls: the loop over N ends before.
+const CALLS_MAX: u64 = 20_000;
+const ACTIONS: usize = 10;
+
+/// Runs a workload with a fault; `None` where it was over before the fault struck.
+fn run_with(seed: u64, fault: Fault) -> Option<Run> {
+    let disk = SimDisk::new();
+    disk.inject(fault);
+    let mut run = Run::new(disk, seed, LogConfig::small());
+    let outcome = run.all(&workload::draw(seed, ACTIONS));
+    if !run.disk.was_struck() {
+        outcome.unwrap();
+        return None;
+    }
+    if let Err(Stop::Commit(cause)) = &outcome {
+        assert!(matches!(cause, CommitCause::Fenced(_)), "{fault:?}: {cause:?}");
+        assert!(run.log().fenced().is_some(), "{fault:?}: the fence is latched");
+        let refused = run.log().try_enqueue(Commit::default());
+        assert!(refused.is_err(), "{fault:?}: LOG-7");
+    }
+    run.disk.observe(None);
+    Some(run)
+}
+
+/// The power goes at once; and, apart from that: the process ends, the next one goes on with what
+/// the page cache shows, and then the power goes.
+fn check(mut run: Run, name: &str) {
+    let config = LogConfig::small();
+    let position = run.disk.position();
+    let required = run.promises.required(position);
+    let possible = run.promises.submitted.len();
+    let recording = run.disk.recording();
+    let fail = |error: String| panic!("{name}: {error}\n{recording:#?}");
+    run.disk.heal();
+    let cut = run.disk.power_cut();
+    match open(&cut, &config, &run.promises, required, possible) {
+        Ok(opened) => {
+            let gone_on = go_on(opened, &cut, &config, &run.promises, position);
+            gone_on.unwrap_or_else(|error| fail(format!("power cut at once: {error}")));
+        }
+        Err(error) => fail(format!("power cut at once: {error}")),
+    }
+    run.kill();
+    match open(&run.disk, &config, &run.promises, required, possible) {
+        Ok(opened) => {
+            // Readers have seen it: it may not go away any more.
+            let served = opened.count;
+            let seen = open(&run.disk.power_cut(), &config, &run.promises, served, served);
+            seen.map(drop).unwrap_or_else(|error| fail(format!("served, then cut: {error}")));
+            let gone_on = go_on(opened, &run.disk, &config, &run.promises, position);
+            gone_on.unwrap_or_else(|error| fail(format!("next process: {error}")));
+        }
+        Err(error) => fail(format!("next process: {error}")),
+    }
+}
+
+/// Tries `fault(n)` for every n up to the end of the workload, and tells how many there were.
+fn for_every_n(name: &str, seed: u64, fault: impl Fn(u64) -> Fault) -> u64 {
+    for n in 0..CALLS_MAX {
+        match run_with(seed, fault(n)) {
+            Some(run) => check(run, &format!("seed {seed}, {name} at {n}")),
+            None => return n,
+        }
+    }
+    panic!("{name}: the workload has more than {CALLS_MAX} calls")
+}
+
+#[test]
+fn an_error_at_any_call_loses_nothing() {
+    let mut tried = 0;
+    for seed in 0..4 {
+        let once = for_every_n("EIO once", seed, Fault::call);
+        let sticky = for_every_n("EIO for good", seed, |n| Fault::call(n).sticky());
+        assert_eq!(sticky, once, "seed {seed}");
+        tried += once + sticky;
+    }
+    assert!(tried > 500, "{tried}");
+    tell(&format!("faults: EIO once and for good at each call, {tried} runs"));
+}
+
+#[test]
+fn a_torn_write_with_an_error_loses_nothing() {
+    let torn = for_every_n("torn write", 4, |n| Fault::change(n).torn());
+    let sticky = for_every_n("torn writes", 4, |n| Fault::change(n).torn().sticky());
+    assert!(torn > 20 && sticky == torn, "{torn} {sticky}");
+    tell(&format!("faults: torn write at each of {torn} changes"));
+}
+
+/// The planted bug `trust-page-cache` must fail this test.
+#[test]
+fn a_failed_sync_is_never_believed() {
+    let mut tried = 0;
+    for seed in 5..9 {
+        tried += for_every_n("failed sync", seed, Fault::sync);
+        tried += for_every_n("failed syncs", seed, |n| Fault::sync(n).sticky());
+        tried += for_every_n("failed sync, still dirty", seed, |n| Fault::sync(n).still_dirty());
+    }
+    assert!(tried > 200, "{tried}");
+    tell(&format!("faults: {tried} failed syncs"));
+}
