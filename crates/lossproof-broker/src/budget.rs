@@ -78,11 +78,10 @@ impl Share {
     /// Gives back what is beyond `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(units(bytes) as usize * UNIT_BYTES);
-        if let Some(permits) = &mut self.permits {
-            if let Some(returned) = permits.split(surplus / UNIT_BYTES) {
-                drop(returned);
-                self.bytes -= surplus;
-            }
+        let permits = self.permits.as_mut();
+        if let Some(returned) = permits.and_then(|held| held.split(surplus / UNIT_BYTES)) {
+            drop(returned);
+            self.bytes -= surplus;
         }
     }
 }

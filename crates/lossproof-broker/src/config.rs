@@ -16,9 +16,9 @@ pub const REQUEST_BYTES_MAX: usize = 100 << 20;
 pub const MEMORY_BUDGET_BYTES: usize = 256 << 20;
 pub const CONNECTIONS_MAX: usize = 1_024;
 /// As `connections.max.idle.ms` of Apache Kafka.
-pub const IDLE_CONNECTION: Duration = Duration::from_secs(600);
+pub const IDLE_CONNECTION: Duration = Duration::from_mins(10);
 /// A peer that neither sends the rest of a request nor takes an answer for this long is gone.
-pub const STALLED_CONNECTION: Duration = Duration::from_secs(60);
+pub const STALLED_CONNECTION: Duration = Duration::from_mins(1);
 /// A batch must fit a journal segment with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// One answer to a Fetch, but for a single larger batch.

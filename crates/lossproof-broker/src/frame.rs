@@ -131,8 +131,8 @@ mod tests {
         let (peer, stream) = tokio::io::duplex(1 << 20);
         let limits = FrameLimits {
             bytes_max,
-            idle: Duration::from_secs(600),
-            stalled: Duration::from_secs(60),
+            idle: Duration::from_mins(10),
+            stalled: Duration::from_mins(1),
         };
         let budget = Budget::new(8 << 20, 1 << 20);
         (peer, FrameReader::new(stream, limits, budget, Arc::new(ManualClock::new(0))))
@@ -190,10 +190,10 @@ mod tests {
         reader.clock = Arc::new(clock.clone());
         peer.write_all(&[0, 0, 1, 0, b'x']).await.expect("the reader is there");
         let waiting = tokio::spawn(async move { reader.next().await.map(|_| ()) });
-        while clock.next_deadline() != Some(Duration::from_secs(60)) {
+        while clock.next_deadline() != Some(Duration::from_mins(1)) {
             tokio::task::yield_now().await;
         }
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         let outcome = waiting.await.expect("the task does not panic");
         assert!(matches!(outcome, Err(FrameError::Silent { .. })));
         drop(peer);

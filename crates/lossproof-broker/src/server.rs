@@ -22,7 +22,7 @@ use crate::config::BrokerConfig;
 use crate::connection;
 use crate::group::Coordinator;
 use crate::producer_ids::ProducerIdBlocks;
-use crate::topics::{Topics, TopicsUnreadable};
+use crate::topics::{TopicId, Topics, TopicsUnreadable};
 
 /// After a failed accept (no file descriptors left, mostly) nothing is accepted for so long.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -99,7 +99,7 @@ impl Server {
         let broker = Arc::new(Broker {
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
-            cluster_id: log.cluster_id().iter().map(|byte| format!("{byte:02x}")).collect(),
+            cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),
             env: env.clone(),
             topics,

@@ -13,7 +13,7 @@ use lossproof_broker::group::{
 use proptest::prelude::*;
 
 const CLIENTS: usize = 4;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -157,7 +157,7 @@ impl Model {
             member_id: if known { self.clients[client].member_id.clone() } else { String::new() },
             instance: self.instance(client),
             fresh_member_id: format!("member-{}", token.0),
-            requires_known_member_id: client % 2 == 0,
+            requires_known_member_id: client.is_multiple_of(2),
             can_skip_assignment: client % 2 == 1,
             session_timeout: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(5),

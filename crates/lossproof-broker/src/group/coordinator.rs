@@ -44,12 +44,16 @@ impl Inner {
                 Answer::Join(token, answer) => {
                     let waiting = self.joins.remove(&token);
                     assert!(waiting.is_some(), "GROUP-1: one answer for each join");
-                    let _ = waiting.map(|waiting| waiting.send(answer));
+                    if let Some(waiting) = waiting {
+                        let _ = waiting.send(answer);
+                    }
                 }
                 Answer::Sync(token, answer) => {
                     let waiting = self.syncs.remove(&token);
                     assert!(waiting.is_some(), "GROUP-1: one answer for each sync");
-                    let _ = waiting.map(|waiting| waiting.send(answer));
+                    if let Some(waiting) = waiting {
+                        let _ = waiting.send(answer);
+                    }
                 }
             }
         }
@@ -128,7 +132,7 @@ impl Coordinator {
                     self.step(|inner, now, answers| inner.groups.tick(now, answers));
                 }
                 Some(deadline) => tokio::select! {
-                    () = self.clock.sleep(deadline - now) => {}
+                    () = self.clock.sleep(deadline.saturating_sub(now)) => {}
                     () = changed => {}
                 },
                 None => changed.await,

@@ -8,15 +8,15 @@ use super::state::{Group, Groups, Phase};
 impl Groups {
     /// Does whatever has become due by `now`.
     pub fn tick(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        for group in self.groups.values_mut() {
+        for group in self.by_id.values_mut() {
             group.tick(now, out);
         }
-        self.groups.retain(|_, group| !group.is_idle());
+        self.by_id.retain(|_, group| !group.is_idle());
     }
 
     /// When [`Groups::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.groups.values().filter_map(Group::next_deadline).min()
+        self.by_id.values().filter_map(Group::next_deadline).min()
     }
 }
 

@@ -15,7 +15,7 @@ impl Groups {
             return;
         }
         let name = join.group.clone();
-        let group = self.groups.entry(name.clone()).or_insert_with(Group::new);
+        let group = self.by_id.entry(name.clone()).or_insert_with(Group::new);
         if let Err(error) = group.join(now, token, &join, &self.settings, out) {
             let id = if error == GroupError::MemberIdRequired {
                 &join.fresh_member_id
@@ -41,13 +41,13 @@ impl Groups {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return Err(GroupError::InconsistentProtocol);
         }
-        if self.groups.contains_key(&join.group) {
+        if self.by_id.contains_key(&join.group) {
             return Ok(());
         }
         if !join.member_id.is_empty() {
             return Err(GroupError::UnknownMember);
         }
-        if self.groups.len() >= self.settings.groups_max {
+        if self.by_id.len() >= self.settings.groups_max {
             return Err(GroupError::GroupFull); // GROUP-5
         }
         Ok(())
@@ -69,11 +69,10 @@ impl Group {
         if !join.member_id.is_empty() {
             return self.join_known(now, token, join, settings, out);
         }
-        if let Some(instance) = &join.instance {
-            if let Some(old) = self.instances.get(instance).cloned() {
-                self.replace_static(now, token, &old, join, out);
-                return Ok(());
-            }
+        let place = join.instance.as_ref().and_then(|instance| self.instances.get(instance));
+        if let Some(old) = place.cloned() {
+            self.replace_static(now, token, &old, join, out);
+            return Ok(());
         }
         self.check_room(settings)?;
         if join.instance.is_none() && join.requires_known_member_id {
@@ -134,7 +133,6 @@ impl Group {
         let unchanged = member.protocols == join.protocols;
         match phase {
             Phase::Empty => return Err(GroupError::UnknownMember),
-            Phase::Preparing { .. } => {}
             Phase::Completing if unchanged => {
                 // It never got the answer: the same again.
                 member.heard_of(now);
@@ -146,7 +144,7 @@ impl Group {
                 out.push(Answer::Join(token, self.joined(&join.member_id)));
                 return Ok(());
             }
-            Phase::Completing | Phase::Stable => {}
+            Phase::Preparing { .. } | Phase::Completing | Phase::Stable => {}
         }
         member.update(join, now);
         self.wait_for_rebalance(now, token, &join.member_id, out);

@@ -34,7 +34,7 @@ impl Default for GroupSettings {
     fn default() -> Self {
         Self {
             session_timeout_min: Duration::from_secs(1),
-            session_timeout_max: Duration::from_secs(30 * 60),
+            session_timeout_max: Duration::from_mins(30),
             initial_rebalance_delay: Duration::from_millis(100),
             groups_max: 10_000,
             members_max: 1_000,
@@ -292,13 +292,13 @@ impl Group {
 #[derive(Debug)]
 pub struct Groups {
     pub(super) settings: GroupSettings,
-    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) by_id: BTreeMap<String, Group>,
     pub(super) stopped: bool,
 }
 
 impl Groups {
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, groups: BTreeMap::new(), stopped: false }
+        Self { settings, by_id: BTreeMap::new(), stopped: false }
     }
 
     /// Hands over a member's wish for its assignment; the answer may come later.
@@ -350,21 +350,21 @@ impl Groups {
     /// Answers everything that waits and refuses everything from now on.
     pub fn stop(&mut self, out: &mut Vec<Answer>) {
         self.stopped = true;
-        for group in self.groups.values_mut() {
+        for group in self.by_id.values_mut() {
             for (id, member) in &mut group.members {
                 member.refuse_waiting(id, GroupError::CoordinatorNotAvailable, out);
             }
         }
-        self.groups.clear();
+        self.by_id.clear();
     }
 
     pub fn phase(&self, group: &str) -> Phase {
-        self.groups.get(group).map_or(Phase::Empty, |group| group.phase)
+        self.by_id.get(group).map_or(Phase::Empty, |group| group.phase)
     }
 
     /// Generation, protocol and the ids of the members, for those who watch.
     pub fn view(&self, group: &str) -> Option<(i32, Option<String>, Vec<String>)> {
-        let group = self.groups.get(group)?;
+        let group = self.by_id.get(group)?;
         Some((group.generation, group.protocol.clone(), group.members.keys().cloned().collect()))
     }
 
@@ -375,12 +375,12 @@ impl Groups {
         if group.is_empty() {
             return Err(GroupError::InvalidGroup);
         }
-        self.groups.get_mut(group).ok_or(GroupError::UnknownMember)
+        self.by_id.get_mut(group).ok_or(GroupError::UnknownMember)
     }
 
     pub(super) fn forget_if_idle(&mut self, group: &str) {
-        if self.groups.get(group).is_some_and(Group::is_idle) {
-            self.groups.remove(group);
+        if self.by_id.get(group).is_some_and(Group::is_idle) {
+            self.by_id.remove(group);
         }
     }
 }

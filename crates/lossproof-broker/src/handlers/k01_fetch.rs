@@ -23,7 +23,7 @@ use crate::error::read_error;
 
 const FIRST_WITH_IDS: i16 = 13;
 /// Wait no longer than this, whatever the request says.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_mins(5);
 
 /// A fetch with its topics looked up.
 #[derive(Clone, Debug)]

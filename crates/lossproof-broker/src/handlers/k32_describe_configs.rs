@@ -95,16 +95,16 @@ pub(super) fn topic_configs(
     broker: &Broker,
     config: &TopicConfig,
 ) -> impl Iterator<Item = DescribeConfigsResourceResult> {
-    TOPIC_CONFIGS.iter().map(|known| match config.get(known.name) {
-        Some(value) => entry(known.name, value.to_owned(), known.kind, SOURCE_TOPIC),
-        None => {
-            let value = match known.name {
-                FLUSH => flush_name(broker.config.flush).to_owned(),
-                MAX_MESSAGE_BYTES => broker.config.message_bytes_max.to_string(),
-                _ => known.default.to_owned(),
-            };
-            entry(known.name, value, known.kind, SOURCE_DEFAULT)
+    TOPIC_CONFIGS.iter().map(|known| {
+        if let Some(value) = config.get(known.name) {
+            return entry(known.name, value.to_owned(), known.kind, SOURCE_TOPIC);
         }
+        let value = match known.name {
+            FLUSH => flush_name(broker.config.flush).to_owned(),
+            MAX_MESSAGE_BYTES => broker.config.message_bytes_max.to_string(),
+            _ => known.default.to_owned(),
+        };
+        entry(known.name, value, known.kind, SOURCE_DEFAULT)
     })
 }
 
