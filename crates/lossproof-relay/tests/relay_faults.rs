@@ -1,0 +1,246 @@
+//! The relay against a cluster that does everything wrong, and against its own death: at the end
+//! every accepted record is in the topic at least once or parked by name, in each lane the first
+//! occurrences are in order, and no record has two identities (RELAY-1, RELAY-3, SHIP-1 to 3).
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
+use lossproof_client::Record;
+use lossproof_client::memory::{Cluster, DeliveryFault};
+use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+use lossproof_log::{Log, LogConfig, StateKind};
+use lossproof_relay::{ConnectError, NewRecord, Progress, Relay, Spool};
+
+/// A relay that makes no progress fails the test instead of hanging it.
+const STEPS_MAX: usize = 20_000;
+const PARTITIONS: i32 = 3;
+
+struct World {
+    cluster: Cluster,
+    clock: ManualClock,
+    environment: Environment,
+    accepted: BTreeMap<RecordId, String>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let cluster = Cluster::new();
+        cluster.create_topic("news", PARTITIONS);
+        let clock = ManualClock::new(1_000);
+        let environment = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::new(clock.clone()),
+            rng: Arc::new(SeededRng::new(seed)),
+        };
+        Self { cluster, clock, environment, accepted: BTreeMap::new() }
+    }
+
+    fn start(&self) -> (Arc<Spool>, Relay) {
+        let (log, _) = Log::open(&self.environment, Path::new("/j"), LogConfig::small()).unwrap();
+        let spool = Arc::new(Spool::open(&self.environment, log).unwrap());
+        spool.set_partition_count("news", PARTITIONS).unwrap();
+        let cluster = self.cluster.clone();
+        let connect = Box::new(move || Ok(cluster.producer()));
+        let relay = Relay::new(&self.environment, Arc::clone(&spool), connect);
+        (spool, relay)
+    }
+
+    fn accept(&mut self, spool: &Spool, count: usize) {
+        let first = self.accepted.len();
+        let record = |number: usize| NewRecord {
+            key: (number.is_multiple_of(2)).then(|| format!("key {}", number % 5).into()),
+            ..NewRecord::value(format!("record {number}"))
+        };
+        let records: Vec<NewRecord> = (first..first + count).map(record).collect();
+        let ids = spool.accept("news", &records, None).unwrap();
+        for (number, id) in (first..).zip(ids) {
+            let twice = self.accepted.insert(id, format!("record {number}"));
+            assert_eq!(twice, None, "{id} was given twice");
+        }
+    }
+
+    fn step(&self, relay: &mut Relay, steps: usize) {
+        for _ in 0..steps {
+            relay.step(Duration::ZERO).unwrap();
+            self.clock.advance(Duration::from_millis(20));
+        }
+    }
+
+    fn finish(&self, relay: &mut Relay) -> Progress {
+        for _ in 0..STEPS_MAX {
+            self.step(relay, 1);
+            let progress = relay.progress();
+            if progress.waiting == 0 && progress.is_journaled {
+                return progress;
+            }
+        }
+        panic!("no end: {relay:?}");
+    }
+
+    /// The process dies: nothing is closed in order, the journal is what it is.
+    fn kill(spool: Arc<Spool>, relay: Relay) {
+        drop(relay);
+        spool.log().close_blocking().unwrap();
+    }
+
+    /// All identities in the topic, with how often each is there; checks every record.
+    fn delivered(&self, in_order: bool) -> BTreeMap<RecordId, usize> {
+        let mut delivered: BTreeMap<RecordId, usize> = BTreeMap::new();
+        let mut last: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+        for record in self.cluster.records("news") {
+            let header = header(&record);
+            let value = String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap();
+            assert_eq!(self.accepted.get(&header.id), Some(&value));
+            assert_eq!(header.binding, binding("news", record.partition));
+            let sum = checksum(record.key.as_deref(), record.value.as_deref());
+            assert_eq!(header.checksum, sum);
+            let times = delivered.entry(header.id).or_default();
+            *times += 1;
+            let place = (header.id.session, header.id.lane);
+            if *times == 1
+                && let Some(before) = last.insert(place, header.id.seq)
+                && in_order
+            {
+                assert!(before < header.id.seq, "{} came behind {before}", header.id);
+            }
+        }
+        delivered
+    }
+}
+
+fn header(record: &Record) -> Header {
+    let found = record.headers.iter().find(|(name, _)| name == HEADER_NAME).unwrap();
+    Header::decode(found.1.as_ref().unwrap()).unwrap()
+}
+
+fn random_fault(random: &SeededRng, with_gaps: bool) -> DeliveryFault {
+    match random.below(20) {
+        0 if with_gaps => DeliveryFault::NotStored,
+        1 if with_gaps => DeliveryFault::UnknownNotStored,
+        2 => DeliveryFault::UnknownStored,
+        3 => DeliveryFault::Duplicate,
+        4 => DeliveryFault::FatalStored,
+        5 => DeliveryFault::FatalNotStored,
+        6 => DeliveryFault::Delay { polls: 3 },
+        _ => DeliveryFault::Deliver,
+    }
+}
+
+/// Accepts, ships, dies and starts again, all at random; then lets everything arrive.
+fn run(seed: u64, with_gaps: bool) {
+    let random = SeededRng::new(seed);
+    let mut world = World::new(seed);
+    world.cluster.set_queue_records_max(1 + random.below(8) as usize);
+    let mut sessions = BTreeSet::new();
+    for _ in 0..4 {
+        let (spool, mut relay) = world.start();
+        assert!(sessions.insert(spool.session()));
+        let faults = (0..random.below(40)).map(|_| random_fault(&random, with_gaps));
+        world.cluster.script_deliveries(faults.collect::<Vec<_>>());
+        for _ in 0..random.below(5) {
+            world.accept(&spool, 1 + random.below(6) as usize);
+            world.cluster.set_reachable(random.below(4) > 0);
+            world.step(&mut relay, random.below(4) as usize);
+        }
+        World::kill(spool, relay);
+    }
+    world.cluster.set_reachable(true);
+    let (spool, mut relay) = world.start();
+    world.accept(&spool, 1);
+    assert_eq!(world.finish(&mut relay).parked, 0);
+    let delivered = world.delivered(!with_gaps);
+    let ids: BTreeSet<RecordId> = world.accepted.keys().copied().collect();
+    assert_eq!(delivered.into_keys().collect::<BTreeSet<_>>(), ids, "seed {seed}");
+    // Lanes of earlier sessions that are shipped do not pile up.
+    assert!(spool.lanes().iter().all(|lane| lane.lane.session == spool.session()));
+    spool.log().close_blocking().unwrap();
+}
+
+#[test]
+fn everything_accepted_arrives_in_order_whatever_happens() {
+    (0..150).for_each(|seed| run(seed, false));
+}
+
+#[test]
+fn everything_accepted_arrives_also_where_single_records_fail() {
+    (1000..1150).for_each(|seed| run(seed, true));
+}
+
+#[test]
+fn what_was_acknowledged_and_journaled_is_not_sent_again() {
+    let mut world = World::new(1);
+    let (spool, mut relay) = world.start();
+    world.accept(&spool, 10);
+    world.finish(&mut relay);
+    World::kill(spool, relay);
+    let (_spool, mut relay) = world.start();
+    world.finish(&mut relay);
+    assert!(world.delivered(true).values().all(|times| *times == 1));
+    assert_eq!(world.cluster.records("news").len(), 10);
+}
+
+#[test]
+fn a_record_refused_alone_is_parked_by_name_and_its_neighbours_arrive() {
+    let mut world = World::new(2);
+    let (spool, mut relay) = world.start();
+    let records: Vec<NewRecord> = ["a", "poison", "c"].map(NewRecord::value).into();
+    let ids = spool.accept("news", &records, None).unwrap();
+    world.accepted.extend(ids.iter().copied().zip(["a", "poison", "c"].map(str::to_owned)));
+    // The whole batch is refused; then "a" alone passes, "poison" alone does not, "c" does.
+    world.cluster.script_deliveries([DeliveryFault::Refuse; 3]);
+    world.cluster.script_deliveries([DeliveryFault::Deliver, DeliveryFault::Refuse]);
+    let progress = world.finish(&mut relay);
+    assert_eq!((progress.parked, progress.acked), (1, 2));
+    let delivered: Vec<RecordId> = world.delivered(true).into_keys().collect();
+    assert_eq!(delivered, [ids[0], ids[2]]);
+    let parked: Vec<_> = spool.lanes().iter().filter_map(|lane| lane.parked.first()).collect();
+    assert!(parked.is_empty(), "the spool shows what it was opened with");
+    World::kill(Arc::clone(&spool), relay);
+
+    // A restart neither sends it nor forgets it before it was reported.
+    drop(spool);
+    let (spool, mut relay) = world.start();
+    assert_eq!(spool.lanes()[0].parked.numbers().collect::<Vec<_>>(), [ids[1].seq]);
+    assert_eq!(world.finish(&mut relay).parked, 0);
+    assert_eq!(world.delivered(true).len(), 2);
+    let receipts = spool.log().state(StateKind::Receipt);
+    assert!(receipts.iter().any(|(_, bytes)| bytes.windows(7).any(|part| part == b"Refuse ")
+        || bytes.windows(6).any(|part| part == b"Refuse")));
+}
+
+#[test]
+fn a_record_too_large_for_the_client_is_parked_and_the_rest_goes_on() {
+    let mut world = World::new(3);
+    world.cluster.set_record_bytes_max(6);
+    let (spool, mut relay) = world.start();
+    let ids = spool.accept("news", &["small", "large text", "tiny"].map(NewRecord::value), None);
+    let ids = ids.unwrap();
+    world.accepted.extend(ids.iter().copied().zip(["small", "", "tiny"].map(str::to_owned)));
+    let progress = world.finish(&mut relay);
+    assert_eq!((progress.parked, progress.acked, progress.waiting), (1, 2, 0));
+}
+
+#[test]
+fn without_a_cluster_the_records_wait_and_the_client_is_tried_again_later_and_later() {
+    let mut world = World::new(4);
+    let (spool, _) = world.start();
+    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (counted, cluster) = (Arc::clone(&tries), world.cluster.clone());
+    let connect = Box::new(move || {
+        let tried = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let refused = ConnectError { detail: "not yet".into() };
+        if tried < 5 { Err(refused) } else { Ok(cluster.producer()) }
+    });
+    let mut relay = Relay::new(&world.environment, Arc::clone(&spool), connect);
+    world.accept(&spool, 5);
+    world.step(&mut relay, 30);
+    assert_eq!(relay.progress().waiting, 5);
+    let early = tries.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((2..=4).contains(&early), "{early} tries in 600 ms");
+    assert_eq!(world.finish(&mut relay).acked, 5);
+}
