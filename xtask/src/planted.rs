@@ -25,7 +25,29 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 0] = [];
+const CONTROLS: [Control; 3] = [
+    Control {
+        bug: "ack-before-fsync",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "holds the first",
+    },
+    Control {
+        bug: "trust-page-cache",
+        package: "lossproof-log",
+        target: "crash_faults",
+        test: "a_failed_sync_is_never_believed",
+        says: "served, then cut",
+    },
+    Control {
+        bug: "cut-damaged-acked",
+        package: "lossproof-log",
+        target: "crash_damage",
+        test: "damage_of_acknowledged_data_is_reported_never_cut",
+        says: "in silence",
+    },
+];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     let mut counts = Counts::default();

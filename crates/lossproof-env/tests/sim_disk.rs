@@ -42,6 +42,7 @@ fn images_at_end(disk: &SimDisk) -> (Vec<CrashImage>, ImageCounts) {
     (images, counts)
 }
 
+/// `SIM-2`: all of what was synced, and every part of the rest.
 #[test]
 fn every_subset_of_sectors_of_a_small_write_is_tried() {
     let (disk, file) = disk_with(&[1; 2048]);
@@ -103,6 +104,7 @@ fn a_rename_without_its_directory_may_be_undone_and_its_bytes_may_be_missing() {
     assert_eq!(synced, BTreeSet::from([b"new".to_vec()]));
 }
 
+/// `SIM-5`.
 #[test]
 fn a_name_in_an_unsynced_directory_is_lost_with_it() {
     let disk = SimDisk::new();

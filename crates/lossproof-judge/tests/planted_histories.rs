@@ -23,6 +23,8 @@ fn ids(report: &Report) -> BTreeSet<&'static str> {
     report.anomalies.iter().map(Anomaly::id).collect()
 }
 
+/// One or more anomalies for each rule: `JUDGE-1` (lost and unseen), `JUDGE-2` (duplicates),
+/// `JUDGE-3` (offsets), `JUDGE-4` (order), `JUDGE-5` (commits), `JUDGE-6` (origin, content).
 #[test]
 fn each_planted_anomaly_is_found_by_its_name_and_nothing_else() {
     for id in Anomaly::IDS {
@@ -74,6 +76,7 @@ fn one_identity_at_two_offsets_is_counted_as_resent() {
     assert_eq!((counts.handed_in, counts.acknowledged, counts.indexed), (6, 4, 2));
 }
 
+/// `JUDGE-7`.
 #[test]
 fn without_the_whole_evidence_there_is_no_verdict() {
     for name in ["undecided-broken-off", "undecided-read", "undecided-sink"] {

@@ -78,7 +78,10 @@ proptest! {
     }
 
     #[test]
-    fn a_document_that_is_missing_is_named(plan in any_plan(), pick in any::<prop::sample::Index>()) {
+    fn a_document_that_is_missing_is_named(
+        plan in any_plan(),
+        pick in any::<prop::sample::Index>(),
+    ) {
         let line = pick.index(plan.lines.len());
         let mut events = events(&plan);
         events.retain(|event| !matches!(event, Event::Index { value: v, .. } if *v == value(line)));

@@ -1,7 +1,7 @@
 //! The medium decays: sixteen bytes of the journal change, at every place of it, after everything
 //! was acknowledged and known to be durable. Then either nothing is missing, or what is missing is
 //! reported as damage with its range: never cut as if it were a torn end, never skipped, and its
-//! offsets are never given again.
+//! offsets are never given again. Held here: RECOVERY-1, RECOVERY-4.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -19,8 +19,11 @@ const STEP_BYTES: usize = 96;
 const DAMAGE: [u8; 16] = [0xa5; 16];
 const ACTIONS: usize = 16;
 
-/// What one partition still gives: batches that are equal, and ranges that it calls damaged.
-fn read_around(log: &Log, id: PartitionId) -> (Vec<(i64, bytes::Bytes)>, Vec<(i64, i64)>) {
+/// Base offset and the client's part of a batch.
+type Found = (i64, bytes::Bytes);
+
+/// What one partition still gives: batches, and the ranges that it calls damaged.
+fn read_around(log: &Log, id: PartitionId) -> (Vec<Found>, Vec<(i64, i64)>) {
     let view = log.partition(id).unwrap();
     let (mut batches, mut damaged, mut next) = (Vec::new(), Vec::new(), 0);
     while next < view.high_watermark {
@@ -76,7 +79,7 @@ impl Case<'_> {
                 let viewed = view.damaged.iter().any(|range| covers(range.first, range.last));
                 assert!(
                     self.is_reported() && (called || viewed),
-                    "partition {id} lost {} to {} and says nothing: {:?} {damaged:?}",
+                    "partition {id} lost {} to {} in silence: {:?} {damaged:?}",
                     batch.base_offset,
                     batch.last_offset,
                     self.report

@@ -1,7 +1,7 @@
 //! The disk gives an error, at the N-th call for every N, once or from then on; then the process
 //! ends, or the power goes. Nothing that was acknowledged is lost, nothing is acknowledged after a
 //! failure, and what an open finds in the page cache after a failed sync is not believed: it is
-//! written anew before anybody is told of it.
+//! written anew before anybody is told of it. Held here: LOG-7, LOG-8, MARK-2, RECOVERY-3.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -61,7 +61,9 @@ fn check(mut run: Run, name: &str) {
             // Readers have seen it: it may not go away any more.
             let served = opened.count;
             let seen = open(&run.disk.power_cut(), &config, &run.promises, served, served);
-            seen.map(drop).unwrap_or_else(|error| fail(format!("served, then cut: {error}")));
+            if let Err(error) = seen {
+                fail(format!("served, then cut: {error}"));
+            }
             let gone_on = go_on(opened, &run.disk, &config, &run.promises, position);
             gone_on.unwrap_or_else(|error| fail(format!("next process: {error}")));
         }

@@ -4,6 +4,8 @@
 //! was acknowledged; it goes on from there, and survives the next power cut. Crashes during
 //! recovery are tried on top.
 //!
+//! Held here: LOG-1, LOG-2, LOG-4, LOG-5, MARK-1, MARK-2, RECOVERY-2, SEGMENT-2, META-1.
+//!
 //! `LOSSPROOF_CRASH_IMAGES=1000000` tries more than the usual number;
 //! `LOSSPROOF_CRASH_SEED=17` runs the workload of one seed alone, with every image.
 
@@ -11,14 +13,15 @@
 
 mod crash;
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crash::oracle::{go_on, open};
 use crash::run::{Promises, Run};
 use crash::{environment, setting, tell, workload};
-use lossproof_env::{CrashImage, CrashPlan, ImageCounts, Recording, SimDisk};
-use lossproof_log::{Log, LogConfig};
+use lossproof_env::{CrashImage, CrashPlan, FileId, ImageCounts, Recording, SimDisk, Step};
+use lossproof_log::{FlushPolicy, Log, LogConfig, PartitionChange};
 
 /// What every run of the tests tries at least.
 const IMAGES_MIN: u64 = 20_000;
@@ -181,4 +184,45 @@ fn images_open_with_threads_too() {
         log.close_blocking().unwrap();
     });
     assert!(opened > 10, "{opened}");
+}
+
+/// LOG-2 for every workload, LOG-1 for those whose partitions are all under `commit`: what has to
+/// be durable before a byte of the journal is written.
+#[test]
+fn nothing_is_written_before_what_it_builds_on_is_durable() {
+    let mut safe_workloads = 0;
+    for seed in 0..30 {
+        let trial = trial(seed);
+        let all_safe = trial.promises.submitted.iter().all(|it| {
+            it.commit.partitions.iter().all(|change| {
+                !matches!(change, PartitionChange::Create { flush, .. } if *flush != FlushPolicy::Commit)
+            })
+        });
+        safe_workloads += u64::from(all_safe);
+        let steps = trial.recording.steps();
+        let segments: BTreeSet<FileId> = steps.iter().filter_map(segment_created).collect();
+        for (position, step) in steps.iter().enumerate() {
+            let Step::Write { file, .. } = step else { continue };
+            if !segments.contains(file) {
+                continue;
+            }
+            for pending in trial.recording.pending(position) {
+                let Step::Write { file: other, .. } = pending else { continue };
+                if segments.contains(&other) {
+                    assert_eq!(other, *file, "LOG-2, seed {seed}, position {position}");
+                    assert!(!all_safe, "LOG-1, seed {seed}, position {position}");
+                }
+            }
+        }
+    }
+    assert!(safe_workloads > 0, "no workload is under `commit` alone");
+}
+
+fn segment_created(step: &Step) -> Option<FileId> {
+    match step {
+        Step::Create { path, file } if path.extension().is_some_and(|it| it == "wal") => {
+            Some(*file)
+        }
+        _ => None,
+    }
 }

@@ -242,7 +242,10 @@ impl Run {
                     assert_eq!(&committed.appended, expected, "seed {}", self.seed);
                     self.promises.submitted[index].acked_at = Some(position);
                 }
-                Err(cause) if cause.is_retriable() => return self.refuse(first, commits),
+                Err(cause) if cause.is_retriable() => {
+                    self.refuse(first, commits);
+                    return Ok(());
+                }
                 Err(cause) => stop = Some(cause),
             }
         }
@@ -250,12 +253,11 @@ impl Run {
     }
 
     /// No room: nothing of it may have been written. Only commits handed in alone are looked at.
-    fn refuse(&mut self, first: usize, commits: &[Commit]) -> Result<(), Stop> {
+    fn refuse(&mut self, first: usize, commits: &[Commit]) {
         assert_eq!(commits.len(), 1, "a full disk is tried with one commit at a time");
         self.promises.submitted.truncate(first);
         self.promises.models.truncate(first + 1);
         self.refused.extend_from_slice(commits);
-        Ok(())
     }
 
     pub(crate) fn close(&mut self) -> Result<(), Stop> {
