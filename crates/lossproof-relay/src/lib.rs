@@ -40,6 +40,7 @@ mod partitioner;
 mod relay;
 mod shipping;
 mod spool;
+mod unsafe_memory;
 
 pub use error::{AcceptCause, AcceptError, OpenError, PositionError, RelayError};
 pub use input::{INPUT_SAMPLE_BYTES, InputPosition, KnownInput};
@@ -49,3 +50,4 @@ pub use relay::{
     Connect, ConnectError, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_RECORDS_MAX, Progress, Relay,
 };
 pub use spool::{LaneView, NewRecord, RECORD_BYTES_MAX, Spool};
+pub use unsafe_memory::UnsafeMemory;

@@ -276,20 +276,15 @@ impl Shipping {
 
     /// The record as it travels: with its identity in a header of its own.
     fn stamp(&self, seq: u64, record: batch::Record) -> Record {
-        let header = Header {
-            id: self.id_of(seq),
-            moved: false,
-            transformed: false,
-            binding: binding(&self.view.topic, self.view.partition),
-            checksum: checksum(record.key.as_deref(), record.value.as_deref()),
-        };
         let name = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
         let mut headers: Vec<(String, Option<Bytes>)> =
             record.headers.iter().map(|held| (name(&held.key), held.value.clone())).collect();
-        headers.push((HEADER_NAME.to_owned(), Some(Bytes::copy_from_slice(&header.encode()))));
+        let (topic, partition) = (&*self.view.topic, self.view.partition);
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        headers.push(identity_header(self.id_of(seq), topic, partition, key, value));
         Record {
-            topic: self.view.topic.to_string(),
-            partition: self.view.partition,
+            topic: topic.to_owned(),
+            partition,
             offset: 0,
             timestamp_ms: Some(record.timestamp),
             key: record.key,
@@ -297,4 +292,22 @@ impl Shipping {
             headers,
         }
     }
+}
+
+/// The header that a record carries from here on.
+pub(crate) fn identity_header(
+    id: RecordId,
+    topic: &str,
+    partition: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> (String, Option<Bytes>) {
+    let header = Header {
+        id,
+        moved: false,
+        transformed: false,
+        binding: binding(topic, partition),
+        checksum: checksum(key, value),
+    };
+    (HEADER_NAME.to_owned(), Some(Bytes::copy_from_slice(&header.encode())))
 }

@@ -78,6 +78,14 @@ codes! {
     DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
     START_FAILED = "LP1010": "see the message, then start again";
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
+    INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";
+    INPUT_CHANGED = "LP2002": "give the changed input under a new file name";
+    STILL_WAITING = "LP2003": "give the same command again: it goes on where it stopped";
+    LINES_REFUSED = "LP2004": "correct the lines that were named, and give them again";
+    RECORDS_REJECTED = "LP2005": "see `lossproof audit losses`, and correct topic or records";
+    JOURNAL_FAILED = "LP2006": "check the disk, then give the same command again";
+    RECORDS_DAMAGED = "LP2007": "restore the journal from a copy, or give the input again";
+    ACKNOWLEDGEMENT_FAILED = "LP2008": "keep the reader of standard output open until the end";
     AUDIT_CLIENT = "LP4001": "correct --bootstrap-server";
     AUDIT_QUERY = "LP4002": "give an identity, a place, or --field NAME=VALUE";
     AUDIT_NOT_FOUND = "LP4003": "check the identity, or name its topic with --topic";

@@ -4,6 +4,7 @@ mod audit;
 mod broker;
 mod exit;
 mod explain;
+mod produce;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Command {
     Broker(broker::Arguments),
     /// What an error code means: what happened, was anything lost, what to do
     Explain(explain::Arguments),
+    /// Accept lines durably and ship them until each is acknowledged
+    Produce(produce::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Produce(arguments) => produce::run(&arguments),
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -1,0 +1,51 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{Failure, START_FAILED};
+
+/// Set by the first SIGINT or SIGTERM; a second one ends the process at once.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    is_set: Arc<AtomicBool>,
+}
+
+impl Stop {
+    pub(super) fn on_signals() -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::new(START_FAILED, error);
+        let stop = Self { is_set: Arc::new(AtomicBool::new(false)) };
+        let is_set = Arc::clone(&stop.is_set);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = runtime.map_err(failed)?;
+        let (ready, wait) = mpsc::channel();
+        let listen = move || {
+            runtime.block_on(async {
+                let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+                let (Ok(mut interrupt), Ok(mut terminate)) = handlers else { return };
+                let _ = ready.send(());
+                for count in 0.. {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if count > 0 {
+                        eprintln!("stopped at once; the next start recovers from the journal");
+                        std::process::exit(1);
+                    }
+                    is_set.store(true, Ordering::Release);
+                    eprintln!("stopping: no more lines are accepted");
+                }
+            });
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(failed)?;
+        let received = wait.recv();
+        received.map_err(|_| Failure::new(START_FAILED, "signals cannot be received"))?;
+        Ok(stop)
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+}

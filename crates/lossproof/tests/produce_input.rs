@@ -1,0 +1,92 @@
+//! What `produce` does with its input: bad lines are named and nothing else is touched, standard
+//! input is acknowledged line by line, a stop keeps what was accepted, a changed file is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod produce_support;
+
+use std::io::Write;
+
+use produce_support::{Broker, Produce, identities, lines_file, read_topic};
+
+#[test]
+fn bad_json_is_refused_by_name_and_the_rest_arrives() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("mixed.jsonl");
+    let long = "x".repeat(1_000_000);
+    let lines = ["{\"id\":1}", "{", "", "{\"id\":2}", &long, "{\"id\":3}"];
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let journal = scratch.path().join("journal");
+    let arguments =
+        ["--print-ids", "--format", "json", "--key-field", "id", file.to_str().unwrap()];
+    let produce = Produce::start(&broker.server, &journal, &arguments);
+    let (acknowledged, code, talk) = produce.finish_with_talk();
+    assert_eq!(code, Some(1));
+    assert_eq!(acknowledged.keys().copied().collect::<Vec<_>>(), [1, 4, 6]);
+    for line in ["REFUSED 2 ", "REFUSED 3 ", "REFUSED 5 ", "error[LP2004]"] {
+        assert!(talk.contains(line), "{line} in {talk}");
+    }
+    assert_eq!(identities(&read_topic(&broker.server, "news")).len(), 3);
+    broker.kill();
+}
+
+#[test]
+fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = lines_file(scratch.path(), 5);
+    let journal = scratch.path().join("journal");
+    let data = scratch.path().join("broker");
+    let broker = Broker::start(&data, None);
+    let server = broker.server.clone();
+    broker.kill();
+    let mut produce = Produce::start(&server, &journal, &["--print-ids", file.to_str().unwrap()]);
+    produce.wait_for_talk("nothing is accepted yet");
+    let (acknowledged, code) = produce.stop();
+    assert_eq!((acknowledged.len(), code), (0, Some(1)));
+
+    let broker = Broker::start(&data, Some(&server));
+    let (acknowledged, code) =
+        Produce::start(&server, &journal, &["--print-ids", file.to_str().unwrap()]).finish();
+    assert_eq!((acknowledged.len(), code), (5, Some(0)));
+    broker.kill();
+
+    // Now the count is known: lines are accepted without a broker, and a stop keeps them.
+    std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"more\n").unwrap();
+    let mut produce = Produce::start(&server, &journal, &["--print-ids", file.to_str().unwrap()]);
+    assert_eq!(produce.read_acknowledged(1).keys().copied().collect::<Vec<_>>(), [6]);
+    let (_, code, talk) = produce.stop_with_talk();
+    assert_eq!(code, Some(1));
+    assert!(talk.contains("1 accepted records wait in the journal"), "{talk}");
+
+    let broker = Broker::start(&data, Some(&server));
+    let (acknowledged, code) =
+        Produce::start(&server, &journal, &[file.to_str().unwrap()]).finish();
+    assert_eq!((acknowledged.len(), code), (0, Some(0)));
+    assert_eq!(identities(&read_topic(&server, "news")).len(), 6);
+
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"Other").unwrap();
+    let (_, code, talk) =
+        Produce::start(&server, &journal, &[file.to_str().unwrap()]).finish_with_talk();
+    assert_eq!(code, Some(1));
+    assert!(talk.contains("error[LP2002]"), "{talk}");
+    broker.kill();
+}
+
+#[test]
+fn standard_input_is_acknowledged_line_by_line_and_a_stop_ends_in_order() {
+    let scratch = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let mut produce = Produce::start(&broker.server, &scratch.path().join("journal"), &[]);
+    produce.write("one\n\u{e9}t\u{e9}\nthr");
+    assert_eq!(produce.read_acknowledged(2).keys().copied().collect::<Vec<_>>(), [1, 2]);
+    produce.write("ee\n");
+    assert_eq!(produce.read_acknowledged(1).keys().copied().collect::<Vec<_>>(), [3]);
+    let (acknowledged, code) = produce.finish();
+    assert_eq!((acknowledged.len(), code), (0, Some(0)));
+    let mut values: Vec<String> =
+        identities(&read_topic(&broker.server, "news")).into_values().collect();
+    values.sort();
+    assert_eq!(values, ["one", "three", "\u{e9}t\u{e9}"]);
+    broker.kill();
+}
