@@ -413,6 +413,7 @@ impl Committer {
             durable_through: self.writer.durable_through,
             segment: self.writer.active.sequence,
             clean,
+            end_lost: false,
             running_ms: self.running_ms(),
         };
         match self.marks.write(&mark) {

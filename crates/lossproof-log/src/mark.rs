@@ -27,6 +27,8 @@ pub(crate) struct Mark {
     pub(crate) segment: u64,
     /// Written at the end of an orderly close.
     pub(crate) clean: bool,
+    /// Acknowledged frames at the end were found missing: no writes until a person has decided.
+    pub(crate) end_lost: bool,
     /// As in a frame, at the time of writing.
     pub(crate) running_ms: u64,
 }
@@ -42,6 +44,7 @@ impl Mark {
         out[32..40].copy_from_slice(&self.segment.to_be_bytes());
         out[40..48].copy_from_slice(&self.running_ms.to_be_bytes());
         out[48] = u8::from(self.clean);
+        out[49] = u8::from(self.end_lost);
         let crc = checksum(&out, directory_id);
         out[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         out
@@ -57,6 +60,7 @@ impl Mark {
             segment: get_u64(bytes, 32)?,
             running_ms: get_u64(bytes, 40)?,
             clean: bytes[48] == 1,
+            end_lost: bytes[49] == 1,
         };
         good.then_some((get_u64(bytes, 8)?, mark))
     }
@@ -123,8 +127,14 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_and_only_in_its_directory() {
-        let mark =
-            Mark { open_count: 2, durable_through: 77, segment: 3, clean: true, running_ms: 5 };
+        let mark = Mark {
+            open_count: 2,
+            durable_through: 77,
+            segment: 3,
+            clean: true,
+            end_lost: true,
+            running_ms: 5,
+        };
         let bytes = mark.encode(9, 4);
         assert_eq!(Mark::decode(&bytes, 9), Some((4, mark)));
         assert_eq!(Mark::decode(&bytes, 8), None);

@@ -60,6 +60,12 @@ pub(crate) fn open(
     let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
     recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
     recovery.walk(gathered)?;
+    recovery.end_lost |= mark.is_some_and(|mark| mark.end_lost);
+    if recovery.end_lost {
+        // Durable before the new segment is, which would make the end look like the middle.
+        let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
+        marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
+    }
     if recovery.unclear {
         recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
     }
@@ -191,11 +197,13 @@ fn start(
         running_before_ms: recovery.running_ms,
         lock,
     });
-    committer.write_mark(false);
     if recovery.end_lost {
         shared.fence(FenceCause::EndLost);
-    } else if !report.clean {
-        committer.raise_epochs();
+    } else {
+        committer.write_mark(false);
+        if !report.clean {
+            committer.raise_epochs();
+        }
     }
     match shared.fenced() {
         Some(fenced) if fenced.cause != FenceCause::EndLost => Err(OpenError::Io {

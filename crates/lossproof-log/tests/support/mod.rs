@@ -1,9 +1,13 @@
 //! What the behaviour tests share.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
 use lossproof_log::{
     Append, Commit, Committed, FlushPolicy, LaneRange, Log, PartitionChange, PartitionId,
+    StoredBatch,
 };
 use lossproof_wire::batch::BatchBuilder;
 
@@ -43,6 +47,15 @@ pub(crate) fn identified(id: PartitionId, first_seq: u64, values: &[&str]) -> Co
     Commit { appends, ..Commit::default() }
 }
 
+/// The records of a stored batch: offsets and values.
+pub(crate) fn values_of(stored: &StoredBatch) -> Vec<(i64, String)> {
+    let records = lossproof_wire::batch::records(&stored.bytes).unwrap();
+    let value = |record: lossproof_wire::batch::Record| {
+        (record.offset, String::from_utf8(record.value.unwrap().to_vec()).unwrap())
+    };
+    records.map(|record| value(record.unwrap())).collect()
+}
+
 /// All record values from `from` on, with their offsets.
 pub(crate) fn values(log: &Log, id: PartitionId, from: i64) -> Vec<(i64, String)> {
     let mut found = Vec::new();
@@ -51,13 +64,16 @@ pub(crate) fn values(log: &Log, id: PartitionId, from: i64) -> Vec<(i64, String)
         let slice = log.read(id, next, 1 << 20).unwrap();
         let Some(last) = slice.batches.last() else { return found };
         next = last.last_offset + 1;
-        for stored in &slice.batches {
-            for record in lossproof_wire::batch::records(&stored.bytes).unwrap() {
-                let record = record.unwrap();
-                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-                found.push((record.offset, value));
-            }
-        }
+        found.extend(slice.batches.iter().flat_map(values_of));
+    }
+}
+
+/// The world of a test: a disk in memory, a clock that stands, numbers that repeat.
+pub(crate) fn simulated(disk: &SimDisk) -> Environment {
+    Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(ManualClock::new(1_000_000)),
+        rng: Arc::new(SeededRng::new(disk.position() as u64)),
     }
 }
 
