@@ -45,7 +45,7 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 pub(crate) const INDEX_ENTRIES_MAX: usize = 4 << 20;
 pub(crate) const PRODUCERS_MAX: usize = 100_000;
 /// As long as Apache Kafka's `producer.id.expiration.ms`.
-pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
 pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
 /// The window within which damage of the last frame cannot be told from a torn write.

@@ -111,18 +111,15 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
     let machine =
         env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
     let fresh = known.is_none();
-    let mut meta = match known {
-        Some(meta) => {
-            meta::check_place(&paths.directory, &meta, stamp, machine.as_deref())?;
-            meta
+    let mut meta = if let Some(meta) = known {
+        meta::check_place(&paths.directory, &meta, stamp, machine.as_deref())?;
+        meta
+    } else {
+        let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
+        if !files.is_empty() {
+            return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
         }
-        None => {
-            let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
-            if !files.is_empty() {
-                return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
-            }
-            Meta::new(env)
-        }
+        Meta::new(env)
     };
     meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
@@ -159,30 +156,16 @@ fn start(
         path: paths.journal.clone(),
         source: std::io::Error::other(cause.to_string()),
     })?;
+    recovery.close_suspects();
+    // Listed before the cut takes effect: a crash in between must not make it a silent one.
+    let report = report(&meta, mark, fresh, &recovery, kept.len() as u64);
+    tell(env, &paths, &report)?;
     let segments = std::mem::take(&mut recovery.segments);
     writer.activate(first_frame, &segments).map_err(failed_journal())?;
     // Nothing behind these ends counts any more: what was kept is written anew, what was cut is
     // in quarantine.
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
     remove_void(env, &paths.journal, &recovery)?;
-    recovery.close_suspects();
-
-    let was_clean = mark.is_some_and(|mark| {
-        mark.clean
-            && mark.open_count + 1 == meta.open_count
-            && mark.durable_through + 1 == recovery.expected
-    });
-    let report = RecoveryReport {
-        fresh,
-        clean: was_clean && recovery.in_doubt.is_empty() && !recovery.end_lost,
-        open_count: meta.open_count,
-        last_frame: recovery.expected - 1,
-        durable_through: recovery.durable,
-        rewritten: kept.len() as u64,
-        damage: recovery.damage,
-        in_doubt: recovery.in_doubt,
-    };
-    tell(env, &paths, &report)?;
     let identity = Identity {
         directory_id: meta.directory_id,
         cluster_id: meta.cluster_id,
@@ -212,6 +195,30 @@ fn start(
             source: std::io::Error::other(fenced.cause.to_string()),
         }),
         _ => Ok((committer, report)),
+    }
+}
+
+fn report(
+    meta: &Meta,
+    mark: Option<Mark>,
+    fresh: bool,
+    recovery: &Recovery,
+    rewritten: u64,
+) -> RecoveryReport {
+    let was_clean = mark.is_some_and(|mark| {
+        mark.clean
+            && mark.open_count + 1 == meta.open_count
+            && mark.durable_through + 1 == recovery.expected
+    });
+    RecoveryReport {
+        fresh,
+        clean: was_clean && recovery.in_doubt.is_empty() && !recovery.end_lost,
+        open_count: meta.open_count,
+        last_frame: recovery.expected - 1,
+        durable_through: recovery.durable,
+        rewritten,
+        damage: recovery.damage.clone(),
+        in_doubt: recovery.in_doubt.clone(),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn list(
     for finding in findings {
         let line = finding.to_string();
         if !known.contains(&line) {
-            text += &format!("open={open_count} {line}\n");
+            text.extend([&format!("open={open_count} "), &*line, "\n"]);
             changed = true;
         }
     }

@@ -206,24 +206,16 @@ impl Recovery {
     ) -> io::Result<u64> {
         let next = scan.next_frame(position, self.expected + 1)?;
         let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
-        match next {
-            Some((at, header)) => {
-                let last = (header.number - 1).min(self.durable);
-                self.lose_piece(found, position, at, last)?;
-                Ok(at)
-            }
-            None => {
-                let end = scan.data_end(position)?;
-                match limit {
-                    Some(limit) => self.lose_piece(found, position, end, limit - 1)?,
-                    None => {
-                        self.lose_piece(found, position, end, self.durable)?;
-                        self.end_lost = true;
-                    }
-                }
-                Ok(end)
-            }
+        if let Some((at, header)) = next {
+            let last = (header.number - 1).min(self.durable);
+            self.lose_piece(found, position, at, last)?;
+            return Ok(at);
         }
+        let end = scan.data_end(position)?;
+        let last = limit.map_or(self.durable, |limit| limit - 1);
+        self.lose_piece(found, position, end, last)?;
+        self.end_lost |= limit.is_none();
+        Ok(end)
     }
 
     fn lose_piece(

@@ -96,18 +96,18 @@ impl Staging {
         ahead: Ahead,
         config: &LogConfig,
     ) -> Result<Plan, CommitCause> {
-        let mut created = HashMap::new();
+        let mut created = HashSet::new();
         let mut gone = HashSet::new();
         for change in &commit.partitions {
             match change {
                 PartitionChange::Create { id, .. } => {
                     let used = self.partitions.contains_key(id) || self.deleted.contains(id);
-                    if used || created.insert(*id, ()).is_some() {
+                    if used || !created.insert(*id) {
                         return Err(CommitCause::PartitionIdUsed(*id));
                     }
                 }
                 PartitionChange::Delete { id } => {
-                    let known = self.partitions.contains_key(id) || created.contains_key(id);
+                    let known = self.partitions.contains_key(id) || created.contains(id);
                     if !known || !gone.insert(*id) {
                         return Err(CommitCause::UnknownPartition(*id));
                     }
@@ -118,7 +118,7 @@ impl Staging {
         let mut seen = HashSet::new();
         for append in &commit.appends {
             let exists = self.partitions.contains_key(&append.partition)
-                || created.contains_key(&append.partition);
+                || created.contains(&append.partition);
             if !exists || gone.contains(&append.partition) {
                 return Err(CommitCause::UnknownPartition(append.partition));
             }

@@ -3,6 +3,8 @@
 //! because after a failed sync the page cache shows bytes that are not on the disk.
 //! (LOG-5, LOG-7, LOG-8, RECOVERY-3)
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::path::Path;
@@ -165,4 +167,32 @@ fn workload(disk: &SimDisk) -> usize {
     // Refused after a fault; what was acknowledged before is not touched by it.
     let _ = stepper.close();
     acknowledged
+}
+
+#[test]
+fn a_cut_is_listed_before_it_takes_effect() {
+    // RECOVERY-2: the open that cuts a torn tail dies at its n-th change of the disk, for every n.
+    // Whenever the tail is gone from the journal, the list names it.
+    for n in 0.. {
+        let disk = SimDisk::new();
+        let (log, mut stepper) = started(&disk);
+        disk.inject(Fault::change(0).torn());
+        stepper.submit(vec![append(P1, &["torn"])]).remove(0).unwrap_err();
+        drop((log, stepper));
+        let disk = disk.killed();
+        disk.inject(Fault::change(n).sticky());
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
+        let struck = disk.was_struck();
+        drop(opened);
+        let disk = disk.killed();
+        disk.heal();
+        let (_log, _stepper, report) = open(&disk);
+        let list = Path::new(DATA).join("quarantine/list");
+        let listed = disk.bytes(&list).is_ok_and(|list| !list.is_empty());
+        assert!(listed || !report.in_doubt.is_empty(), "change {n}: the cut was silent");
+        if !struck {
+            assert!(n > 0);
+            break;
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //!
 //! To write the fixture of a new version: `LOSSPROOF_WRITE_FIXTURE=1 cargo test --test format_v1`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::path::{Path, PathBuf};
