@@ -36,7 +36,7 @@ fn options(scratch: &Path) -> Options {
     let mut options = Options {
         json: false,
         rounds: 7,
-        slice: Duration::from_millis(1000),
+        slice: Duration::from_secs(1),
         directory: scratch.to_owned(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -157,7 +157,8 @@ fn report(options: &Options, raws: &[f64], rates: &[Vec<f64>]) {
         };
         if !options.json {
             println!(
-                "{waiters:>4} waiters {rate:>9.0}/s {ratio:>7.2} x raw ({low:.2} to {high:.2}) {verdict}"
+                "{waiters:>4} waiters {rate:>9.0}/s {ratio:>7.2} x raw \
+                 ({low:.2} to {high:.2}) {verdict}"
             );
         }
         let bar = bar.map_or("null".to_owned(), |bar| bar.to_string());

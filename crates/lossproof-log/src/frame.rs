@@ -1,9 +1,9 @@
 //! A frame: what one group commit writes. The layout is drawn in `docs/format/journal.md`.
 //!
 //! # Invariants
-//! - FRAME-1: a frame starts at and is padded to a multiple of [`BLOCK`].
-//! - FRAME-2: nothing of a frame verifies but with the [`Life`] it was written in.
-//! - FRAME-3: the directory of entries stands twice, at the front and at the very end; either
+//! - LAYOUT-1: a frame starts at and is padded to a multiple of [`BLOCK`].
+//! - LAYOUT-2: nothing of a frame verifies but with the [`Life`] it was written in.
+//! - LAYOUT-3: the directory of entries stands twice, at the front and at the very end; either
 //!   copy alone tells which offsets of which partitions the frame holds.
 
 use bytes::Bytes;
@@ -196,7 +196,7 @@ impl FrameHeader {
         out
     }
 
-    /// `None` for anything but an undamaged header of this life (FRAME-2).
+    /// `None` for anything but an undamaged header of this life (LAYOUT-2).
     pub(crate) fn decode(bytes: &[u8], life: &Life, copy: Copy) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES)?;
         let magic = match copy {
@@ -262,7 +262,7 @@ pub(crate) fn overhead(count: usize) -> usize {
     2 * (HEADER_BYTES + count * ENTRY_BYTES)
 }
 
-/// Size of a frame of `count` entries with `payload` bytes together (FRAME-1).
+/// Size of a frame of `count` entries with `payload` bytes together (LAYOUT-1).
 pub(crate) fn frame_bytes(count: usize, payload: usize) -> u64 {
     ((overhead(count) + payload) as u64).next_multiple_of(BLOCK)
 }
@@ -336,7 +336,7 @@ pub(crate) fn encode(buffer: &mut Vec<u8>, life: &Life, stamp: Stamp, items: &[I
     };
     buffer[..HEADER_BYTES].copy_from_slice(&header.encode(life, Copy::Front));
     buffer.extend_from_slice(&header.encode(life, Copy::End));
-    assert_eq!(buffer.len() as u64, length, "FRAME-1");
+    assert_eq!(buffer.len() as u64, length, "LAYOUT-1");
 }
 
 pub(crate) fn get_u32(bytes: &[u8], at: usize) -> Option<u32> {
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn both_directories_tell_the_same() {
-        // FRAME-1, FRAME-3
+        // LAYOUT-1, LAYOUT-3
         let life = Life::new(1, 2, 3);
         let bytes = sample(&life);
         assert_eq!(bytes.len() as u64 % BLOCK, 0);
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn another_life_reads_nothing() {
-        // FRAME-2
+        // LAYOUT-2
         let life = Life::new(1, 2, 3);
         let bytes = sample(&life);
         for other in [Life::new(0, 2, 3), Life::new(1, 1, 3), Life::new(1, 2, 4)] {

@@ -193,7 +193,7 @@ impl Writer {
         };
         encode(&mut self.buffer, &self.life, stamp, items);
         let length = self.buffer.len() as u64;
-        assert!(self.position + length <= self.active.zeroed(), "LOG-3");
+        assert!(self.position + length <= self.active.zeroed(), "LOG-3, SEGMENT-1");
         self.active
             .file
             .write_all_at(&self.buffer, self.position)

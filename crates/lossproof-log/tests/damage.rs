@@ -73,7 +73,8 @@ fn judge(log: &Log, report: &RecoveryReport, records: i64, hint: &str) -> i64 {
                     assert!(reported, "{hint}: offset {offset} of {id} is missing: {result:?}");
                     assert!(!report.damage.is_empty(), "{hint}");
                     if offset < view.high_watermark {
-                        assert!(matches!(result, Err(ReadError::Damaged { .. })), "{hint}");
+                        let is_error = matches!(result, Err(ReadError::Damaged { .. }));
+                        assert!(is_error, "VIEW-3: {hint}");
                     }
                 }
             }

@@ -1,5 +1,5 @@
 //! Files of format version 1 stay readable: the log in `fixtures/v1` was written when the format
-//! was fixed, and the present code writes the same bytes (FRAME-1, FRAME-3, storage rule 18). The
+//! was fixed, and the present code writes the same bytes (LAYOUT-1, LAYOUT-3, storage rule 18). The
 //! layout is drawn in `docs/format/journal.md`.
 //!
 //! To write the fixture of a new version: `LOSSPROOF_WRITE_FIXTURE=1 cargo test --test format_v1`.

@@ -57,6 +57,7 @@ fn without_a_close_everything_is_kept_and_the_epochs_rise() {
         let opened = Log::open_stepped(&env, directory.path(), LogConfig::small());
         let (log, mut stepper, report) = opened.unwrap();
         assert!(report.is_sound(), "{report:?}");
+        assert_eq!(report.open_count as i64, open, "META-2: counted before anything else");
         if open == 1 {
             stepper.submit(vec![create(P1, FlushPolicy::Commit)])[0].as_ref().unwrap();
         } else {
