@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 /// Nothing that a part starts takes longer; what does hangs.
 pub(crate) const RUN_TIME_MAX: Duration = Duration::from_mins(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// For questions that cost the other side something.
+const SLOW_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of a log that are shown when its program failed.
 const TAIL_LINES: usize = 60;
 
@@ -106,6 +108,24 @@ pub(crate) fn wait(child: &mut Child, time_max: Duration) -> Result<Option<ExitS
 pub(crate) fn poll_until<T>(
     what: &str,
     time_max: Duration,
+    ready: impl FnMut() -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
+    poll_every(POLL_INTERVAL, what, time_max, ready)
+}
+
+/// [`poll_until`], but twice a second only.
+pub(crate) fn poll_slowly<T>(
+    what: &str,
+    time_max: Duration,
+    ready: impl FnMut() -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
+    poll_every(SLOW_POLL_INTERVAL, what, time_max, ready)
+}
+
+fn poll_every<T>(
+    interval: Duration,
+    what: &str,
+    time_max: Duration,
     mut ready: impl FnMut() -> Result<Option<T>, Failure>,
 ) -> Result<T, Failure> {
     let deadline = Instant::now() + time_max;
@@ -117,7 +137,7 @@ pub(crate) fn poll_until<T>(
             let seconds = time_max.as_secs();
             return Err(Failure::broken(format!("{what}: not within {seconds} s")));
         }
-        thread::sleep(POLL_INTERVAL);
+        thread::sleep(interval);
     }
 }
 

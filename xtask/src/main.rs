@@ -7,7 +7,9 @@ mod command;
 mod e2e;
 mod failure;
 mod fetch;
+mod news;
 mod parts;
+mod planted;
 mod report;
 mod service;
 mod tidy;
@@ -44,6 +46,8 @@ enum Task {
     Tidy,
     /// Bring something that the tests use into the cache (LOSSPROOF_CACHE, or ~/.cache/lossproof)
     Fetch { thing: fetch::Thing },
+    /// Send 2,000 tweets through a real model into a real OpenSearch while all of them fail
+    News,
 }
 
 fn main() -> ExitCode {
@@ -67,6 +71,12 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         }
         Task::Fetch { thing } => {
             fetch::fetch(&workspace, &Cache::find()?, thing)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::News => {
+            for note in news::run(&workspace, &Cache::find()?)?.notes {
+                println!("{note}");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Tidy => {

@@ -8,8 +8,8 @@ use crate::e2e;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
-use crate::tidy;
 use crate::workspace::Workspace;
+use crate::{news, planted, tidy};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 12] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -34,8 +34,16 @@ const PARTS: [Part; 9] = [
     Part { name: "doc", quick: true, run: doc },
     Part { name: "tests", quick: true, run: tests },
     Part { name: "doctests", quick: true, run: doctests },
+    Part { name: "mutation", quick: false, run: mutation },
+    Part { name: "planted", quick: false, run: planted_bugs },
     Part { name: "e2e", quick: false, run: e2e_all },
+    Part { name: "news", quick: false, run: news_run },
 ];
+
+/// For each message in each version; the ordinary run has 200.
+const MUTATIONS: &str = "4000";
+/// Another one than that of the ordinary run.
+const MUTATION_SEED: &str = "20261124";
 
 pub(crate) fn run(
     workspace: &Workspace,
@@ -98,6 +106,23 @@ fn tidy_tree(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     }
     notes.extend(violations.iter().map(ToString::to_string));
     Ok(Outcome::Ran { counts: Counts::FAILED, notes })
+}
+
+/// The codec under many more broken messages than the ordinary run of its test has time for.
+fn mutation(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    let mut command = cargo(stage.workspace);
+    command.args(["test", "--workspace", "--test", "hostile_bytes_do_no_harm"]);
+    command.env("LOSSPROOF_WIRE_MUTATIONS", MUTATIONS).env("LOSSPROOF_WIRE_SEED", MUTATION_SEED);
+    counted(stage, "mutation", &mut command)
+}
+
+fn planted_bugs(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    planted::run(stage.workspace)
+}
+
+fn news_run(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    let notes = news::run(stage.workspace, stage.cache)?.notes;
+    Ok(Outcome::Ran { counts: Counts::PASSED, notes })
 }
 
 fn e2e_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {

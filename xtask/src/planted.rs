@@ -2,7 +2,6 @@
 //! reason it was written for; with none planted the same build passes it.
 
 use std::env;
-use std::ffi::OsString;
 use std::process::Command;
 
 use crate::command::{self, Run, cargo};
@@ -66,7 +65,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
 
 fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String>, Failure> {
     let without = run_control(workspace, control, "")?;
-    if !passed(&without, control.test) {
+    if !passed(&without) {
         return Ok(Err(format!("it does not pass without the bug:\n{}", without.tail())));
     }
     let with = run_control(workspace, control, control.bug)?;
@@ -86,7 +85,7 @@ fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Ru
 /// the ordinary build stay as they are and nothing of it is rebuilt.
 fn planted_cargo(workspace: &Workspace) -> Command {
     let mut command = cargo(workspace);
-    let mut flags = env::var_os("RUSTFLAGS").unwrap_or_else(OsString::new);
+    let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
     flags.push(" ");
     flags.push(CFG);
     command.env("RUSTFLAGS", flags);
@@ -94,10 +93,8 @@ fn planted_cargo(workspace: &Workspace) -> Command {
     command
 }
 
-fn passed(run: &Run, test: &str) -> bool {
-    run.success && run.text.contains(&format!("test {test} ... ok"))
-        // A test that writes has its own lines between the two parts of that one.
-        || run.success && run.text.contains("1 passed; 0 failed")
+fn passed(run: &Run) -> bool {
+    run.success && run.text.contains("1 passed; 0 failed")
 }
 
 /// It failed, it was this test, and it said what it should.
@@ -135,8 +132,8 @@ mod tests {
 
     #[test]
     fn a_test_that_was_not_run_has_not_passed() {
-        assert!(passed(&run_of(true, "test t ... ok\n1 passed; 0 failed"), "t"));
-        assert!(!passed(&run_of(true, "test result: ok. 0 passed; 0 failed; 0 ignored"), "t"));
+        assert!(passed(&run_of(true, "test t ... ok\n1 passed; 0 failed")));
+        assert!(!passed(&run_of(true, "test result: ok. 0 passed; 0 failed; 0 ignored")));
     }
 
     /// Read as text, because this program knows none of our crates.

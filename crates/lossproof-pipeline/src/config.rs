@@ -1,4 +1,4 @@
-//! The pipeline file: TOML, read in two stages. First its shape ([`tables`], where every key is
+//! The pipeline file: TOML, read in two stages. First its shape (`tables`, where every key is
 //! known or an error), then its meaning, which gives the settings that the parts are made from.
 //!
 //! Every key, its default and the reason for it: `docs/config.md`.
@@ -177,7 +177,8 @@ impl Config {
         let place = Place::in_text(text);
         let document: DocumentTable = toml::from_str(text).map_err(|e| place.of_toml(&e))?;
         let reader = Reader { place };
-        let steps = document.steps.iter().map(|step| reader.step(step)).collect::<Result<_, _>>()?;
+        let steps =
+            document.steps.iter().map(|step| reader.step(step)).collect::<Result<_, _>>()?;
         let breaker = reader.breaker(&document.breaker)?;
         Ok(Self {
             source: reader.source(&document)?,
@@ -364,7 +365,9 @@ impl Reader<'_> {
     fn index_name(&self, index: &Spanned<String>) -> Result<(), ConfigError> {
         let name = index.get_ref();
         let bad_character = name.chars().find(|character| {
-            character.is_uppercase() || character.is_whitespace() || "\\/*?\"<>|,#:".contains(*character)
+            character.is_uppercase()
+                || character.is_whitespace()
+                || "\\/*?\"<>|,#:".contains(*character)
         });
         let bad = name.is_empty()
             || name.len() > INDEX_NAME_BYTES_MAX

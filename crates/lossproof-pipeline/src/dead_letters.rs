@@ -257,6 +257,8 @@ impl Writer {
             warn!("the client for dead letters has died, {} records go again", unknown.len());
         }
         let pending: Vec<Letter> = std::mem::take(&mut self.pending).into_values().collect();
-        pending.into_iter().for_each(|letter| self.send(letter));
+        for letter in pending {
+            self.send(letter);
+        }
     }
 }

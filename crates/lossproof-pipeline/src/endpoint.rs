@@ -129,7 +129,9 @@ impl Endpoint {
         let Some(Transition { from, to, open }) = transition else { return };
         let name = &self.name;
         match to {
-            State::Open => warn!("breaker of {name}: {from:?} -> open for {open:?}, reading pauses"),
+            State::Open => {
+                warn!("breaker of {name}: {from:?} -> open for {open:?}, reading pauses")
+            }
             State::HalfOpen => info!("breaker of {name}: {from:?} -> half open, records probe it"),
             State::Closed => info!("breaker of {name}: {from:?} -> closed"),
         }

@@ -175,11 +175,8 @@ impl Flow {
         if part.stopped || !part.frontier.admit(record.offset) {
             return None;
         }
-        let ticket = Ticket {
-            partition: Arc::clone(&part.name),
-            offset: record.offset,
-            epoch: part.epoch,
-        };
+        let ticket =
+            Ticket { partition: Arc::clone(&part.name), offset: record.offset, epoch: part.epoch };
         self.counts.admitted += 1;
         let task = Task { ticket, identity, record: Arc::new(record) };
         self.ready.push_back(task.clone());

@@ -67,7 +67,7 @@ impl HttpCall {
     }
 
     /// The field that the answer is put in.
-    pub(crate) fn into_field(&self) -> &str {
+    pub(crate) fn target_field(&self) -> &str {
         &self.step.into
     }
 
@@ -91,7 +91,7 @@ impl HttpCall {
             .header(IDEMPOTENCY_KEY, id.to_string().as_bytes())
             .timeout(self.step.timeout)
             .body(body);
-        let response = request.send().await.map_err(|error| broken(error))?;
+        let response = request.send().await.map_err(broken)?;
         let status = response.status();
         let retry_after = retry_after(response.headers(), self.clock.wall_ms());
         let answer = read_bounded(response, ANSWER_BYTES_MAX).await;

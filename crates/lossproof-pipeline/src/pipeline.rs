@@ -207,9 +207,8 @@ fn build(
     shared: &Arc<Shared>,
 ) -> Result<Built, StartError> {
     let clock = &environment.clock;
-    let endpoint = |name: &str| {
-        Arc::new(Endpoint::new(name, config.breaker.clone(), Arc::clone(clock)))
-    };
+    let endpoint =
+        |name: &str| Arc::new(Endpoint::new(name, config.breaker.clone(), Arc::clone(clock)));
     let mut endpoints = Vec::new();
     let mut steps = Vec::new();
     for step in &config.steps {
@@ -233,8 +232,7 @@ fn build(
         config::Sink::Bulk(settings) => {
             let (endpoint, clock) = (Arc::clone(&sink_endpoint), Arc::clone(clock));
             let settings = settings.clone();
-            let sink =
-                BulkSink::start(settings, endpoint, clock, shared, &mut senders, queue_max)?;
+            let sink = BulkSink::start(settings, endpoint, clock, shared, &mut senders, queue_max)?;
             Sink::Bulk(sink)
         }
     };

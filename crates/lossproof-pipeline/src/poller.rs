@@ -204,7 +204,9 @@ impl Member {
             inner.finished = 0;
             (std::mem::take(&mut inner.notes), inner.flow.committable(only))
         };
-        notes.iter().for_each(|note| self.receipts.note(note));
+        for note in &notes {
+            self.receipts.note(note);
+        }
         self.receipts.flush_durable()?;
         Ok(offsets)
     }
@@ -254,7 +256,9 @@ impl Rebalance for Member {
             return Err(ConsumeError::OutOfRange { partition: partition.clone(), offset: start });
         }
         if committed.is_none() && low > 0 {
-            warn!("{topic}-{number} is new to the group and begins at {low}: older records are gone");
+            warn!(
+                "{topic}-{number} is new to the group and begins at {low}: older records are gone"
+            );
         }
         info!("{topic}-{number} assigned, reading from {start}");
         self.shared.lock().flow.assign(partition, start);

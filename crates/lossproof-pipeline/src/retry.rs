@@ -64,11 +64,7 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self {
-            attempts_max: 5,
-            first: Duration::from_millis(200),
-            max: Duration::from_secs(30),
-        }
+        Self { attempts_max: 5, first: Duration::from_millis(200), max: Duration::from_secs(30) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where documents go: an index over its bulk interface, or a file of JSON lines.
 
-pub mod bulk_answer;
 pub(crate) mod bulk;
+pub mod bulk_answer;
 pub(crate) mod lines;
 pub mod seen;
 

@@ -93,7 +93,7 @@ impl Workers {
                 let body = body.map_err(|f| poison(endpoint.name(), 1, f.reason().to_owned()))?;
                 let attempt = || call.call(&task.identity, body.clone());
                 let answer: Box<RawValue> = self.insist(task, endpoint, true, attempt).await?;
-                document.set(call.into_field(), answer);
+                document.set(call.target_field(), answer);
                 Ok(())
             }
         }
@@ -140,22 +140,13 @@ impl Workers {
                 return Err(poison(endpoint.name(), budget.tried() + 1, reason));
             }
             let wait = budget.wait_after(&failure, self.rng.as_ref());
-            self.tell(task, endpoint, &failure, budget.tried());
+            tell(task, endpoint, &failure, budget.tried());
             self.sleep(wait, &mut patience).await?;
             let others_pass = !endpoint.has_breaker() || endpoint.passes() > passes;
             if !budget.charge(&failure, others_pass) {
                 let reason = format!("attempts used up: {}", failure.reason());
                 return Err(poison(endpoint.name(), budget.tried(), reason));
             }
-        }
-    }
-
-    fn tell(&self, task: &Task, endpoint: &Endpoint, failure: &Failure, tried: u32) {
-        let (name, reason) = (endpoint.name(), failure.reason());
-        if matches!(failure, Failure::Held { .. }) {
-            warn!("{name} takes nothing, {} waits: {reason}", task.identity);
-        } else {
-            tracing::debug!("{name}, attempt {tried} for {}: {reason}", task.identity);
         }
     }
 
@@ -201,4 +192,13 @@ impl Workers {
 
 fn poison(place: &str, attempts: u32, text: String) -> Exit {
     Exit::Poison(Reason { text, place: place.to_owned(), attempts })
+}
+
+fn tell(task: &Task, endpoint: &Endpoint, failure: &Failure, tried: u32) {
+    let (name, reason) = (endpoint.name(), failure.reason());
+    if matches!(failure, Failure::Held { .. }) {
+        warn!("{name} takes nothing, {} waits: {reason}", task.identity);
+    } else {
+        tracing::debug!("{name}, attempt {tried} for {}: {reason}", task.identity);
+    }
 }

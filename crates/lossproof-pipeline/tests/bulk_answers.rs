@@ -1,6 +1,8 @@
 //! What real servers answered, and what that says about each document. Status 200 says nothing:
 //! only the item of a document does.
 
+#![allow(clippy::unwrap_used)]
+
 use lossproof_pipeline::config::Operation;
 use lossproof_pipeline::retry::Failure;
 use lossproof_pipeline::sink::bulk_answer::{Answer, Item, judge};
@@ -127,7 +129,7 @@ fn a_conflict_of_create_is_a_document_that_exists() {
         assert_eq!(letters(&items), "se", "{server}");
     }
     // With `index` a conflict says nothing about the record: it is tried again.
-    assert_eq!(letters(&items("opensearch.bulk-external-gte")), "sst" .to_owned() + "s");
+    assert_eq!(letters(&items("opensearch.bulk-external-gte")), "sst".to_owned() + "s");
 }
 
 /// BULK-2.

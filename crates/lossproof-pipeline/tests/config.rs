@@ -1,5 +1,7 @@
 //! What a pipeline file says, and what is said about a bad one.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use lossproof_pipeline::Config;
@@ -41,8 +43,12 @@ fn every_key_that_is_documented_is_taken() {
     let tables = include_str!("../src/config/tables.rs");
     let keys = tables.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
     for (key, _) in keys.filter(|(key, _)| key.chars().all(|c| c.is_lowercase() || c == '_')) {
-        assert!(text.contains(&format!("`{key}`")) || text.contains(&format!("[{key}]"))
-            || text.contains(&format!("[[{key}]]")), "`{key}` is in no documentation");
+        assert!(
+            text.contains(&format!("`{key}`"))
+                || text.contains(&format!("[{key}]"))
+                || text.contains(&format!("[[{key}]]")),
+            "`{key}` is in no documentation"
+        );
     }
 }
 
@@ -106,17 +112,57 @@ fn bad_values_are_errors_with_their_place() {
     for (old, new, place, says) in [
         ("topic = \"news\"\n", "", "line 2, column 1", "missing field `topic`"),
         ("group = \"index\"", "group = 7", "line 5, column 9", "expected a string"),
-        ("group = \"index\"", "group = \"i\"\nmode = \"keys\"", "line 6, column 8", "did you mean `key`?"),
+        (
+            "group = \"index\"",
+            "group = \"i\"\nmode = \"keys\"",
+            "line 6, column 8",
+            "did you mean `key`?",
+        ),
         ("group = \"index\"", "group = \"i\"\nworkers = 0", "line 6, column 11", "at least 1"),
-        ("group = \"index\"", "group = \"i\"\ncommit_interval = \"1\"", "line 6, column 19", "no length of time"),
-        ("path =", "url = \"http://a\"\npath =", "line 10, column 7", "`url` does not belong to a sink of kind \"jsonl\""),
+        (
+            "group = \"index\"",
+            "group = \"i\"\ncommit_interval = \"1\"",
+            "line 6, column 19",
+            "no length of time",
+        ),
+        (
+            "path =",
+            "url = \"http://a\"\npath =",
+            "line 10, column 7",
+            "`url` does not belong to a sink of kind \"jsonl\"",
+        ),
         ("path = \"out.jsonl\"", "", "line 9, column 8", "`path` is missing"),
         ("", "[breaker]\nfailure_percent = 101", "line 12, column 19", "at most 100"),
-        ("", "[[steps]]\nkind = \"map\"\nexpression = \".a |\"", "line 13, column 14", "no jq expression"),
-        ("", "[[steps]]\nkind = \"http\"\nurl = \"https://a\"\ninto = \"b\"", "line 13, column 7", "no TLS"),
-        ("", "[[steps]]\nkind = \"http\"\nurl = \"nowhere\"\ninto = \"b\"", "line 13, column 7", "is no URL"),
-        ("", "[source.client]\n\"auto.offset.reset\" = \"latest\"", "line 12, column 23", "jump over records"),
-        ("kind = \"jsonl\"\npath = \"out.jsonl\"", "kind = \"opensearch\"\nurl = \"http://a\"\nindex = \"News\"", "line 11, column 9", "is no index name"),
+        (
+            "",
+            "[[steps]]\nkind = \"map\"\nexpression = \".a |\"",
+            "line 13, column 14",
+            "no jq expression",
+        ),
+        (
+            "",
+            "[[steps]]\nkind = \"http\"\nurl = \"https://a\"\ninto = \"b\"",
+            "line 13, column 7",
+            "no TLS",
+        ),
+        (
+            "",
+            "[[steps]]\nkind = \"http\"\nurl = \"nowhere\"\ninto = \"b\"",
+            "line 13, column 7",
+            "is no URL",
+        ),
+        (
+            "",
+            "[source.client]\n\"auto.offset.reset\" = \"latest\"",
+            "line 12, column 23",
+            "jump over records",
+        ),
+        (
+            "kind = \"jsonl\"\npath = \"out.jsonl\"",
+            "kind = \"opensearch\"\nurl = \"http://a\"\nindex = \"News\"",
+            "line 11, column 9",
+            "is no index name",
+        ),
         ("", "[sink", "line 11", ""),
     ] {
         let said = complaint(old, new);

@@ -1,5 +1,7 @@
 //! Records go from the topic through a service into a file; what is committed is what is there.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::service::{Reply, Service, answer};
@@ -25,10 +27,7 @@ fn every_record_ends_in_the_file_enriched_and_committed() {
     let running = start(&cluster, &config);
     running.wait_committed(&cluster, 0, 100);
     running.wait_committed(&cluster, 1, 100);
-    assert_eq!(
-        running.ledger.facts_of(1, 7),
-        [Fact::Delivered, Fact::Processed, Fact::Confirmed]
-    );
+    assert_eq!(running.ledger.facts_of(1, 7), [Fact::Delivered, Fact::Processed, Fact::Confirmed]);
     let summary = running.end();
     assert!(summary.is_good(), "{summary}");
     assert_eq!(summary.counts, Counts { admitted: 200, confirmed: 200, ..Counts::default() });

@@ -1,6 +1,8 @@
 //! The flow under any script of assignments, results, late results and stops, against a model
 //! that knows the truth of every record.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lossproof_audit::identity::Identity;
@@ -141,7 +143,8 @@ impl Model {
         let known = held.filter(|assigned| {
             // The model does not know of epochs: a ticket is good if it was not given before the
             // last assignment, which the flow tells by `is_current` or by the stop.
-            (current || assigned.stopped_at.is_some()) && assigned.admitted.contains(&task.ticket.offset)
+            (current || assigned.stopped_at.is_some())
+                && assigned.admitted.contains(&task.ticket.offset)
         });
         if counted {
             let assigned = known.expect("FLOW-2: a late result was counted");

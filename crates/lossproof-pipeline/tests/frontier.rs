@@ -1,5 +1,7 @@
 //! The frontier under any order of admissions and completions.
 
+#![allow(clippy::unwrap_used)]
+
 use lossproof_pipeline::frontier::Frontier;
 use proptest::prelude::*;
 

@@ -65,7 +65,7 @@ macro_rules! codes {
 }
 
 // Numbers are never reused. 1xxx start-up and storage, 2xxx producing, 3xxx pipelines,
-// 4xxx audit, 9xxx the command line.
+// 4xxx audit, 5xxx the demo, 9xxx the command line.
 codes! {
     PORT_TAKEN = "LP1001": "stop the other program, or choose another --listen";
     PORT_UNUSABLE = "LP1002": "choose an address and a port that this user may listen on";
@@ -86,8 +86,12 @@ codes! {
     JOURNAL_FAILED = "LP2006": "check the disk, then give the same command again";
     RECORDS_DAMAGED = "LP2007": "restore the journal from a copy, or give the input again";
     ACKNOWLEDGEMENT_FAILED = "LP2008": "keep the reader of standard output open until the end";
+    PIPELINE_FILE = "LP3001": "correct the file; `lossproof run --check FILE` looks at it alone";
+    PIPELINE_START_FAILED = "LP3002": "correct what the message names, then start again";
+    PIPELINE_STOPPED = "LP3003": "remove the cause that is named above, then start again";
     AUDIT_CLIENT = "LP4001": "correct --bootstrap-server";
     AUDIT_QUERY = "LP4002": "give an identity, a place, or --field NAME=VALUE";
     AUDIT_NOT_FOUND = "LP4003": "check the identity, or name its topic with --topic";
+    DEMO_FAILED = "LP5001": "run it again with --keep and look into its directory";
     UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
 }

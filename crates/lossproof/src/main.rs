@@ -2,13 +2,17 @@
 
 mod audit;
 mod broker;
+mod demo;
 mod exit;
 mod explain;
 mod produce;
+mod run;
+mod stop;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lossproof_env::Environment;
 
 use crate::exit::{Exit, Failure};
 
@@ -31,20 +35,31 @@ enum Command {
     Audit(audit::Arguments),
     /// Serve the Kafka protocol from a journal on this disk
     Broker(broker::Arguments),
+    /// See it all work: real text, processes killed, services failing, and the proof at the end
+    Demo(demo::Arguments),
+    /// The demo's analysis service, a stand-in
+    #[command(hide = true)]
+    DemoService(demo::ServiceArguments),
     /// What an error code means: what happened, was anything lost, what to do
     Explain(explain::Arguments),
     /// Accept lines durably and ship them until each is acknowledged
     Produce(produce::Arguments),
+    /// Run a pipeline: topic, steps, sink
+    Run(run::Arguments),
 }
 
 fn main() -> ExitCode {
+    demo::end_with_parent();
     let command = Cli::parse().command;
     start_talking();
     let outcome = match command {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments, Environment::real()),
+        Command::DemoService(arguments) => demo::run_service(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -3,7 +3,6 @@
 mod format;
 mod shipping;
 mod source;
-mod stop;
 mod without_journal;
 
 use std::io::Write;
@@ -21,10 +20,10 @@ use lossproof_relay::{AcceptCause, OpenError, Progress, Spool};
 use crate::Outcome;
 use crate::broker::open_code;
 use crate::exit::{self, Exit, Failure};
+use crate::stop::Stop;
 use format::Reader;
 use shipping::Shipping;
 use source::{Batch, Source};
-use stop::Stop;
 
 /// The longest wait for one answer while the number of partitions is asked for.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -109,7 +108,11 @@ fn settings_failure(error: &SettingsError) -> Failure {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let stop = Stop::on_signals()?;
+    let stop = Stop::on_signals(
+        "stopping: no more lines are accepted",
+        "stopped at once; the next start recovers from the journal",
+        || {},
+    )?;
     if arguments.unsafe_no_journal {
         return without_journal::run(arguments, &stop);
     }

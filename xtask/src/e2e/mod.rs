@@ -40,9 +40,9 @@ const TESTS: [Test; 10] = [
 
 /// Runs all of it against one broker.
 pub(crate) fn run(workspace: &Workspace, cache: &Cache) -> Result<Outcome, Failure> {
-    let binary = build(workspace)?;
+    let binaries = build(workspace)?;
     let run = run_directory("e2e")?;
-    let mut broker = Broker::start(&binary, &run)?;
+    let mut broker = Broker::start(&binaries.lossproof, &run)?;
     let mut scene = Scene { cache, broker: &mut broker, run: &run };
     let strict = env::var_os("CI").is_some();
     let mut counts = Counts::default();

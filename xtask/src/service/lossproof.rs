@@ -14,26 +14,36 @@ use crate::workspace::Workspace;
 
 const READY: &str = "ready bootstrap.servers=";
 /// It is ready in a tenth of a second; a machine that builds at the same time is slower.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
-const STOP_TIME_MAX: Duration = Duration::from_secs(60);
+const START_TIME_MAX: Duration = Duration::from_mins(1);
+const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 
-/// Builds the binary as `cargo test` does, so that nothing is built twice, and finds it.
-pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+/// The programs of the project.
+#[derive(Debug)]
+pub(crate) struct Binaries {
+    pub(crate) lossproof: PathBuf,
+    pub(crate) judge: PathBuf,
+}
+
+/// Builds the binaries as `cargo test` does, so that nothing is built twice, and finds them.
+pub(crate) fn build(workspace: &Workspace) -> Result<Binaries, Failure> {
     let mut command = cargo(workspace);
     command.args(["test", "--workspace", "--no-run", "--message-format=json"]);
     let run = command::run(workspace, "build", &mut command)?;
-    let found = run.text.lines().filter_map(executable_in).next_back();
     if !run.success {
         return Err(Failure::broken(format!("the build failed, see {}", run.log.display())));
     }
-    found.ok_or_else(|| Failure::broken("cargo built no binary `lossproof`"))
+    let find = |name: &str| {
+        let found = run.text.lines().filter_map(|line| executable_in(line, name)).next_back();
+        found.ok_or_else(|| Failure::broken(format!("cargo built no binary `{name}`")))
+    };
+    Ok(Binaries { lossproof: find("lossproof")?, judge: find("lossproof-judge")? })
 }
 
-/// The path of the finished binary, when this message of cargo announces it.
-fn executable_in(line: &str) -> Option<PathBuf> {
+/// The path of a finished binary, when this message of cargo announces it.
+fn executable_in(line: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_binary = message["target"]["kind"] == serde_json::json!(["bin"])
-        && message["target"]["name"] == "lossproof"
+        && message["target"]["name"] == name
         && message["profile"]["test"] == false;
     let path = message["executable"].as_str()?;
     is_binary.then(|| PathBuf::from(path))
@@ -65,10 +75,6 @@ impl Broker {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
-    }
-
-    pub(crate) fn pid(&mut self) -> u32 {
-        self.process.child().id()
     }
 
     pub(crate) fn check_alive(&mut self) -> Result<(), Failure> {
@@ -113,9 +119,10 @@ mod tests {
                  \"executable\":\"/t/lossproof\"}}"
             )
         };
-        assert!(executable_in(&message("bin", false)).is_some());
-        assert!(executable_in(&message("bin", true)).is_none());
-        assert!(executable_in(&message("test", true)).is_none());
-        assert!(executable_in("   Compiling lossproof").is_none());
+        assert!(executable_in(&message("bin", false), "lossproof").is_some());
+        assert!(executable_in(&message("bin", false), "lossproof-judge").is_none());
+        assert!(executable_in(&message("bin", true), "lossproof").is_none());
+        assert!(executable_in(&message("test", true), "lossproof").is_none());
+        assert!(executable_in("   Compiling lossproof", "lossproof").is_none());
     }
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-pub(crate) use http::{Answer, request};
-pub(crate) use lossproof::{Broker, build};
+pub(crate) use http::request;
+pub(crate) use lossproof::{Binaries, Broker, build};
 pub(crate) use ner::Ner;
 pub(crate) use opensearch::OpenSearch;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Process, free_port, request};
-use crate::command::poll_until;
+use crate::command::poll_slowly;
 use crate::failure::{Context, Failure};
 use crate::fetch::{Java, OPENSEARCH_VERSION, unzip};
 
@@ -76,7 +76,7 @@ impl OpenSearch {
     fn wait_until_healthy(&mut self) -> Result<(), Failure> {
         let port = self.port;
         let process = &mut self.process;
-        poll_until("the search server is healthy", START_TIME_MAX, || {
+        poll_slowly("the search server is healthy", START_TIME_MAX, || {
             process.check_alive()?;
             // It does not listen yet, or does not know its shards yet.
             let Ok(answer) = request(port, "GET", "/_cluster/health?timeout=1s", None) else {
@@ -87,8 +87,10 @@ impl OpenSearch {
         })
     }
 
-    /// Documents of an index that a search sees now; 0 while there is none or no answer.
+    /// Documents in an index; 0 while there is none or no answer.
     pub(crate) fn count(&self, index: &str) -> u64 {
+        // What is not refreshed is not seen; an error means the same as an empty index.
+        let _ = request(self.port, "POST", &format!("/{index}/_refresh"), None);
         let path = format!("/{index}/_count");
         let answer = request(self.port, "GET", &path, None).ok();
         let count = answer.and_then(|answer| answer.json().ok());

@@ -143,7 +143,7 @@ impl Sender {
     async fn deliver(&self, batch: &[Entry]) -> Vec<Result<(), Failure>> {
         let mut outcomes: Vec<Result<(), Failure>> = vec![Err(Failure::Abandoned); batch.len()];
         // Ranges still to be sent. Each is sent once; a range of n is halved at most log2(n) times.
-        let mut ranges = vec![0..batch.len()];
+        let mut ranges: Vec<_> = std::iter::once(0..batch.len()).collect();
         while let Some(range) = ranges.pop() {
             let Some(part) = batch.get(range.clone()) else { continue };
             match self.request(part).await {

@@ -56,7 +56,10 @@ fn judge_items(body: &[u8], ids: &[&str], operation: Operation) -> Result<Answer
         return Err(format!("{} items for {} documents", items.len(), ids.len())); // BULK-2
     }
     let pairs = items.iter().zip(ids);
-    pairs.map(|(item, id)| judge_item(item, id, operation)).collect::<Result<_, _>>().map(Answer::Items)
+    pairs
+        .map(|(item, id)| judge_item(item, id, operation))
+        .collect::<Result<_, _>>()
+        .map(Answer::Items)
 }
 
 fn judge_item(item: &Value, id: &str, operation: Operation) -> Result<Item, String> {
@@ -87,8 +90,10 @@ fn failed_item(status: u64, error: Option<&Value>, operation: Operation) -> Item
     let reason = format!("status {status}: {kind}: {}", excerpt(said.as_bytes()));
     let failure = match (status, kind) {
         (409, _) if operation == Operation::Create => return Item::Exists,
-        (400, "index_closed_exception" | "invalid_index_name_exception") => Failure::Held { reason },
-        (401 | 403 | 404, _) => Failure::Held { reason }, // BULK-3
+        // BULK-3
+        (401 | 403 | 404, _) | (400, "index_closed_exception" | "invalid_index_name_exception") => {
+            Failure::Held { reason }
+        }
         (429 | 503, _) => Failure::Pushback { reason, retry_after: None },
         (400..=499, _) if status != 409 => Failure::Poison { reason },
         _ => Failure::transient(reason),

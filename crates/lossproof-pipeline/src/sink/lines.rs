@@ -120,7 +120,7 @@ impl Lines {
         scan.read(file.as_ref())?;
         scan.restore(file.as_ref()).map_err(failed)?;
         file.sync_data().map_err(failed)?;
-        disk.sync_dir(directory).map_err(failed)?;
+        sync_names(disk, directory).map_err(failed)?;
         info!("{}: {} lines are there", path.display(), scan.lines);
         Ok(Self { file, _lock: lock, length: scan.complete, seen: scan.seen, fenced: None })
     }
@@ -162,7 +162,8 @@ impl Lines {
             return Err(Failure::Held { reason: format!("cannot append: {error}") });
         }
         if let Err(error) = self.file.sync_data() {
-            let reason = format!("fsync of the sink failed, restart when the disk is well: {error}");
+            let reason =
+                format!("fsync of the sink failed, restart when the disk is well: {error}");
             self.fenced = Some(reason.clone());
             return Err(Failure::Held { reason });
         }
@@ -172,6 +173,20 @@ impl Lines {
         }
         Ok(())
     }
+}
+
+/// Makes the name of a file in `directory` durable, and those of the directories above it, of which
+/// any may have been made just now or shortly before a crash.
+fn sync_names(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    disk.sync_dir(directory)?;
+    for parent in directory.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        match disk.sync_dir(parent) {
+            // Where it cannot even be opened, nothing was made in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            outcome => outcome?,
+        }
+    }
+    if directory.is_relative() { disk.sync_dir(Path::new(".")) } else { Ok(()) }
 }
 
 /// Reads what is there.

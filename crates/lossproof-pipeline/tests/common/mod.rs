@@ -69,9 +69,7 @@ pub fn lines_sink(path: &Path) -> String {
 }
 
 pub fn bulk_sink(url: &str) -> String {
-    format!(
-        "[sink]\nkind = \"opensearch\"\nurl = \"{url}\"\nindex = \"news\"\ntimeout = \"5s\"\n"
-    )
+    format!("[sink]\nkind = \"opensearch\"\nurl = \"{url}\"\nindex = \"news\"\ntimeout = \"5s\"\n")
 }
 
 pub fn http_step(url: &str) -> String {
@@ -111,9 +109,11 @@ impl Running {
     /// Waits until `done`; a run that ended by itself or hangs fails the test.
     pub fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
         for _ in 0..6000 {
+            let ended = self.thread.is_finished();
             if done() {
                 return;
             }
+            assert!(!ended, "ended before: {what}");
             std::thread::sleep(Duration::from_millis(5));
         }
         panic!("hangs: {what}");

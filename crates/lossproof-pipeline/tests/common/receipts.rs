@@ -21,6 +21,7 @@ struct State {
     flushes: usize,
     closed: bool,
     revokes: usize,
+    assignments: usize,
     handed_out: BTreeMap<TopicPartition, BTreeSet<i64>>,
     violations: Vec<String>,
 }
@@ -42,6 +43,11 @@ impl Ledger {
     /// Times that partitions were taken away, counted when they are gone.
     pub fn revokes(&self) -> usize {
         self.0.lock().unwrap().revokes
+    }
+
+    /// Partitions assigned so far, each time counted.
+    pub fn assignments(&self) -> usize {
+        self.0.lock().unwrap().assignments
     }
 
     pub fn violations(&self) -> Vec<String> {
@@ -137,12 +143,15 @@ impl Rebalance for Watch<'_> {
         committed: Option<i64>,
         watermarks: Watermarks,
     ) -> Result<i64, ConsumeError> {
+        self.ledger.0.lock().unwrap().assignments += 1;
         self.inner.assigned(partition, committed, watermarks)
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
         let offsets = self.inner.revoked(partitions);
-        offsets.iter().for_each(|(partition, offset)| self.ledger.check(partition, *offset));
+        for (partition, offset) in &offsets {
+            self.ledger.check(partition, *offset);
+        }
         self.ledger.0.lock().unwrap().revokes += 1;
         offsets
     }
@@ -161,8 +170,7 @@ impl LogConsumer for Watched {
         let mut watch = Watch { inner: rebalance, ledger: self.ledger.clone() };
         let polled = self.inner.poll(timeout, &mut watch);
         if let Ok(Some(record)) = &polled {
-            let place =
-                TopicPartition { topic: record.topic.clone(), partition: record.partition };
+            let place = TopicPartition { topic: record.topic.clone(), partition: record.partition };
             let mut state = self.ledger.0.lock().unwrap();
             state.handed_out.entry(place).or_default().insert(record.offset);
         }
@@ -178,7 +186,9 @@ impl LogConsumer for Watched {
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), CommitError> {
-        offsets.iter().for_each(|(partition, offset)| self.ledger.check(partition, *offset));
+        for (partition, offset) in offsets {
+            self.ledger.check(partition, *offset);
+        }
         self.inner.commit(offsets)
     }
 

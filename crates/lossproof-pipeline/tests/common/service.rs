@@ -108,9 +108,8 @@ impl Service {
         let runtime = Runtime::new().expect("threads");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let shared = Shared { seen: Arc::clone(&seen), handler: Arc::new(handler) };
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .expect("a free port");
+        let listener =
+            runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let router = Router::new().fallback(serve).with_state(shared);
         runtime.spawn(async move { axum::serve(listener, router).await });

@@ -26,7 +26,8 @@ const STDERR_LINES_KEPT: usize = 40;
 /// For a process that the demo started: makes the kernel kill it when the demo ends, however the
 /// demo ends. Called first thing in `main`.
 pub(crate) fn end_with_parent() {
-    let Some(parent) = std::env::var(PARENT_VARIABLE).ok().and_then(|id| id.parse().ok()) else {
+    let Some(parent) = std::env::var(PARENT_VARIABLE).ok().and_then(|id| id.parse::<i32>().ok())
+    else {
         return;
     };
     let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));

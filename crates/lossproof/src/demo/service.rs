@@ -14,14 +14,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use lossproof_env::{Clock, Connection, Listener, Net};
+use lossproof_env::{Clock, Connection, Listener, Net, RealClock, RealNet};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Exit, Failure};
 
 /// How long a hanging request is held. Longer than any sane client waits, and yet bounded.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const GOOD: &[&str] = &[
@@ -199,7 +199,8 @@ impl axum::serve::Listener for Front {
 }
 
 /// Serves until it is killed; prints `ready url=...` when it does.
-pub(crate) fn run(arguments: &Arguments, clock: Arc<dyn Clock>, net: &dyn Net) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let (clock, net): (Arc<dyn Clock>, _) = (Arc::new(RealClock::new()), RealNet);
     let failed = |what: &str, error: std::io::Error| {
         Failure::new(DEMO_FAILED, format_args!("analysis service: {what}: {error}"))
     };
@@ -214,10 +215,8 @@ pub(crate) fn run(arguments: &Arguments, clock: Arc<dyn Clock>, net: &dyn Net) -
         .build()
         .map_err(|error| failed("no runtime", error))?;
     runtime.block_on(async {
-        let listener = net
-            .listen(arguments.listen)
-            .await
-            .map_err(|error| failed("cannot listen", error))?;
+        let listener =
+            net.listen(arguments.listen).await.map_err(|error| failed("cannot listen", error))?;
         let address = listener.local_address().map_err(|error| failed("no address", error))?;
         println!("ready url=http://{address}/analyze");
         let router = Router::new().route("/analyze", post(analyze)).with_state(service);
@@ -252,7 +251,7 @@ mod tests {
 
     #[test]
     fn fails_after_the_given_answers_then_hangs_then_recovers() {
-        let clock = Arc::new(lossproof_env::ManualClock::new());
+        let clock = Arc::new(lossproof_env::ManualClock::new(0));
         let service = Service {
             clock: clock.clone(),
             error: Duration::from_secs(2),

@@ -11,8 +11,9 @@ use lossproof_client::librdkafka::{self, ProducerSettings};
 use lossproof_env::{Clock, Environment};
 use lossproof_relay::{ConnectError, Progress, Relay, RelayError, Spool};
 
-use super::{Arguments, Stop, settings_failure};
+use super::{Arguments, settings_failure};
 use crate::exit::{self, Failure};
+use crate::stop::Stop;
 
 /// How long the relay waits for outcomes at a time: bounds how late a new record is sent.
 const STEP: Duration = Duration::from_millis(10);

@@ -12,9 +12,10 @@ use lossproof_relay::{
     InputPosition, KnownInput, Line, LineSplitter, PositionError, RECORD_BYTES_MAX,
 };
 
+use super::Arguments;
 use super::format::Lines;
-use super::{Arguments, Stop};
 use crate::exit::{self, Failure};
+use crate::stop::Stop;
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// Lines and bytes that are accepted with one sync.

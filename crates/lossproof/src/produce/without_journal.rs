@@ -13,10 +13,10 @@ use lossproof_relay::{InputPosition, UnsafeMemory};
 use super::format::Reader;
 use super::shipping::Receipts;
 use super::source::Source;
-use super::stop::Stop;
 use super::{Acknowledge, Arguments, ask_partitions, settings_failure};
 use crate::Outcome;
 use crate::exit::{self, Exit, Failure};
+use crate::stop::Stop;
 
 /// A careless producer does not wait for its outcomes when it ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);

@@ -1,3 +1,6 @@
+//! What SIGINT and SIGTERM do, the same for every command: the first asks for an orderly end, the
+//! second ends the process at once.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -6,14 +9,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Failure, START_FAILED};
 
-/// Set by the first SIGINT or SIGTERM; a second one ends the process at once.
+/// Set by the first signal.
 #[derive(Clone, Debug)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     is_set: Arc<AtomicBool>,
 }
 
 impl Stop {
-    pub(super) fn on_signals() -> Result<Self, Failure> {
+    /// `first` is what the first signal makes the command say, `second` what the second does;
+    /// `hook` is called with the first.
+    pub(crate) fn on_signals(
+        first: &'static str,
+        second: &'static str,
+        hook: impl Fn() + Send + 'static,
+    ) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::new(START_FAILED, error);
         let stop = Self { is_set: Arc::new(AtomicBool::new(false)) };
         let is_set = Arc::clone(&stop.is_set);
@@ -24,6 +33,7 @@ impl Stop {
             runtime.block_on(async {
                 let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
                 let (Ok(mut interrupt), Ok(mut terminate)) = handlers else { return };
+                // Nobody waits any more only where the process is ending anyway.
                 let _ = ready.send(());
                 for count in 0.. {
                     tokio::select! {
@@ -31,11 +41,12 @@ impl Stop {
                         _ = terminate.recv() => {}
                     }
                     if count > 0 {
-                        eprintln!("stopped at once; the next start recovers from the journal");
+                        eprintln!("{second}");
                         std::process::exit(1);
                     }
+                    eprintln!("{first}");
                     is_set.store(true, Ordering::Release);
-                    eprintln!("stopping: no more lines are accepted");
+                    hook();
                 }
             });
         };
@@ -45,7 +56,7 @@ impl Stop {
         Ok(stop)
     }
 
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.is_set.load(Ordering::Acquire)
     }
 }

@@ -1,0 +1,182 @@
+//! Under any script of faults of service, index, dead letters, receipts, commits and group:
+//! nothing is committed that is not confirmed or in the dead letters, and in the end everything is
+//! there, each record once.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use common::service::{Reply, Seen, Service, answer, bulk, bulk_ids};
+use common::{DEAD, GROUP, append, bulk_sink, cluster, dead_letters, head, http_step, start};
+use lossproof_client::memory::{CommitFault, DeliveryFault};
+use proptest::prelude::*;
+
+const RECORDS: i64 = 60;
+const PARTITIONS: i64 = 3;
+
+#[derive(Clone, Debug)]
+struct Script {
+    mode: &'static str,
+    workers: usize,
+    service: Vec<u8>,
+    index: Vec<u8>,
+    poison: Vec<i64>,
+    commits: Vec<u8>,
+    deliveries: Vec<u8>,
+    flushes: usize,
+    revokes: usize,
+    expires: usize,
+}
+
+fn scripts() -> impl Strategy<Value = Script> {
+    let faults = |kinds: u8, max: usize| prop::collection::vec(0..kinds, 0..max);
+    let mode = prop_oneof![Just("unordered"), Just("key"), Just("partition")];
+    (
+        (mode, 1..20_usize, faults(8, 60), faults(8, 30)),
+        prop::collection::vec(0..RECORDS, 0..6),
+        (faults(3, 6), faults(6, 6), 0..4_usize, 0..6_usize, 0..3_usize),
+    )
+        .prop_map(|((mode, workers, service, index), poison, rest)| {
+            let (commits, deliveries, flushes, revokes, expires) = rest;
+            Script {
+                mode,
+                workers,
+                service,
+                index,
+                poison,
+                commits,
+                deliveries,
+                flushes,
+                revokes,
+                expires,
+            }
+        })
+}
+
+fn service_reply(fault: u8) -> Reply {
+    match fault {
+        0 => answer(500, "crash"),
+        1 => answer(429, ""),
+        2 => answer(200, "<html>"),
+        3 => answer(401, ""),
+        4 => answer(200, "{\"entities\""),
+        5 => answer(503, ""),
+        _ => answer(200, r#"{"entities":[]}"#),
+    }
+}
+
+type Index = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// Answers as an index does: what it says is stored, is stored.
+fn index_reply(index: &Index, fault: u8, seen: &Seen) -> Reply {
+    let ids = bulk_ids(seen);
+    let reply = match fault {
+        0 => return answer(503, ""),
+        1 => return answer(429, ""),
+        2 => return answer(403, ""),
+        3 if ids.len() > 1 => return answer(413, ""),
+        4 if ids.len() > 1 => return answer(400, ""),
+        // Stored, and the answer is lost.
+        5 => answer(200, "{\"items\":[{"),
+        6 => bulk(seen, |id, _| if refused(&ids, id) { 429 } else { 201 }),
+        _ => bulk(seen, |_, _| 201),
+    };
+    let mut index = index.lock().unwrap();
+    for id in ids.iter().filter(|id| fault != 6 || !refused(&ids, id)) {
+        *index.entry(id.clone()).or_default() += 1;
+    }
+    reply
+}
+
+/// Every third document, from the second on.
+fn refused(ids: &[String], id: &str) -> bool {
+    ids.iter().position(|other| other == id).is_some_and(|place| place % 3 == 1)
+}
+
+fn commit_fault(fault: u8) -> CommitFault {
+    match fault {
+        0 => CommitFault::Retriable,
+        1 => CommitFault::RetriableStored,
+        _ => CommitFault::Accept,
+    }
+}
+
+fn delivery_fault(fault: u8) -> DeliveryFault {
+    match fault {
+        0 => DeliveryFault::NotStored,
+        1 => DeliveryFault::UnknownStored,
+        2 => DeliveryFault::UnknownNotStored,
+        3 => DeliveryFault::FatalStored,
+        4 => DeliveryFault::Delay { polls: 2 },
+        _ => DeliveryFault::Deliver,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn everything_ends_where_it_belongs(script in scripts()) {
+        check(&script);
+    }
+}
+
+fn check(script: &Script) {
+    let cluster = cluster(PARTITIONS as i32);
+    for number in 0..RECORDS {
+        let poison = script.poison.contains(&number);
+        let value = if poison { "poison".to_owned() } else { format!(r#"{{"text":"n{number}"}}"#) };
+        append(&cluster, (number % PARTITIONS) as i32, Some(&(number % 7).to_string()), &value);
+    }
+    cluster.script_commits(script.commits.iter().copied().map(commit_fault));
+    cluster.script_deliveries(script.deliveries.iter().copied().map(delivery_fault));
+    let index = Index::default();
+    let (held, faults) = (Arc::clone(&index), script.clone());
+    let counts = Mutex::new((0, 0));
+    let service = Service::start(move |_, seen: &Seen| {
+        let mut counts = counts.lock().unwrap();
+        if seen.path == "/_bulk" {
+            counts.1 += 1;
+            let fault = faults.index.get(counts.1 - 1).copied().unwrap_or(9);
+            return index_reply(&held, fault, seen);
+        }
+        counts.0 += 1;
+        service_reply(faults.service.get(counts.0 - 1).copied().unwrap_or(9))
+    });
+    let source = format!("mode = \"{}\"\nworkers = {}", script.mode, script.workers);
+    // A record may get many of the faults while others pass: here none is at fault but poison.
+    let head = head(&source).replace("attempts = 3", "attempts = 1000");
+    let config = head.replace("revoke_wait = \"2s\"", "revoke_wait = \"20ms\"");
+    let rest = http_step(&service.url) + &bulk_sink(&service.url) + &dead_letters();
+    let running = start(&cluster, &(config + &rest));
+    running.ledger.fail_flushes(script.flushes);
+    for revoke in 1..=script.revokes {
+        let assigned = revoke * PARTITIONS as usize;
+        running.wait_until("the assignment", || running.ledger.assignments() >= assigned);
+        cluster.revoke(GROUP);
+        running.wait_until("the revoke", || running.ledger.revokes() >= revoke);
+    }
+    for _ in 0..script.expires {
+        cluster.expire_member(GROUP, 0);
+    }
+    for partition in 0..PARTITIONS {
+        running.wait_committed(&cluster, partition as i32, RECORDS / PARTITIONS);
+    }
+    let summary = running.end();
+    assert!(summary.is_good(), "{summary}");
+    let index = index.lock().unwrap();
+    let dead = cluster.records(DEAD);
+    for number in 0..RECORDS {
+        let (partition, offset) = (number % PARTITIONS, number / PARTITIONS);
+        let in_index = index.contains_key(&format!("news-{partition}-{offset}"));
+        let origin = |name: &str, value: i64| {
+            (format!("lossproof.origin.{name}"), Some(value.to_string().into()))
+        };
+        let (from, at) = (origin("partition", partition), origin("offset", offset));
+        let in_dead = dead.iter().any(|r| r.headers.contains(&from) && r.headers.contains(&at));
+        assert_eq!(in_dead, script.poison.contains(&number), "{number}");
+        assert_eq!(in_index, !in_dead, "{number}");
+    }
+}

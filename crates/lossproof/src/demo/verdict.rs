@@ -1,0 +1,232 @@
+//! The end of the demo: the audit's verdict and the judge's, which must agree, as a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comfy_table::{Table, presets};
+use lossproof_audit::auditor::{Plan, SinkRead, audit, parse_identity};
+use lossproof_audit::identity::{Identity, RecordId};
+use lossproof_audit::ledger::{Manifest, ManifestEntry};
+use lossproof_audit::verdict::{Blame, Ids, Outcome as Finding, StageTable, Verdict};
+use lossproof_client::Admin;
+use lossproof_client::librdkafka::{self, ClientSettings};
+use lossproof_judge::Report;
+
+use super::evidence::{self, Document};
+use super::input::Line;
+use super::scene::{GROUP, Mode, Scene, TOPIC};
+use crate::Outcome;
+use crate::exit::{DEMO_FAILED, Exit, Failure};
+
+/// Messages that are named where the two verdicts disagree.
+const NAMED_MAX: usize = 10;
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(DEMO_FAILED, error)
+}
+
+/// A client of the demo's own, to look at the cluster from outside.
+pub(crate) fn cluster(scene: &Scene) -> Result<Box<dyn Admin>, Failure> {
+    librdkafka::admin(&ClientSettings::new(&scene.bootstrap)).map_err(failed)
+}
+
+/// Audits, judges, prints, and gives the exit code.
+pub(crate) fn give(scene: &mut Scene, lines: &[Line]) -> Outcome {
+    scene.talk.event("all sessions have ended: reading log, sink and committed offsets in full");
+    let mut cluster = cluster(scene)?;
+    let documents = evidence::documents(&scene.read_sink()?)?;
+    let verdict = verdict(scene, lines, &documents, cluster.as_mut());
+    let (report, history) = evidence::judge(scene, lines, &documents, cluster.as_mut())?;
+    scene.write("history.jsonl", &history)?;
+    scene.talk.finish();
+    let names = names(scene, lines);
+    print_losses(&verdict, &names);
+    print_stages(scene, lines, &verdict.stages);
+    let lost = lost_names(&verdict, &names);
+    print_judgement(&verdict, &report, scene.talk.seconds());
+    agree(&verdict, &lost, &report)?;
+    conclude(scene.mode, &verdict)
+}
+
+fn verdict(
+    scene: &Scene,
+    lines: &[Line],
+    documents: &[Document],
+    cluster: &mut dyn Admin,
+) -> Verdict {
+    let entry = |index: usize, line: &Line| {
+        let said = scene.accepted.get(&(index + 1)).into_iter().flatten();
+        let ids: Vec<RecordId> = said.filter_map(|id| id.parse().ok()).collect();
+        let one = |id| ManifestEntry { name: line.id.clone(), id };
+        if ids.is_empty() { vec![one(None)] } else { ids.into_iter().map(Some).map(one).collect() }
+    };
+    let entries = lines.iter().enumerate().flat_map(|(index, line)| entry(index, line)).collect();
+    let plan = Plan {
+        topics: vec![TOPIC.to_owned()],
+        groups: vec![GROUP.to_owned()],
+        name_field: Some("id".to_owned()),
+        manifest: Some(Manifest::new(entries)),
+        sinks: vec![SinkRead {
+            group: GROUP.to_owned(),
+            ids: documents.iter().map(|document| document.identity.clone()).collect(),
+        }],
+        all_ended: true,
+    };
+    audit(cluster, &*scene.environment.clock, plan, None).verdict
+}
+
+/// The names of the lines by their identities.
+fn names(scene: &Scene, lines: &[Line]) -> BTreeMap<RecordId, String> {
+    let mut names = BTreeMap::new();
+    for (number, identities) in &scene.accepted {
+        let Some(line) = number.checked_sub(1).and_then(|index| lines.get(index)) else { continue };
+        for identity in identities {
+            if let Some(Identity::Stamped(id)) = parse_identity(identity) {
+                names.insert(id, line.id.clone());
+            }
+        }
+    }
+    names
+}
+
+/// The lines that one finding is about, by name.
+fn named(ids: &Ids, names: &BTreeMap<RecordId, String>) -> Vec<String> {
+    match ids {
+        Ids::Stamped { lane, range, .. } => (range.first..=range.last)
+            .map(|seq| {
+                let id = RecordId { session: lane.session, lane: lane.lane, seq };
+                names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+            })
+            .collect(),
+        Ids::Named { name } => vec![name.clone()],
+        other => vec![other.to_string()],
+    }
+}
+
+fn lost_names(verdict: &Verdict, names: &BTreeMap<RecordId, String>) -> BTreeSet<String> {
+    verdict.lost.iter().flat_map(|loss| named(&loss.ids, names)).collect()
+}
+
+fn print_stages(scene: &Scene, lines: &[Line], stages: &StageTable) {
+    let group = stages.groups.iter().find(|group| group.group == GROUP);
+    let group = |count: fn(&lossproof_audit::verdict::GroupStages) -> u64| group.map_or(0, count);
+    let ended: u64 = stages
+        .groups
+        .iter()
+        .filter(|group| group.group == GROUP)
+        .flat_map(|group| &group.ended)
+        .map(|ended| ended.count)
+        .sum();
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["stage", "records", "who says so"]);
+    let accepted = scene.accepted.len();
+    let rows: [(&str, u64, &str); 10] = [
+        ("handed in", lines.len() as u64, "the demo"),
+        ("accepted, as printed", accepted as u64, "the producer's standard output"),
+        ("accepted", stages.accepted, "the producer's receipts"),
+        ("acked", stages.acked, "the producer's receipts"),
+        ("stored", stages.stored, "the auditor's own read of the topic"),
+        ("delivered", group(|group| group.delivered), "the pipeline's receipts"),
+        ("processed", group(|group| group.processed), "the pipeline's receipts"),
+        ("confirmed", group(|group| group.confirmed), "the pipeline's receipts"),
+        ("ended on purpose", ended, "the pipeline's receipts (dead letters, duplicates)"),
+        ("committed", group(|group| group.committed), "OffsetFetch"),
+    ];
+    for (stage, count, witness) in rows {
+        table.add_row([stage.to_owned(), count.to_string(), witness.to_owned()]);
+    }
+    let in_sink = stages.groups.iter().find_map(|group| group.in_sink).unwrap_or_default();
+    table.add_row(["in the sink", &in_sink.to_string(), "the demo's own read of the sink"]);
+    println!("{table}");
+    println!("sent again around a crash, under the same identity: {}", stages.resent);
+}
+
+/// Every single one, with the stage that lost it: that is the point of the exercise.
+fn print_losses(verdict: &Verdict, names: &BTreeMap<RecordId, String>) {
+    for loss in &verdict.lost {
+        for name in named(&loss.ids, names) {
+            println!("lost at the {:<8}  {name}  ({})", loss.stage.name(), loss.mechanism);
+        }
+    }
+    for unknown in &verdict.unknown {
+        println!("unknown: {} (silent: {})", unknown.ids, unknown.silent);
+    }
+    for waiting in &verdict.waiting {
+        println!("waiting: {} ({})", waiting.ids, waiting.place);
+    }
+    for duplicate in &verdict.duplicates {
+        println!("duplicate: {}: {}", duplicate.id, duplicate.detail);
+    }
+}
+
+fn print_judgement(verdict: &Verdict, report: &Report, seconds: f64) {
+    let outcome = match verdict.outcome {
+        Finding::Complete => "COMPLETE: every record is accounted for, none is lost".to_owned(),
+        Finding::Lost => format!("LOSS FOUND: {} records, named above", verdict.lost_count()),
+        Finding::Unknown => "UNKNOWN: evidence is missing".to_owned(),
+        Finding::Waiting => "WAITING: records are still on their way".to_owned(),
+        Finding::Duplicates => "DUPLICATES: nothing is lost, something is there twice".to_owned(),
+    };
+    println!("verdict of the audit: {outcome}");
+    println!("verdict of the judge, from outside evidence alone: {:?}", report.verdict);
+    for stage in [Blame::Producer, Blame::Broker, Blame::Consumer, Blame::Sink] {
+        if verdict.lost_at(stage) > 0 {
+            println!("  lost at the {}: {}", stage.name(), verdict.lost_at(stage));
+        }
+    }
+    match verdict.time_to_detect_ms() {
+        Some(ms) => {
+            println!("time to detect: {:.1} s after the last word on them", ms as f64 / 1e3)
+        }
+        None => println!("time to detect: nothing to detect"),
+    }
+    println!("took {seconds:.1} s");
+}
+
+/// Two verdicts that share no code and no evidence: where they differ, neither is to be trusted.
+fn agree(verdict: &Verdict, lost: &BTreeSet<String>, report: &Report) -> Result<(), Failure> {
+    let judged: BTreeSet<String> = report.lost.iter().cloned().collect();
+    let same_words = match verdict.outcome {
+        Finding::Complete => report.verdict == lossproof_judge::Verdict::Complete,
+        Finding::Lost => report.verdict == lossproof_judge::Verdict::Loss,
+        Finding::Duplicates => report.verdict == lossproof_judge::Verdict::DuplicatesOnly,
+        Finding::Unknown | Finding::Waiting => true,
+    };
+    if same_words && judged == *lost {
+        return Ok(());
+    }
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+        a.difference(b).take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ")
+    };
+    Err(failed(format_args!(
+        "audit and judge disagree: audit {:?} with {} lost, judge {:?} with {} lost; \
+         lost for the audit alone: [{}]; for the judge alone: [{}]; anomalies: {:?}",
+        verdict.outcome,
+        lost.len(),
+        report.verdict,
+        judged.len(),
+        only(lost, &judged),
+        only(&judged, lost),
+        report.anomalies.iter().take(NAMED_MAX).collect::<Vec<_>>(),
+    )))
+}
+
+fn conclude(mode: Mode, verdict: &Verdict) -> Outcome {
+    if mode == Mode::Unsafe {
+        let spared: Vec<&str> = [Blame::Producer, Blame::Broker, Blame::Consumer]
+            .into_iter()
+            .filter(|stage| verdict.lost_at(*stage) == 0)
+            .map(Blame::name)
+            .collect();
+        if !spared.is_empty() {
+            let spared = spared.join(", ");
+            return Err(failed(format_args!("the unsafe run lost nothing at: {spared}")));
+        }
+    }
+    Ok(match verdict.outcome {
+        Finding::Complete => Exit::Proven,
+        Finding::Lost => Exit::Loss,
+        Finding::Duplicates => Exit::Duplicates,
+        Finding::Unknown | Finding::Waiting => Exit::Failed,
+    })
+}

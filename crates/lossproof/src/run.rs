@@ -1,0 +1,115 @@
+//! `lossproof run`: a pipeline from a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lossproof_audit::receipt::Role;
+use lossproof_audit::report::Reporter;
+use lossproof_client::librdkafka::{self, ClientSettings, ConsumerSettings, ProducerSettings};
+use lossproof_env::Environment;
+use lossproof_log::{Log, LogConfig};
+use lossproof_pipeline::config::Source;
+use lossproof_pipeline::{Config, Parts, ProducerFactory, Reported, Stop as PipelineStop};
+
+use crate::Outcome;
+use crate::broker::open_code;
+use crate::exit::{self, Exit, Failure};
+use crate::stop::Stop;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Every key of the file is in docs/config.md.\n\nExamples:\n  \
+    lossproof run pipeline.toml\n  lossproof run --check pipeline.toml")]
+pub(crate) struct Arguments {
+    /// The pipeline file
+    file: PathBuf,
+    /// Only say whether the file is right
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let environment = Environment::real();
+    let config = read(arguments, &environment)?;
+    for switch in config.unsafe_switches() {
+        eprintln!("UNSAFE: {switch} is on: this pipeline can lose records");
+    }
+    if arguments.check {
+        eprintln!("{}: nothing is wrong with it", arguments.file.display());
+        return Ok(Exit::Proven);
+    }
+    let pipeline_stop = PipelineStop::default();
+    let hook = pipeline_stop.clone();
+    Stop::on_signals(
+        "stopping: what is in work is finished and committed",
+        "stopped at once; what was not committed is read again by the next start",
+        move || hook.request(),
+    )?;
+    let (log, parts) = parts(&config, environment)?;
+    let ran = lossproof_pipeline::run(&config, parts, &pipeline_stop);
+    let closed = log.close_blocking();
+    let summary = ran.map_err(|error| Failure::new(exit::PIPELINE_START_FAILED, error))?;
+    closed.map_err(|error| Failure::new(exit::STOP_FAILED, error))?;
+    eprintln!("{summary}");
+    if !summary.is_good() {
+        return Err(Failure::new(exit::PIPELINE_STOPPED, "the pipeline stopped by itself"));
+    }
+    Ok(Exit::Proven)
+}
+
+fn read(arguments: &Arguments, environment: &Environment) -> Result<Config, Failure> {
+    let shown = arguments.file.display();
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(exit::PIPELINE_FILE, format_args!("{shown}: {error}"))
+    };
+    let file = environment.disk.open_read_only(&arguments.file).map_err(|error| wrong(&error))?;
+    let length = file.len().map_err(|error| wrong(&error))?;
+    let mut bytes = vec![0; usize::try_from(length).map_err(|error| wrong(&error))?];
+    file.read_exact_at(&mut bytes, 0).map_err(|error| wrong(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| wrong(&error))?;
+    Config::parse(&text).map_err(|error| wrong(&error))
+}
+
+/// The journal of receipts, and everything that the pipeline needs.
+fn parts(config: &Config, environment: Environment) -> Result<(Log, Parts), Failure> {
+    let directory = config.journal_directory.display();
+    let opened = Log::open(&environment, &config.journal_directory, LogConfig::default());
+    let (log, report) = opened.map_err(|error| {
+        Failure::new(open_code(&error), format_args!("journal {directory}: {error}"))
+    })?;
+    if !report.is_sound() {
+        tracing::warn!("journal {directory} was not closed in order: {report:?}");
+    }
+    let group = config.source.group.clone();
+    let role = if config.source.unsafe_commit_before_processing {
+        Role::UnsafePipeline { group }
+    } else {
+        Role::Pipeline { group }
+    };
+    let reporter = Reporter::open(log.clone(), &environment, role, Vec::new())
+        .map_err(|error| Failure::new(exit::JOURNAL_DAMAGED, error))?;
+    let clock = Arc::clone(&environment.clock);
+    let receipts = Reported::start(Arc::new(reporter), producers(&config.source), clock)
+        .map_err(|error| Failure::new(exit::START_FAILED, error))?;
+    let consumer = librdkafka::consumer(&consumer_settings(&config.source))
+        .map_err(|error| Failure::new(exit::SETTINGS, error))?;
+    let producers = producers(&config.source);
+    let parts = Parts { environment, consumer, producers, receipts: Box::new(receipts) };
+    Ok((log, parts))
+}
+
+fn consumer_settings(source: &Source) -> ConsumerSettings {
+    let mut client = ClientSettings::new(&source.bootstrap_servers);
+    client.extra = source.client.clone().into_iter().collect();
+    let topics = vec![source.topic.clone()];
+    let mut settings = ConsumerSettings::new(client, &source.group, topics);
+    settings.instance_id.clone_from(&source.static_member);
+    settings.session_timeout = source.session_timeout;
+    settings
+}
+
+/// Producers for receipts and dead letters; the file's client settings are the consumer's alone.
+fn producers(source: &Source) -> ProducerFactory {
+    let client = ClientSettings::new(&source.bootstrap_servers);
+    let settings = ProducerSettings::new(client);
+    Box::new(move || librdkafka::producer(&settings).map_err(|error| error.to_string()))
+}
