@@ -24,7 +24,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 3] = [
+const CONTROLS: [Control; 6] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -45,6 +45,27 @@ const CONTROLS: [Control; 3] = [
         target: "crash_damage",
         test: "damage_of_acknowledged_data_is_reported_never_cut",
         says: "in silence",
+    },
+    Control {
+        bug: "receipt-lost",
+        package: "lossproof-audit",
+        target: "auditor",
+        test: "no_receipt_is_lost_in_silence",
+        says: "a receipt was lost",
+    },
+    Control {
+        bug: "commit-before-processing",
+        package: "lossproof-pipeline",
+        target: "service_faults",
+        test: "nothing_is_committed_while_its_record_is_with_the_service",
+        says: "an offset was committed before its record was done",
+    },
+    Control {
+        bug: "bulk-item-error-ignored",
+        package: "lossproof-pipeline",
+        target: "bulk_answers",
+        test: "a_document_refused_among_good_ones_is_not_stored",
+        says: "not what the items say",
     },
 ];
 

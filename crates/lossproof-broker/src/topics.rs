@@ -22,6 +22,9 @@ use lossproof_log::{
 use crate::offsets::{OffsetKey, UnreadableEntry};
 use crate::topic_config::TopicConfig;
 
+/// Topics with these prefixes are fsynced before they are acknowledged, whatever is asked for.
+const ALWAYS_COMMIT: [&str; 2] = ["_lossproof.", "__"];
+
 const VERSION: u8 = 1;
 const TOPIC_PREFIX: &[u8] = b"topic/";
 const NEXT_PARTITION: &[u8] = b"next-partition-id";
@@ -194,6 +197,14 @@ impl Topics {
         }
     }
 
+    /// The unsafe policies are for records that somebody chose to risk, never for the evidence.
+    fn flush_policy(&self, new: &NewTopic) -> FlushPolicy {
+        if ALWAYS_COMMIT.iter().any(|prefix| new.name.starts_with(prefix)) {
+            return FlushPolicy::Commit;
+        }
+        new.config.flush().unwrap_or(self.flush_default)
+    }
+
     /// Makes a topic and returns it once it is durable (TOPIC-1).
     pub(crate) async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let mut next = self.change.lock().await; // TOPIC-4
@@ -203,7 +214,7 @@ impl Topics {
         let topic = Topic {
             id: self.fresh_id(),
             partitions: (first..after).map(PartitionId).collect(),
-            flush: new.config.flush().unwrap_or(self.flush_default),
+            flush: self.flush_policy(&new),
             name: new.name,
             config: new.config,
         };

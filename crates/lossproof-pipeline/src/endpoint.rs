@@ -130,7 +130,7 @@ impl Endpoint {
         let name = &self.name;
         match to {
             State::Open => {
-                warn!("breaker of {name}: {from:?} -> open for {open:?}, reading pauses")
+                warn!("breaker of {name}: {from:?} -> open for {open:?}, reading pauses");
             }
             State::HalfOpen => info!("breaker of {name}: {from:?} -> half open, records probe it"),
             State::Closed => info!("breaker of {name}: {from:?} -> closed"),

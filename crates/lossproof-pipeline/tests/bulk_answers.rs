@@ -59,7 +59,7 @@ fn letters(items: &[Item]) -> String {
 fn a_document_refused_among_good_ones_is_not_stored() {
     for server in ["opensearch", "elasticsearch"] {
         let items = items(&format!("{server}.bulk-bad-document-between-good"));
-        assert_eq!(letters(&items), "spppps", "{server}");
+        assert_eq!(letters(&items), "spppps", "{server}: not what the items say");
         let Some(Item::Failed(Failure::Poison { reason })) = items.get(1) else { panic!() };
         assert!(reason.contains("failed to parse field [n]") && reason.len() < 700, "{reason}");
     }

@@ -65,10 +65,10 @@ impl UnsafeMemory {
         records.into_iter().map(stamp).collect()
     }
 
-    /// Notes what was promised to the user.
-    pub fn note(&self, stage: Stage, id: RecordId, topic: &str) {
+    /// Notes how far a record has come; `offset` is where the cluster says it is.
+    pub fn note(&self, stage: Stage, id: RecordId, topic: &str, offset: Option<i64>) {
         let partition = id.lane as i32;
-        let record = RecordRef { id: Some(id), topic, partition, offset: None };
+        let record = RecordRef { id: Some(id), topic, partition, offset };
         self.reporter.note(stage, &record);
     }
 }

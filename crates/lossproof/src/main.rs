@@ -51,7 +51,9 @@ enum Command {
 fn main() -> ExitCode {
     demo::end_with_parent();
     let command = Cli::parse().command;
-    start_talking();
+    // In the demo brokers go away on purpose: what the client library says of that is no news.
+    let is_demo = matches!(command, Command::Demo(_));
+    start_talking(if is_demo { "info,librdkafka=off" } else { "info" });
     let outcome = match command {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
@@ -71,9 +73,9 @@ fn main() -> ExitCode {
 }
 
 /// Log lines go to standard error; `RUST_LOG` chooses which.
-fn start_talking() {
+fn start_talking(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,7 +1,7 @@
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
-use std::thread;
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use super::{Scene, numbered, same_once};
@@ -123,27 +123,46 @@ pub(super) fn two_members(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 /// An idempotent producer works while the broker is killed: what it was told is stored is there,
-/// once, and the client itself goes on without help.
+/// once, and the client itself goes on without help. The lines are handed to it in three parts:
+/// before the kill, right at the kill, and while no broker is there.
 pub(super) fn survives_kill(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    const MANY: usize = 20_000;
-    let lines = numbered("survives", MANY);
-    let file = write_lines(scene, "survives", &lines)?;
+    const PART: usize = 5_000;
+    let lines = numbered("survives", 3 * PART);
     produce(scene, "survives-first", &lines[..1], &["acks=all"])?;
+    let log = scene.run.join("kcat-survives.log");
     let mut command = kcat(scene);
     command.args(["-P", "-t", "survives", "-X", "enable.idempotence=true"]);
-    command.args(["-X", "message.timeout.ms=0", "-X", "batch.num.messages=20", "-l"]).arg(&file);
-    let log = scene.run.join("kcat-survives.log");
-    let producer = thread::spawn(move || run_to_log(&log, &mut command, TIME_MAX));
+    command.args(["-X", "message.timeout.ms=0", "-X", "batch.num.messages=20"]);
+    command.stdin(Stdio::piped()).stderr(fs::File::create(&log).context(log.display())?);
+    let mut producer = spawn(&mut command)?;
+    let input = producer.stdin.take().ok_or_else(|| Failure::broken("kcat has no pipe"))?;
+    let sent = feed_around_a_kill(scene, input, &lines, PART);
+    let status = wait(&mut producer, TIME_MAX)?;
+    sent?;
+    if !status.is_some_and(|status| status.success()) {
+        let said = fs::read_to_string(&log).context(log.display())?;
+        return Err(Failure::broken(format!("kcat -P ended with {status:?}:\n{said}")));
+    }
+    same_once(&lines, &read_all(scene, "survives")?)
+}
+
+fn feed_around_a_kill(
+    scene: &mut Scene<'_>,
+    mut input: ChildStdin,
+    lines: &[String],
+    part: usize,
+) -> Result<(), Failure> {
+    let mut hand_in = |lines: &[String]| {
+        let text = lines.join("\n") + "\n";
+        input.write_all(text.as_bytes()).context("hand lines to kcat")
+    };
+    hand_in(&lines[..part])?;
     poll_until("the first records are stored", TIME_MAX, || {
         let some = read_all(scene, "survives").is_ok_and(|read| !read.is_empty());
-        Ok((some || producer.is_finished()).then_some(()))
+        Ok(some.then_some(()))
     })?;
-    if producer.is_finished() {
-        return Err(Failure::broken("the producer was done before the broker could be killed"));
-    }
+    hand_in(&lines[part..2 * part])?;
     scene.broker.kill()?;
-    scene.broker.restart()?;
-    let run = producer.join().map_err(|_| Failure::broken("the producer's thread died"))??;
-    run.expect_success("kcat -P")?;
-    same_once(&lines, &read_all(scene, "survives")?)
+    hand_in(&lines[2 * part..])?;
+    scene.broker.restart()
 }

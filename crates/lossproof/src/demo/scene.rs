@@ -206,10 +206,6 @@ impl Scene {
         }
     }
 
-    pub(crate) fn pipeline(&self) -> Option<&Child> {
-        self.pipeline.as_ref()
-    }
-
     /// Waits a little, then looks: what the producer acknowledged, what the sink holds, whether
     /// something ended that should not.
     pub(crate) fn look(&mut self) -> Result<(), Failure> {

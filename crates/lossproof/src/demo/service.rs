@@ -30,7 +30,7 @@ const GOOD: &[&str] = &[
 ];
 const BAD: &[&str] = &[
     "angry", "bad", "collapse", "crash", "crisis", "dead", "fail", "failed", "fear", "fire",
-    "flood", "lost", "loss", "sad", "strike", "war", "weak", "worse", "worst",
+    "flood", "loss", "lost", "sad", "strike", "war", "weak", "worse", "worst",
 ];
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,6 @@
 use std::io::Write;
 
 use lossproof_client::{Admin, TopicPartition};
-use rustix::process::Signal;
 
 use super::input::Line;
 use super::scene::{GROUP, Scene, TOPIC};
@@ -20,6 +19,8 @@ use crate::stop::Stop;
 const BROKER_LOSES: usize = 250;
 /// Records that the producer has accepted and not sent when it is killed.
 const PRODUCER_LOSES: usize = 150;
+/// How often the broker's power is cut at most until it loses something.
+const POWER_CUTS_MAX: u32 = 5;
 /// Lines handed to the producer between two looks.
 const LINES_A_LOOK: usize = 25;
 
@@ -67,31 +68,63 @@ pub(crate) fn play(scene: &mut Scene, lines: &[Line], stop: &Stop) -> Result<(),
     feed.hand_until(scene, total * 3 / 5, stop)?;
 
     let mut cluster = super::verdict::cluster(scene)?;
-    let stored = wait_until(scene, stop, "the pipeline to catch up", |_| {
+    wait_until(scene, stop, "the pipeline to catch up", |_| {
         let (stored, committed) = positions(cluster.as_mut())?;
-        Ok((stored == committed).then_some(stored))
+        Ok((stored == committed).then_some(()))
     })?;
-    // With the pipeline stopped nothing commits, so nothing makes the broker sync.
-    signal_pipeline(scene, Signal::STOP);
-    feed.hand(scene, BROKER_LOSES)?;
-    let expected = stored + BROKER_LOSES as i64;
-    wait_until(scene, stop, "the broker to acknowledge", |_| {
-        Ok((positions(cluster.as_mut())?.0 >= expected).then_some(()))
-    })?;
+    // Without a pipeline nothing commits, so nothing but receipts makes the broker sync.
+    scene.stop_pipeline()?;
+    lose_at_broker(scene, &mut feed, stop, cluster.as_mut())?;
+    lose_at_producer(scene, &mut feed, stop)?;
+    scene.start_pipeline()?;
+    scene.start_unsafe_producer(feed.handed)?;
+    feed.hand_until(scene, total, stop)?;
+    finish(scene, stop, cluster.as_mut())
+}
+
+/// Power cuts between two syncs, until one of them has met acknowledged records: the producer's
+/// receipts make the broker sync about once a second, and with them whatever it holds.
+fn lose_at_broker(
+    scene: &mut Scene,
+    feed: &mut Feed<'_>,
+    stop: &Stop,
+    cluster: &mut dyn Admin,
+) -> Result<(), Failure> {
+    let count = BROKER_LOSES.min(feed.lines.len() / 20);
+    for _ in 0..POWER_CUTS_MAX {
+        let expected = positions(cluster)?.0 + count as i64;
+        feed.hand(scene, count)?;
+        wait_until(scene, stop, "the broker to acknowledge", |_| {
+            Ok((positions(cluster)?.0 >= expected).then_some(()))
+        })?;
+        scene.kill_broker();
+        scene.restart_broker()?;
+        let left = positions(cluster)?.0;
+        if left < expected {
+            let lost = expected - left;
+            scene.talk.event(&format!("power cut at the broker: {lost} records it had are gone"));
+            // That it had said yes to them is in the producer's memory, and told with its receipts.
+            return wait_until(scene, stop, "the receipts of what was acknowledged", |scene| {
+                Ok((super::verdict::acked(scene, cluster) as i64 > left).then_some(()))
+            });
+        }
+        scene.talk.event("power cut at the broker, right after it had synced: once more");
+    }
+    Err(Failure::new(DEMO_FAILED, "each power cut came right after a sync of the broker"))
+}
+
+/// While no broker is there, so that nothing of it leaves the producer's memory.
+fn lose_at_producer(scene: &mut Scene, feed: &mut Feed<'_>, stop: &Stop) -> Result<(), Failure> {
     scene.kill_broker();
-    scene.talk.event("power cut at the broker: what it acknowledged and never synced is gone");
-    let accepted = scene.accepted.len() + PRODUCER_LOSES;
-    feed.hand(scene, PRODUCER_LOSES)?;
+    let count = PRODUCER_LOSES.min(feed.lines.len() / 20);
+    let accepted = scene.accepted.len() + count;
+    feed.hand(scene, count)?;
     wait_until(scene, stop, "the producer to accept", |scene| {
         Ok((scene.accepted.len() >= accepted).then_some(()))
     })?;
     scene.kill_producer();
     scene.talk.event("SIGKILL to the producer, with accepted records in its memory");
-    scene.restart_broker()?;
-    signal_pipeline(scene, Signal::CONT);
-    scene.start_unsafe_producer(feed.handed)?;
-    feed.hand_until(scene, total, stop)?;
-    finish(scene, stop, cluster.as_mut())
+    scene.restart_broker()
 }
 
 /// No more input: the producer ends, the pipeline reads to the end and ends.
@@ -107,12 +140,6 @@ fn finish(scene: &mut Scene, stop: &Stop, cluster: &mut dyn Admin) -> Result<(),
         Ok((stored == committed).then_some(()))
     })?;
     scene.stop_pipeline()
-}
-
-fn signal_pipeline(scene: &Scene, signal: Signal) {
-    if let Some(pipeline) = scene.pipeline() {
-        pipeline.signal(signal);
-    }
 }
 
 /// Looks again and again until `done` gives a value; the demo's patience bounds it.

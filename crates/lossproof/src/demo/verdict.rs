@@ -47,6 +47,12 @@ pub(crate) fn give(scene: &mut Scene, lines: &[Line]) -> Outcome {
     conclude(scene.mode, &verdict)
 }
 
+/// Records that the receipts so far say were acknowledged.
+pub(crate) fn acked(scene: &Scene, cluster: &mut dyn Admin) -> u64 {
+    let plan = Plan { topics: vec![TOPIC.to_owned()], ..Plan::default() };
+    audit(cluster, &*scene.environment.clock, plan, None).verdict.stages.acked
+}
+
 fn verdict(
     scene: &Scene,
     lines: &[Line],
@@ -176,7 +182,7 @@ fn print_judgement(verdict: &Verdict, report: &Report, seconds: f64) {
     }
     match verdict.time_to_detect_ms() {
         Some(ms) => {
-            println!("time to detect: {:.1} s after the last word on them", ms as f64 / 1e3)
+            println!("time to detect: {:.1} s after the last word on them", ms as f64 / 1e3);
         }
         None => println!("time to detect: nothing to detect"),
     }

@@ -1,12 +1,13 @@
 //! `--unsafe-no-journal`: what many producers are. Here to be compared with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_audit::identity::RecordId;
 use lossproof_audit::receipt::Stage;
-use lossproof_client::LogProducer;
 use lossproof_client::librdkafka::{self, DeliverySafety};
+use lossproof_client::{Delivery, LogProducer};
 use lossproof_env::Environment;
 use lossproof_relay::{InputPosition, UnsafeMemory};
 
@@ -59,24 +60,42 @@ fn forget_all(
     let mut source = Source::open(environment, arguments, |_| Ok(InputPosition::start()))?;
     let mut acknowledged = Acknowledge::new(arguments);
     let (mut accepted, mut is_complete) = (0, false);
+    let mut sent = BTreeMap::new();
     while !is_complete && !stop.is_set() {
         let batch = source.next_batch(stop)?;
         let lines = reader.read(&batch);
         let stamped = memory.accept(&arguments.topic, lines.records);
         let ids: Vec<RecordId> = stamped.iter().map(|(id, _)| *id).collect();
         acknowledged.write(&lines.numbers, &ids)?;
-        accepted += ids.len() as u64;
-        for (token, (id, record)) in (accepted..).zip(stamped) {
-            memory.note(Stage::Accepted, id, &arguments.topic);
-            // A full queue loses the record, and so does every failed delivery: nobody looks.
-            if producer.send(record, token).is_ok() {
-                memory.note(Stage::Sent, id, &arguments.topic);
+        for (id, record) in stamped {
+            accepted += 1;
+            memory.note(Stage::Accepted, id, &arguments.topic, None);
+            // A full queue loses the record, and so does every failed delivery: nothing is done
+            // about it. That it was acknowledged is noted, for the audit alone.
+            if producer.send(record, accepted).is_ok() {
+                memory.note(Stage::Sent, id, &arguments.topic, None);
+                sent.insert(accepted, id);
             }
         }
-        producer.poll(Duration::ZERO);
+        let delivered = producer.poll(Duration::ZERO);
+        note_acknowledged(&memory, &arguments.topic, &mut sent, delivered);
         is_complete = batch.is_last;
         source.pace(environment, &batch);
     }
-    producer.close(CLOSE_TIMEOUT);
+    let (delivered, _) = producer.close(CLOSE_TIMEOUT);
+    note_acknowledged(&memory, &arguments.topic, &mut sent, delivered);
     Ok(accepted)
+}
+
+fn note_acknowledged(
+    memory: &UnsafeMemory,
+    topic: &str,
+    sent: &mut BTreeMap<u64, RecordId>,
+    delivered: Vec<Delivery>,
+) {
+    for delivery in delivered {
+        if let (Some(id), Ok(stored)) = (sent.remove(&delivery.token), delivery.outcome) {
+            memory.note(Stage::Acked, id, topic, Some(stored.offset));
+        }
+    }
 }
