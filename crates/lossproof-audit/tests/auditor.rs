@@ -13,7 +13,7 @@ use lossproof_audit::receipt::{Role, Stage};
 use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
 use lossproof_audit::verdict::{Blame, Mechanism, Outcome};
 use lossproof_client::memory::Cluster;
-use lossproof_client::{ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
+use lossproof_client::{Admin, ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
 use support::{Journal, SECOND, World, record, ship, stamped, unstamped};
 
 const RECORDS: u64 = 10;
@@ -213,4 +213,58 @@ fn it_reads_topics_that_only_the_plan_names() {
     };
     assert!(found.verdict.waiting.iter().any(waits), "{:#?}", found.verdict);
     assert_eq!(found.trace(&query)[0].copies[0].topic, "other");
+}
+
+/// Lets the auditor ask, and remembers in which order.
+#[derive(Debug)]
+struct Witness {
+    inner: Box<dyn Admin>,
+    asked: Vec<String>,
+}
+
+impl Admin for Witness {
+    fn partitions(&mut self, topic: &str) -> Result<Option<Vec<i32>>, ConsumeError> {
+        self.inner.partitions(topic)
+    }
+
+    fn watermarks(&mut self, partition: &TopicPartition) -> Result<Watermarks, ConsumeError> {
+        self.asked.push(partition.topic.clone());
+        self.inner.watermarks(partition)
+    }
+
+    fn committed(
+        &mut self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>, ConsumeError> {
+        self.asked.push("committed".to_owned());
+        self.inner.committed(group, partitions)
+    }
+
+    fn read(
+        &mut self,
+        partition: &TopicPartition,
+        from: i64,
+        to: i64,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(), ConsumeError> {
+        self.inner.read(partition, from, to, each)
+    }
+
+    fn create_topic(&mut self, topic: &str, _partitions: i32) -> Result<bool, ConsumeError> {
+        panic!("AUDIT-3: the auditor makes a topic: {topic}");
+    }
+}
+
+/// AUDIT-2; and AUDIT-3, where what it reads with can do nothing else.
+#[test]
+fn it_reads_commits_then_receipts_then_topics_and_writes_nothing() {
+    let (world, cluster) = run(None);
+    let mut witness = Witness { inner: cluster.admin(), asked: Vec::new() };
+    let clock = &*world.environment.clock;
+    assert_eq!(audit(&mut witness, clock, Plan::default(), None).verdict.exit_code(), 0);
+    let last = |what: &str| witness.asked.iter().rposition(|asked| asked == what).unwrap();
+    let first = |what: &str| witness.asked.iter().position(|asked| asked == what).unwrap();
+    assert!(last("committed") < last(RECEIPTS_TOPIC), "{:?}", witness.asked);
+    assert!(last(RECEIPTS_TOPIC) < first("news"), "{:?}", witness.asked);
 }

@@ -110,7 +110,11 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_refused(receipt in receipt(), place in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit_is_refused(
+        receipt in receipt(),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8,
+    ) {
         let mut bytes = receipt.encode();
         let place = place.index(bytes.len());
         bytes[place] ^= 1_u8 << bit;
@@ -119,7 +123,9 @@ proptest! {
 
     /// With a checksum that fits, so that the parser itself is reached.
     #[test]
-    fn hostile_bytes_are_refused_or_read_but_never_more(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn hostile_bytes_are_refused_or_read_but_never_more(
+        body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let mut bytes = vec![1];
         bytes.extend(body);
         let checksum = crc32c::crc32c(&bytes);

@@ -1,6 +1,6 @@
 //! The settings of a broker.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! - CONN-2: bytes that make no sense end this connection with a log line, and nothing else.
 //! - CONN-3: a drain answers every request that was read before it began.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

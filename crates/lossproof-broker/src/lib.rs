@@ -4,7 +4,7 @@
 //! What it has acknowledged is on the disk. It knows nothing of the command line, and reaches time,
 //! files, sockets and randomness through [`lossproof_env`] alone.
 //!
-//! # Invariants
+//! # Where the promises are
 //!
 //! - BROKER-1 to -3 in `server.rs`: start, end, connections.
 //! - CONN-1 to -3 in `connection.rs`: order, and bytes that make no sense.

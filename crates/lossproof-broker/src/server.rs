@@ -7,8 +7,8 @@
 //!   finds it closed.
 //! - BROKER-3: connections are bounded; one too many is closed at once.
 
+use core::net::SocketAddr;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lossproof_env::{Environment, Listener, Net};

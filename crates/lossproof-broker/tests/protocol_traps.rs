@@ -7,6 +7,7 @@ use common::{Broker, fetch, produce, records, sequenced, values_of};
 use lossproof_wire::batch::Compression;
 use lossproof_wire::*;
 
+/// FETCH-2.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_inside_a_batch_returns_the_whole_batch() {
     let broker = Broker::start().await;

@@ -9,6 +9,7 @@ use lossproof_env::Fault;
 use lossproof_log::FlushPolicy;
 use lossproof_wire::*;
 
+/// BROKER-1: the first answer after a start knows all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_acknowledged_survives_a_power_cut() {
     let broker = Broker::start().await;

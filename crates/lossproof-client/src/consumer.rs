@@ -90,7 +90,7 @@ pub trait Admin: Debug + Send {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsumeError {
-    #[error("{partition}: offset {offset} is not in the log any more or not yet", partition = partition.partition)]
+    #[error("{}: offset {offset} is not in the log any more or not yet", partition.partition)]
     OutOfRange { partition: TopicPartition, offset: i64 },
     /// Passes by itself: the client goes on trying as long as it is polled.
     #[error("no broker answers: {detail}")]

@@ -151,7 +151,7 @@ pub struct DeadLetters {
 
 /// What is wrong with a pipeline file, and where.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("line {line}, column {column}: {message}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+#[error("line {line}, column {column}: {message}{}", after_semicolon(hint.as_deref()))]
 pub struct ConfigError {
     /// From 1.
     pub line: usize,
@@ -159,6 +159,10 @@ pub struct ConfigError {
     pub column: usize,
     pub message: String,
     pub hint: Option<String>,
+}
+
+fn after_semicolon(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 /// Settings of the client library that are not for the file to choose, and why.
@@ -375,8 +379,8 @@ impl Reader<'_> {
             || bad_character.is_some();
         if bad {
             let message = format!(
-                "`{name}` is no index name: lower case, up to 255 bytes, no blanks or \\/*?\"<>|,#: \
-                 and none of -_+. in front"
+                "`{name}` is no index name: lower case, up to 255 bytes, no blanks \
+                 or \\/*?\"<>|,#: and none of -_+. in front"
             );
             return Err(self.place.error(index.span(), message));
         }

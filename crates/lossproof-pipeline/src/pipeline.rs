@@ -100,8 +100,8 @@ pub(crate) fn describe(counts: &Counts) -> String {
         skipped => format!(" + {skipped} DROPPED (unsafe)"),
     };
     format!(
-        "{admitted} in = {confirmed} confirmed + {filtered} filtered + {dead_lettered} dead-lettered\
-         {skipped} + {in_flight} in flight + {given_back} given back"
+        "{admitted} in = {confirmed} confirmed + {filtered} filtered + {dead_lettered} \
+         dead-lettered{skipped} + {in_flight} in flight + {given_back} given back"
     )
 }
 

@@ -133,6 +133,30 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 0..300)
 }
 
+/// BREAKER-5: with everybody answering, everybody gets through in the end; who does not.
+fn waiting_at_last(
+    breaker: &mut Breaker,
+    mut now: Duration,
+    asking: Vec<u64>,
+    mut held: Vec<(u32, u64, Permit)>,
+) -> BTreeSet<u64> {
+    let mut waiting: BTreeSet<u64> = asking.into_iter().collect();
+    for _ in 0..50 {
+        for (_, _, permit) in held.drain(..) {
+            breaker.report(now, permit, Report::Answered);
+        }
+        now += 400 * MS;
+        let callers: Vec<u64> = waiting.iter().copied().collect();
+        for number in callers {
+            if let (Answer::Go(permit), _) = breaker.ask(now, caller(number)) {
+                waiting.remove(&number);
+                held.push((0, number, permit));
+            }
+        }
+    }
+    waiting
+}
+
 proptest! {
     #[test]
     fn any_script(actions in actions()) {
@@ -201,21 +225,7 @@ proptest! {
                 }
             }
         }
-        // BREAKER-5: with everybody answering, everybody gets through in the end.
-        let mut waiting: BTreeSet<u64> = asking.into_iter().collect();
-        for _ in 0..50 {
-            for (_, _, permit) in held.drain(..) {
-                breaker.report(now, permit, Report::Answered);
-            }
-            now += 400 * MS;
-            let callers: Vec<u64> = waiting.iter().copied().collect();
-            for number in callers {
-                if let (Answer::Go(permit), _) = breaker.ask(now, caller(number)) {
-                    waiting.remove(&number);
-                    held.push((0, number, permit));
-                }
-            }
-        }
+        let waiting = waiting_at_last(&mut breaker, now, asking, held);
         prop_assert!(waiting.is_empty(), "BREAKER-5: {:?} wait for ever", waiting);
     }
 }

@@ -210,7 +210,10 @@ proptest! {
 
     /// FLOW-3: whatever is started, one key's records come out in the order of their offsets.
     #[test]
-    fn keys_keep_their_order(keys in prop::collection::vec(1..4_u8, 1..40), picks in prop::collection::vec(any::<usize>(), 200)) {
+    fn keys_keep_their_order(
+        keys in prop::collection::vec(1..4_u8, 1..40),
+        picks in prop::collection::vec(any::<usize>(), 200),
+    ) {
         let mut flow = Flow::new(Mode::Key, LIMITS, false);
         flow.assign(&place(0), 0);
         for (offset, key) in keys.iter().enumerate() {

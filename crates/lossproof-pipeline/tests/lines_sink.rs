@@ -210,7 +210,8 @@ proptest! {
     fn seen_ids_are_a_set(numbers in prop::collection::vec((0..3_u8, 0..40_u64), 0..200)) {
         let (mut seen, mut model) = (SeenIds::default(), HashSet::new());
         for (lane, number) in numbers {
-            let id = if lane == 2 { format!("odd-0{number}") } else { format!("s-{lane}-{number}") };
+            let odd = lane == 2;
+            let id = if odd { format!("odd-0{number}") } else { format!("s-{lane}-{number}") };
             prop_assert_eq!(seen.contains(&id), model.contains(&id));
             prop_assert_eq!(seen.insert(&id), model.insert(id.clone()));
             prop_assert!(seen.contains(&id));

@@ -331,7 +331,7 @@ fn connect_elasticsearch_conflict_after_the_topic_was_made_again() {
 }
 
 /// Confluent Parallel Consumer #409: after an offset out of range the old offset was committed
-/// again; librdkafka's default jumps to the end. Here the partition stops and says so.
+/// again; librdkafka's default jumps to the end. Here the partition stops and says so (POLL-2).
 #[test]
 fn parallel_consumer_409_offset_out_of_range() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,8 @@
 //! - RELAY-2: the cursor in the journal moves in the same frame as the receipt that says why.
 //! - RELAY-3: records of a partition are sent in the order in which they were accepted, also
 //!   across sessions.
-//! - RELAY-4: what is under way is bounded in records and bytes.
+//!
+//! What is under way is bounded in records and bytes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::lane::{cursor_change, parked_change};
 use crate::shipping::{Fate, Shipping, backoff};
 use crate::spool::Spool;
 
-/// RELAY-4.
+/// Under way at once.
 pub const IN_FLIGHT_RECORDS_MAX: usize = 10_000;
 pub const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 /// Receipts and cursors are journaled so often; at once when everything is settled.

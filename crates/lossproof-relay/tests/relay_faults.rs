@@ -161,6 +161,7 @@ fn run(seed: u64, with_gaps: bool) {
     spool.log().close_blocking().unwrap();
 }
 
+/// SHIP-2, RELAY-3.
 #[test]
 fn everything_accepted_arrives_in_order_whatever_happens() {
     (0..150).for_each(|seed| run(seed, false));
@@ -184,6 +185,7 @@ fn what_was_acknowledged_and_journaled_is_not_sent_again() {
     assert_eq!(world.cluster.records("news").len(), 10);
 }
 
+/// SHIP-3.
 #[test]
 fn a_record_refused_alone_is_parked_by_name_and_its_neighbours_arrive() {
     let mut world = World::new(2);
@@ -202,7 +204,7 @@ fn a_record_refused_alone_is_parked_by_name_and_its_neighbours_arrive() {
     assert!(parked.is_empty(), "the spool shows what it was opened with");
     World::kill(Arc::clone(&spool), relay);
 
-    // A restart neither sends it nor forgets it before it was reported.
+    // RELAY-2: a restart neither sends it nor forgets it, and has the receipt that says why.
     drop(spool);
     let (spool, mut relay) = world.start();
     assert_eq!(spool.lanes()[0].parked.numbers().collect::<Vec<_>>(), [ids[1].seq]);

@@ -135,7 +135,8 @@ macro_rules! wire_struct {
             $(
                 $(#[$field_attr:meta])*
                 $field:ident: $type:ty $(= $default:expr)?
-                    $(, in $in:expr)? $(, only $only:expr)? $(, null $null:expr)? $(, tag $tag:expr)?
+                    $(, in $in:expr)? $(, only $only:expr)? $(, null $null:expr)?
+                     $(, tag $tag:expr)?
                 ;
             )*
         }

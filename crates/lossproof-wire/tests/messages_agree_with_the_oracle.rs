@@ -61,8 +61,8 @@ fn oracle_reading(name: &str, bytes: &[u8], version: i16) -> Option<Reading> {
     }
 }
 
-/// What the oracle's structs have beyond ours: unknown tags, which we skip, and the fields that came
-/// after the versions we serve, always at their defaults.
+/// What the oracle's structs have beyond ours: unknown tags, which we skip, and the fields that
+/// came after the versions we serve, always at their defaults.
 const ORACLE_ONLY: [&str; 4] = [
     ",unknown_tagged_fields:{}",
     "unknown_tagged_fields:{}",

@@ -1,7 +1,7 @@
 //! `lossproof broker`.
 
+use core::net::SocketAddr;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -29,7 +29,8 @@ while len(seen) < count:
         seen += [record.value for record in records]
 assert sorted(seen) == sorted(b"python-%d" % n for n in range(count)), "not what was sent"
 consumer.commit()
-partitions = [TopicPartition("python", number) for number in consumer.partitions_for_topic("python")]
+numbers = consumer.partitions_for_topic("python")
+partitions = [TopicPartition("python", number) for number in numbers]
 committed = sum(consumer.committed(partition) or 0 for partition in partitions)
 assert committed == count, "committed %d of %d" % (committed, count)
 consumer.close()

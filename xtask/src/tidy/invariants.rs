@@ -108,7 +108,7 @@ fn near_assert(source: &Source, line: usize) -> bool {
     around.into_iter().any(|near| near.code.contains("assert") || near.code.contains("expect("))
 }
 
-/// `LOG-12` and the like: capital letters (with `_` or digits inside), a hyphen, a number.
+/// `NAME-12` and the like: capital letters (with `_` or digits inside), a hyphen, a number.
 fn ids_in(text: &str) -> Vec<String> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
     text.split(|character: char| !is_part(character))

@@ -1,6 +1,7 @@
 //! # Invariants
 //!
-//! - FETCH-1: only what is below the high watermark is given: acknowledged under the topic's policy.
+//! - FETCH-1: only what is below the high watermark is given: acknowledged under the topic's
+//!   policy.
 //! - FETCH-2: the first batch given holds the offset that was asked for, and one batch is given
 //!   even where it is larger than all limits, so that no consumer is stuck.
 //! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over.

@@ -32,6 +32,14 @@ impl Broker {
     }
 
     pub(crate) async fn on(disk: SimDisk, settings: fn(&mut BrokerConfig)) -> Self {
+        Self::try_on(disk, settings).await.expect("the broker starts")
+    }
+
+    /// Damage may be such that the start is refused.
+    pub(crate) async fn try_on(
+        disk: SimDisk,
+        settings: fn(&mut BrokerConfig),
+    ) -> Result<Self, lossproof_broker::StartError> {
         let net = MemoryNet::new();
         let env = Environment {
             disk: Arc::new(disk.clone()),
@@ -46,13 +54,13 @@ impl Broker {
         config.log.zero_step_bytes = 1 << 20;
         config.log.reserve_bytes = 64 << 10;
         settings(&mut config);
-        let server = Server::start(&env, &net, config).await.expect("the broker starts");
+        let server = Server::start(&env, &net, config).await?;
         let stopper = server.stopper();
         let task = tokio::spawn(async move {
             // A fenced journal closes with an error, which is what some tests bring about.
             let _ = server.run().await;
         });
-        Self { net, disk, address: listen, stopper, task, settings }
+        Ok(Self { net, disk, address: listen, stopper, task, settings })
     }
 
     pub(crate) async fn client(&self) -> Client {

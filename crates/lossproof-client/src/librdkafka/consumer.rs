@@ -106,7 +106,7 @@ pub(super) struct RdConsumer {
     request_timeout: Duration,
     /// Next offset to be returned, of each partition that is ours.
     assigned: BTreeMap<TopicPartition, Position>,
-    /// RDKAFKA-4: why nothing is returned any more.
+    /// Why nothing is returned any more.
     poisoned: Option<ConsumeError>,
 }
 

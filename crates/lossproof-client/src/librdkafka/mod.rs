@@ -6,8 +6,9 @@
 //! - RDKAFKA-2: every token that was accepted comes back exactly once.
 //! - RDKAFKA-3: a partition is read only from an offset that [`crate::Rebalance::assigned`] gave,
 //!   and a record of a partition that is not assigned is never returned.
-//! - RDKAFKA-4: behind an error of reading that could hide a skipped record, nothing is returned
-//!   any more.
+//!
+//! Behind an error of reading that could hide a skipped record, nothing is returned
+//! any more.
 //!
 //! librdkafka owns its sockets, threads and clock; the rest of lossproof sees them through
 //! [`crate::LogProducer`], [`crate::LogConsumer`] and [`crate::Admin`] only. Its batch API for

@@ -231,6 +231,7 @@ impl ClientSettings {
 mod tests {
     use super::*;
 
+    /// RDKAFKA-1.
     #[test]
     fn safety_settings_cannot_be_overridden_and_others_can() {
         for name in RESERVED {

@@ -286,7 +286,8 @@ impl<'de> Deserialize<'de> for Span {
         let text = String::deserialize(deserializer)?;
         parse_span(&text).map(Self).ok_or_else(|| {
             de::Error::custom(format!(
-                "`{text}` is no length of time: a whole number above 0 with ms, s, m or h, as in \"2s\""
+                "`{text}` is no length of time: a whole number above 0 with ms, s, m or h, as \
+                 in \"2s\""
             ))
         })
     }

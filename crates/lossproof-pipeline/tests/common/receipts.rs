@@ -64,7 +64,7 @@ impl Ledger {
         durable.iter().filter(of).map(|note| note.fact.clone()).collect()
     }
 
-    /// Every record handed out below a committed offset must be settled, with a durable receipt.
+    /// POLL-1: every record handed out below a committed offset is settled, with a durable receipt.
     fn check(&self, partition: &TopicPartition, committed: i64) {
         let mut state = self.0.lock().unwrap();
         let settled: BTreeSet<i64> = state

@@ -1,10 +1,13 @@
 //! Record batches, format version 2: the only form in which records are stored and sent.
 //!
 //! ```text
-//!  0 base offset      8 | 12 partition leader epoch 4 | 21 attributes       2 | 43 producer id    8
-//!  8 length           4 | 16 magic (2)              1 | 23 last offset delta 4 | 51 producer epoch 2
-//!                       | 17 CRC-32C                4 | 27 base timestamp   8 | 53 base sequence  4
-//!                                                     | 35 max timestamp    8 | 57 record count   4
+//!  0 base offset         8 | 23 last offset delta  4
+//!  8 length              4 | 27 base timestamp     8
+//! 12 leader epoch        4 | 35 max timestamp      8
+//! 16 magic (2)           1 | 43 producer id        8
+//! 17 CRC-32C             4 | 51 producer epoch     2
+//! 21 attributes          2 | 53 base sequence      4
+//!                          | 57 record count       4
 //! 61 records, compressed as the attributes say
 //! ```
 //! The length counts from byte 12, the checksum covers byte 21 to the end. A broker therefore sets

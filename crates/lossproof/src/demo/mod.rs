@@ -31,7 +31,8 @@ const PATIENCE_SECONDS: f64 = 90.0;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lossproof demo\n  lossproof demo --unsafe\n  \
                         lossproof demo --input FILE.jsonl\n\n\
-                        Each line of FILE.jsonl is an object with strings 'id' (unique) and 'text'.\n\
+                        Each line of FILE.jsonl is an object with a unique string 'id' and a \
+                        string 'text'.\n\
                         Ends with 0 when it is proven that nothing is lost, 3 when something is.")]
 pub(crate) struct Arguments {
     /// The same with settings that lose messages, to see them lost and found by name

@@ -4,7 +4,7 @@
 //! It fails like the one in the article this project grew from: after a number of answers it
 //! answers HTTP 500 for a while, then it hangs past every time-out for a while, then it is well.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
