@@ -133,17 +133,24 @@ fn after_ctrl_c_everything_is_gone() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "its directory is left");
 }
 
+fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    const POLLS_MAX: usize = 3_000;
+    for _ in 0..POLLS_MAX {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    false
+}
+
 #[test]
 fn after_a_kill_of_the_demo_its_processes_are_gone() {
-    const POLLS_MAX: usize = 3_000;
     let scratch = tempfile::tempdir().unwrap();
     let mut child = in_the_middle(scratch.path());
     child.kill().unwrap();
     child.wait().unwrap();
     // The kernel kills them; that it has is seen a moment later.
-    let gone = (0..POLLS_MAX).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        started_by(child.id()).is_empty()
-    });
+    let gone = eventually(|| started_by(child.id()).is_empty());
     assert!(gone, "{:?} still run", started_by(child.id()));
 }

@@ -1,7 +1,7 @@
 //! The group coordinator of the classic consumer protocol.
 //!
 //! [`Groups`] is the state machine: no clock, no sockets, no tasks; every call is given the present
-//! time and leaves the answers that have become due in a list. [`Coordinator`] drives it.
+//! time and leaves the answers that have become due in a list. `Coordinator` drives it.
 
 mod coordinator;
 mod expiry;

@@ -89,6 +89,10 @@ fn fetch_group(
         let found = find_topic(&catalog, by_id, &topic.name, topic.topic_id);
         let partitions = topic.partition_indexes.iter().map(|index| {
             let outcome = match &found {
+                // Where metadata is damaged the topic may exist and only not be known.
+                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(broker) => {
+                    Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+                }
                 // A topic that does not exist has no offsets, as in Apache Kafka; an id that does
                 // not exist is an error there too.
                 Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(None),
@@ -117,7 +121,7 @@ fn all_topics(
     catalog: &Catalog,
     group: &str,
 ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
-    if broker.log.state_is_damaged(StateKind::Offsets) {
+    if is_damaged(broker) {
         return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
     }
     let prefix = OffsetKey::group_prefix(group);
@@ -143,13 +147,18 @@ fn all_topics(
     Ok(topics.collect())
 }
 
+/// Offsets, or the topics that they belong to, may be missing.
+fn is_damaged(broker: &Broker) -> bool {
+    [StateKind::Offsets, StateKind::Metadata].iter().any(|kind| broker.log.state_is_damaged(*kind))
+}
+
 /// OFFSET-FETCH-1.
 fn committed(
     broker: &Broker,
     catalog: &Catalog,
     key: &OffsetKey,
 ) -> Result<Option<CommittedOffset>, ErrorCode> {
-    if broker.log.state_is_damaged(StateKind::Offsets) {
+    if is_damaged(broker) {
         return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
     }
     let Some(value) = broker.log.state_value(StateKind::Offsets, &key.encode()) else {

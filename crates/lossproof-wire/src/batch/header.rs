@@ -243,7 +243,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], BatchError>
 
 impl BatchHeader {
     /// Reads the header at the front of `bytes`. Only format and the plausibility of the length
-    /// are checked; for the rest see [`validate`](super::validate).
+    /// are checked; for the rest see [`validate`](super::validate()).
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         // The format byte comes first: all else depends on it, in old formats too.
         let magic = i8::from_be_bytes(field(bytes, 16)?);

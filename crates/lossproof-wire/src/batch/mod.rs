@@ -14,8 +14,8 @@
 //! base offset and leader epoch in place, and touches nothing else.
 //!
 //! # Invariants
-//! - `BATCH-1`: a batch that [`validate`] passes decodes completely: [`records`] yields exactly the
-//!   announced count, at offsets base, base + 1, and so on.
+//! - `BATCH-1`: a batch that [`validate()`] passes decodes completely: [`records()`] yields exactly
+//!   the announced count, at offsets base, base + 1, and so on.
 //! - `BATCH-2`: validation walks the records in a stream; its memory does not grow with what they
 //!   decompress to (raw Snappy, one block by its format, is bounded by its own ratio instead).
 //! - `BATCH-3`: [`set_base_offset`] and [`set_leader_epoch`] leave the checksum valid.
