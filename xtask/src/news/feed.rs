@@ -14,7 +14,7 @@ use crate::service::{Process, append};
 
 /// The producer's name in the history.
 pub(super) const PRODUCER: &str = "producer";
-/// How it says on standard output that a line is accepted; the identity follows.
+/// How it says on standard output that a line is accepted; its number and its identity follow.
 const ACCEPTED: &str = "ACCEPTED ";
 
 pub(super) struct Feed {
@@ -124,7 +124,6 @@ fn write_lines(
     Ok(())
 }
 
-/// Lines are accepted in the order in which they are handed in.
 fn read_answers(
     output: ChildStdout,
     values: &[String],
@@ -133,13 +132,13 @@ fn read_answers(
 ) -> Result<(), Failure> {
     for line in BufReader::new(output).lines() {
         let line = line.context("standard output of the producer")?;
-        let Some(identity) = line.strip_prefix(ACCEPTED) else { continue };
-        let mut count = accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(value) = values.get(*count) else {
-            return Err(Failure::broken("the producer accepts more lines than it was given"));
-        };
-        evidence.acknowledge(value, identity.trim());
-        *count += 1;
+        let Some(said) = line.strip_prefix(ACCEPTED) else { continue };
+        let unclear = || Failure::broken(format!("the producer says `{line}`"));
+        let (number, identity) = said.split_once(' ').ok_or_else(unclear)?;
+        let number: usize = number.parse().map_err(|_| unclear())?;
+        let value = number.checked_sub(1).and_then(|index| values.get(index));
+        evidence.acknowledge(value.ok_or_else(unclear)?, identity);
+        *accepted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
     Ok(())
 }
