@@ -1,9 +1,10 @@
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use super::{Scene, numbered, same_once};
-use crate::command::{run_to_log, spawn, wait};
+use crate::command::{poll_until, run_to_log, spawn, wait};
 use crate::failure::{Context, Failure};
 use crate::fetch::{any_java, kafka_libraries};
 
@@ -104,6 +105,51 @@ fn run_stdout(scene: &Scene<'_>, class: &str, arguments: &[&str]) -> Result<Stri
         return Err(Failure::broken(format!("{class} failed:\n{text}")));
     }
     fs::read_to_string(&output).context(output.display())
+}
+
+/// An idempotent producer works while the broker is killed: what it was told is stored is there,
+/// once, and the client itself goes on without help. The lines are handed to it in three parts:
+/// before the kill, right at the kill, and while no broker is there. (kcat cannot be used: it ends
+/// by itself when its only broker is away.)
+pub(super) fn survives_kill(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    const PART: usize = 5_000;
+    let lines = numbered("survives", 3 * PART);
+    let arguments = ["--topic", "survives", "--message-send-max-retries", "1000000"];
+    let mut command = tool(scene, PRODUCER, &arguments)?;
+    let log = scene.run.join("java-survives.log");
+    let errors = File::create(&log).context(log.display())?;
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(errors);
+    let mut producer = spawn(&mut command)?;
+    let input = producer.stdin.take().ok_or_else(|| Failure::broken("it has no pipe"))?;
+    let handed_in = feed_around_a_kill(scene, input, &lines, PART);
+    let status = wait(&mut producer, TIME_MAX)?;
+    handed_in?;
+    if !status.is_some_and(|status| status.success()) {
+        let said = fs::read_to_string(&log).context(log.display())?;
+        return Err(Failure::broken(format!("the producer ended with {status:?}:\n{said}")));
+    }
+    same_once(&lines, &super::kcat::read_all(scene, "survives")?)
+}
+
+fn feed_around_a_kill(
+    scene: &mut Scene<'_>,
+    mut input: ChildStdin,
+    lines: &[String],
+    part: usize,
+) -> Result<(), Failure> {
+    let mut hand_in = |lines: &[String]| {
+        let text = lines.join("\n") + "\n";
+        input.write_all(text.as_bytes()).context("hand lines to the producer")
+    };
+    hand_in(&lines[..part])?;
+    poll_until("the first records are stored", TIME_MAX, || {
+        let some = super::kcat::read_all(scene, "survives").is_ok_and(|read| !read.is_empty());
+        Ok(some.then_some(()))
+    })?;
+    hand_in(&lines[part..2 * part])?;
+    scene.broker.kill()?;
+    hand_in(&lines[2 * part..])?;
+    scene.broker.restart()
 }
 
 /// A producer of Kafka's own system tests: it prints one line for each acknowledgement.

@@ -1,7 +1,6 @@
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::{Scene, numbered, same_once};
@@ -120,49 +119,4 @@ pub(super) fn two_members(scene: &mut Scene<'_>) -> Result<(), Failure> {
         wait(&mut child, TIME_MAX)?;
     }
     same_once(&lines, &read?)
-}
-
-/// An idempotent producer works while the broker is killed: what it was told is stored is there,
-/// once, and the client itself goes on without help. The lines are handed to it in three parts:
-/// before the kill, right at the kill, and while no broker is there.
-pub(super) fn survives_kill(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    const PART: usize = 5_000;
-    let lines = numbered("survives", 3 * PART);
-    produce(scene, "survives-first", &lines[..1], &["acks=all"])?;
-    let log = scene.run.join("kcat-survives.log");
-    let mut command = kcat(scene);
-    command.args(["-P", "-t", "survives", "-X", "enable.idempotence=true"]);
-    command.args(["-X", "message.timeout.ms=0", "-X", "batch.num.messages=20"]);
-    command.stdin(Stdio::piped()).stderr(fs::File::create(&log).context(log.display())?);
-    let mut producer = spawn(&mut command)?;
-    let input = producer.stdin.take().ok_or_else(|| Failure::broken("kcat has no pipe"))?;
-    let sent = feed_around_a_kill(scene, input, &lines, PART);
-    let status = wait(&mut producer, TIME_MAX)?;
-    sent?;
-    if !status.is_some_and(|status| status.success()) {
-        let said = fs::read_to_string(&log).context(log.display())?;
-        return Err(Failure::broken(format!("kcat -P ended with {status:?}:\n{said}")));
-    }
-    same_once(&lines, &read_all(scene, "survives")?)
-}
-
-fn feed_around_a_kill(
-    scene: &mut Scene<'_>,
-    mut input: ChildStdin,
-    lines: &[String],
-    part: usize,
-) -> Result<(), Failure> {
-    let mut hand_in = |lines: &[String]| {
-        let text = lines.join("\n") + "\n";
-        input.write_all(text.as_bytes()).context("hand lines to kcat")
-    };
-    hand_in(&lines[..part])?;
-    poll_until("the first records are stored", TIME_MAX, || {
-        let some = read_all(scene, "survives").is_ok_and(|read| !read.is_empty());
-        Ok(some.then_some(()))
-    })?;
-    hand_in(&lines[part..2 * part])?;
-    scene.broker.kill()?;
-    hand_in(&lines[2 * part..])?;
-    scene.broker.restart()
 }
