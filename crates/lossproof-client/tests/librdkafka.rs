@@ -5,7 +5,7 @@
 #![cfg(feature = "rdkafka")]
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lossproof_client::librdkafka::{self, ClientSettings, ConsumerSettings, ProducerSettings};
@@ -147,6 +147,42 @@ fn records_go_in_and_come_out_whole_and_a_new_member_goes_on_at_the_commit() {
     assert_eq!(offsets, [2, 3, 4, 5]);
     let beyond = admin.read(&place, 2, 7, &mut |_| panic!("refused before reading"));
     assert_eq!(beyond, Err(ConsumeError::OutOfRange { partition: place, offset: 7 }));
+}
+
+/// The library keeps a pause over the end of an assignment; the trait promises that it does not.
+/// A pipeline that had paused a busy partition would never read it again.
+#[test]
+fn a_partition_that_was_paused_is_read_after_its_next_assignment() {
+    let (_cluster, client) = cluster();
+    let mut producer = librdkafka::producer(&ProducerSettings::new(client.clone())).unwrap();
+    send(&mut *producer, 0..10);
+    outcomes(&mut *producer);
+    let mut settings = ConsumerSettings::new(client, "g", vec!["news".into()]);
+    settings.session_timeout = Duration::from_secs(3);
+    let (mut first, mut one) = (librdkafka::consumer(&settings).unwrap(), Reader::default());
+    read(&mut *first, &mut one, 10);
+    let places = [0, 1].map(|partition| TopicPartition { topic: "news".into(), partition });
+    first.pause(&places).unwrap();
+    send(&mut *producer, 10..12);
+    outcomes(&mut *producer);
+
+    let (mut second, mut two) = (librdkafka::consumer(&settings).unwrap(), Reader::default());
+    let mut seen = BTreeSet::new();
+    for _ in 0..STEPS_MAX {
+        let members = [(&mut first, &mut one), (&mut second, &mut two)];
+        for (consumer, reader) in members {
+            if let Some(record) = consumer.poll(STEP, reader).unwrap() {
+                let place = TopicPartition { topic: "news".into(), partition: record.partition };
+                reader.next.insert(place, record.offset + 1);
+                seen.insert(record.partition);
+            }
+        }
+        if seen.len() == 2 {
+            assert_eq!(one.revoked, 1, "what was paused was read before it was assigned anew");
+            return;
+        }
+    }
+    panic!("only {seen:?} read");
 }
 
 #[test]

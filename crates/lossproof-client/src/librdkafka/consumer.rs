@@ -199,6 +199,9 @@ impl RdConsumer {
         }
         let assigned = list_with_offsets(&offsets).and_then(|list| self.consumer.assign(&list));
         assigned.map_err(|error| ConsumeError::Refused { detail: error.to_string() })?;
+        // The library keeps a pause of an earlier assignment.
+        let places: Vec<TopicPartition> = offsets.iter().map(|(place, _)| place.clone()).collect();
+        self.resume(&places)?;
         let position = |next| Position { next, stopped: false };
         self.assigned = offsets.into_iter().map(|(place, next)| (place, position(next))).collect();
         outcome
