@@ -178,7 +178,7 @@ fn a_partition_that_was_paused_is_read_after_its_next_assignment() {
             }
         }
         if seen.len() == 2 {
-            assert_eq!(one.revoked, 1, "what was paused was read before it was assigned anew");
+            assert!(one.revoked > 0, "what was paused was read before it was assigned anew");
             return;
         }
     }
