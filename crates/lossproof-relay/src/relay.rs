@@ -157,6 +157,8 @@ impl Relay {
     /// Takes the last outcomes, at most for `timeout`, and journals them. What is not shipped
     /// stays in the journal.
     pub fn close(mut self, timeout: Duration) -> Result<Progress, RelayError> {
+        // What was accepted since the last step waits too, and is counted so.
+        self.discover();
         if let Some(producer) = self.producer.take() {
             let (outcomes, _) = producer.close(timeout);
             self.settle(outcomes);

@@ -172,6 +172,15 @@ fn everything_accepted_arrives_also_where_single_records_fail() {
     (1000..1150).for_each(|seed| run(seed, true));
 }
 
+/// A producer that is stopped right after it has accepted must not end as if all were delivered.
+#[test]
+fn what_was_accepted_last_counts_as_waiting_at_the_close() {
+    let mut world = World::new(3);
+    let (spool, relay) = world.start();
+    world.accept(&spool, 5);
+    assert_eq!(relay.close(Duration::ZERO).unwrap().waiting, 5);
+}
+
 #[test]
 fn what_was_acknowledged_and_journaled_is_not_sent_again() {
     let mut world = World::new(1);
