@@ -6,7 +6,8 @@ mod support;
 use lossproof_audit::interval::IntervalSet;
 use lossproof_audit::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Role, Stage};
 use lossproof_audit::report::{
-    FlushError, KEPT_RECEIPTS_MAX, NOTED_INTERVALS_MAX, Reporter, ShipError,
+    FlushError, HEARTBEAT_EVERY, KEPT_RECEIPTS_MAX, NOTED_INTERVALS_MAX, RECEIPTS_TOPIC, Reporter,
+    ShipError,
 };
 use lossproof_client::memory::{Cluster, DeliveryFault};
 use support::{Journal, SECOND, World, record, ship, shipped};
@@ -178,4 +179,22 @@ fn what_does_not_fit_in_memory_is_stated_as_unknown() {
     let noted: IntervalSet = (0..records).map(|number| number * 2).collect();
     assert!(noted.difference(&told.union(&unknown)).is_empty(), "nothing is dropped in silence");
     assert!(told.difference(&noted).is_empty(), "nothing is made up");
+}
+
+/// Else the auditor says that it has ended without a seal.
+#[test]
+fn a_session_with_nothing_to_tell_goes_on_saying_that_it_lives() {
+    let (world, cluster) = (World::new(5), Cluster::new());
+    let reporter =
+        Reporter::open(Journal::new(3), &world.environment, Role::Producer, Vec::new()).unwrap();
+    let mut producer = cluster.producer();
+    reporter.announce(&mut *producer, SECOND).unwrap();
+    let beats = || cluster.records(RECEIPTS_TOPIC).len();
+    let before = beats();
+    for _ in 0..10 {
+        world.clock.advance(HEARTBEAT_EVERY);
+        reporter.ship(&mut *producer, SECOND).unwrap();
+    }
+    // The last ones may still be on their way.
+    assert!(beats() >= before + 8, "{} heartbeats in ten ships", beats() - before);
 }

@@ -21,7 +21,10 @@ impl Reporter {
     ) -> Result<usize, ShipError> {
         let deadline = self.clock.monotonic() + timeout;
         let partition = self.receipts_partition(producer, timeout)?;
-        let mut outcome = self.send_waiting(producer, partition);
+        // Also where no receipt is under way: a heartbeat whose outcome nobody takes would be the
+        // last one.
+        let settled = self.settle(producer.poll(Duration::ZERO)).and_then(|()| fatal(producer));
+        let mut outcome = settled.and_then(|()| self.send_waiting(producer, partition));
         for _ in 0..POLLS_MAX {
             let left = deadline.saturating_sub(self.clock.monotonic());
             if outcome.is_err() || left.is_zero() || self.lock().kept.receipts_in_flight() == 0 {
