@@ -124,15 +124,13 @@ impl Drop for FailedUnlessDisarmed<'_> {
 fn drive(mut relay: Relay, shared: &Shared, clock: &dyn Clock) -> Result<Progress, RelayError> {
     let mut failed = FailedUnlessDisarmed(&shared.relay_failed, true);
     loop {
-        // Both read before the step: what was accepted before is seen by it, so that no record
-        // that waits in the journal is left out of the last count.
+        // Read before the step: what was accepted before is seen by it.
         let is_ending = shared.is_ending.load(Ordering::Acquire);
-        let is_stopped = shared.is_stopped.load(Ordering::Acquire);
         relay.step(STEP)?;
         let progress = relay.progress();
         *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
         let is_done = is_ending && progress.waiting == 0 && progress.is_journaled;
-        if is_done || is_stopped {
+        if is_done || shared.is_stopped.load(Ordering::Acquire) {
             let closed = relay.close(CLOSE_TIMEOUT)?;
             failed.1 = false;
             return Ok(closed);
