@@ -1,4 +1,4 @@
-//! All automation of the project in one program: the tests, what they need, and the figures.
+//! All automation of the project in one program: the tests and what they need.
 //!
 //! `cargo xtask test` runs everything; the other commands are its parts, for use while one works.
 
@@ -25,7 +25,10 @@ use crate::report::Report;
 use crate::workspace::Workspace;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Tests, fetches, runs and measures lossproof")]
+#[command(
+    name = "cargo xtask",
+    about = "Tests lossproof, and fetches and runs what the tests need"
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

@@ -5,6 +5,7 @@ mod broker;
 mod demo;
 mod exit;
 mod explain;
+mod files;
 mod produce;
 mod run;
 mod stop;

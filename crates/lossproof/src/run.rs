@@ -14,6 +14,7 @@ use lossproof_pipeline::{Config, Parts, ProducerFactory, Reported, Stop as Pipel
 use crate::Outcome;
 use crate::broker::open_code;
 use crate::exit::{self, Exit, Failure};
+use crate::files::read_text;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
@@ -61,11 +62,7 @@ fn read(arguments: &Arguments, environment: &Environment) -> Result<Config, Fail
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(exit::PIPELINE_FILE, format_args!("{shown}: {error}"))
     };
-    let file = environment.disk.open_read_only(&arguments.file).map_err(|error| wrong(&error))?;
-    let length = file.len().map_err(|error| wrong(&error))?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(|error| wrong(&error))?];
-    file.read_exact_at(&mut bytes, 0).map_err(|error| wrong(&error))?;
-    let text = String::from_utf8(bytes).map_err(|error| wrong(&error))?;
+    let text = read_text(&*environment.disk, &arguments.file).map_err(|error| wrong(&error))?;
     Config::parse(&text).map_err(|error| wrong(&error))
 }
 

@@ -23,6 +23,7 @@ pub(crate) use self::service::{Arguments as ServiceArguments, run as run_service
 use self::talk::Talk;
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Failure};
+use crate::files::read_text;
 use crate::stop::Stop;
 
 /// Seconds after which the demo stops waiting and judges what there is.
@@ -79,14 +80,10 @@ pub(crate) fn run(arguments: &Arguments, environment: Environment) -> Outcome {
 fn read_input(arguments: &Arguments, environment: &Environment) -> Result<Vec<Line>, Failure> {
     let Some(path) = &arguments.input else { return input::sample() };
     let origin = path.display().to_string();
-    let failed = |error: &dyn std::fmt::Display| {
+    let text = read_text(&*environment.disk, path).map_err(|error| {
         Failure::new(DEMO_FAILED, format_args!("{origin} cannot be read: {error}"))
-    };
-    let file = environment.disk.open_read_only(path).map_err(|error| failed(&error))?;
-    let length = file.len().map_err(|error| failed(&error))?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(|error| failed(&error))?];
-    file.read_exact_at(&mut bytes, 0).map_err(|error| failed(&error))?;
-    input::parse(std::str::from_utf8(&bytes).map_err(|error| failed(&error))?, &origin)
+    })?;
+    input::parse(&text, &origin)
 }
 
 /// One look at the stage; an error where the demo was told to stop.

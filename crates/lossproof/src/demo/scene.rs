@@ -11,6 +11,7 @@ use lossproof_env::{DiskFile, Environment};
 use super::children::Child;
 use super::talk::Talk;
 use crate::exit::{DEMO_FAILED, Failure};
+use crate::files::read_text;
 
 pub(crate) const TOPIC: &str = "news";
 pub(crate) const GROUP: &str = "news-analysis";
@@ -139,42 +140,26 @@ impl Scene {
     /// The producer with a journal, reading the file of lines.
     pub(crate) fn start_safe_producer(&mut self, input: &str) -> Result<(), Failure> {
         let journal = self.path("journal");
-        let arguments = [
-            "produce",
-            "--bootstrap-server",
-            &self.bootstrap,
-            "--topic",
-            TOPIC,
+        self.start_producer(&[
             "--journal",
             &journal,
-            "--format",
-            "json",
-            "--key-field",
-            "id",
             "--print-ids",
             "--rate",
             RECORDS_PER_SECOND,
             input,
-        ];
-        self.producer = Some(Child::start("producer", &arguments)?);
-        Ok(())
+        ])
     }
 
     /// The producer that has no journal and looks at no outcome, fed through its standard input.
     pub(crate) fn start_unsafe_producer(&mut self, first_line: usize) -> Result<(), Failure> {
-        let arguments = [
-            "produce",
-            "--bootstrap-server",
-            &self.bootstrap,
-            "--topic",
-            TOPIC,
-            "--unsafe-no-journal",
-            "--format",
-            "json",
-            "--key-field",
-            "id",
-        ];
         self.first_line = first_line;
+        self.start_producer(&["--unsafe-no-journal"])
+    }
+
+    fn start_producer(&mut self, special: &[&str]) -> Result<(), Failure> {
+        let mut arguments = vec!["produce", "--bootstrap-server", &self.bootstrap];
+        arguments.extend(["--topic", TOPIC, "--format", "json", "--key-field", "id"]);
+        arguments.extend(special);
         self.producer = Some(Child::start("producer", &arguments)?);
         Ok(())
     }
@@ -276,14 +261,13 @@ impl Scene {
 
     /// The whole sink, as the demo itself reads it.
     pub(crate) fn read_sink(&self) -> Result<String, Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
+        if self.sink.is_none() {
+            return Ok(String::new());
+        }
+        let path = self.directory.join("sink.jsonl");
+        read_text(&*self.environment.disk, &path).map_err(|error| {
             Failure::new(DEMO_FAILED, format_args!("the sink cannot be read: {error}"))
-        };
-        let Some(sink) = &self.sink else { return Ok(String::new()) };
-        let length = sink.len().map_err(|error| failed(&error))?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|error| failed(&error))?];
-        sink.read_exact_at(&mut bytes, 0).map_err(|error| failed(&error))?;
-        String::from_utf8(bytes).map_err(|error| failed(&error))
+        })
     }
 
     /// Lets the pipeline finish what it has and leave.
