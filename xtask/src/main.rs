@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask test` runs everything; the other commands are its parts, for use while one works.
 
+mod bench;
 mod cache;
 mod command;
 mod e2e;
@@ -49,6 +50,11 @@ enum Task {
     Tidy,
     /// Bring something that the tests use into the cache (LOSSPROOF_CACHE, or ~/.cache/lossproof)
     Fetch { thing: fetch::Thing },
+    /// Measure, beside the raw disk and beside Apache Kafka
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Send 2,000 tweets through a real model into a real OpenSearch while all of them fail
     News,
 }
@@ -74,6 +80,10 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         }
         Task::Fetch { thing } => {
             fetch::fetch(&workspace, &Cache::find()?, thing)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Bench { bench } => {
+            bench::run(&workspace, bench)?;
             Ok(ExitCode::SUCCESS)
         }
         Task::News => {

@@ -1,5 +1,6 @@
 //! The project's own binary as separate processes, killed and restarted like any other program.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -52,7 +53,8 @@ fn executable_in(line: &str, name: &str) -> Option<PathBuf> {
 /// `lossproof broker` on a port and a data directory that it keeps over restarts.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    binary: PathBuf,
+    /// The binary, behind what it is run by.
+    program: Vec<OsString>,
     data: PathBuf,
     log: PathBuf,
     port: u16,
@@ -61,12 +63,26 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(binary: &Path, run: &Path) -> Result<Self, Failure> {
+        Broker::start_as(&[binary.as_os_str()], run)
+    }
+
+    /// On one processor alone.
+    pub(crate) fn start_on_cpu(binary: &Path, run: &Path, cpu: &str) -> Result<Self, Failure> {
+        Broker::start_as(&["taskset".as_ref(), "-c".as_ref(), cpu.as_ref(), binary.as_ref()], run)
+    }
+
+    fn start_as(program: &[&OsStr], run: &Path) -> Result<Self, Failure> {
+        let program: Vec<OsString> = program.iter().map(OsString::from).collect();
         let port = free_port()?;
         let data = run.join("broker");
         fs::create_dir_all(&data).context(data.display())?;
         let log = run.join("broker.log");
-        let process = launch(binary, &data, &log, port)?;
-        Ok(Broker { binary: binary.to_path_buf(), data, log, port, process })
+        let process = launch(&program, &data, &log, port)?;
+        Ok(Broker { program, data, log, port, process })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     pub(crate) fn address(&self) -> String {
@@ -87,7 +103,7 @@ impl Broker {
     }
 
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        self.process = launch(&self.binary, &self.data, &self.log, self.port)?;
+        self.process = launch(&self.program, &self.data, &self.log, self.port)?;
         Ok(())
     }
 
@@ -97,9 +113,11 @@ impl Broker {
     }
 }
 
-fn launch(binary: &Path, data: &Path, log: &Path, port: u16) -> Result<Process, Failure> {
+fn launch(program: &[OsString], data: &Path, log: &Path, port: u16) -> Result<Process, Failure> {
     let skip = log_length(log);
-    let mut command = Command::new(binary);
+    let (first, rest) = program.split_first().ok_or_else(|| Failure::broken("no program"))?;
+    let mut command = Command::new(first);
+    command.args(rest);
     command.args(["broker", "--listen", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
     let mut process = Process::start("the broker", log, &mut command)?;
     process.wait_for_log(READY, skip, START_TIME_MAX)?;

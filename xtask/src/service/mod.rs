@@ -1,6 +1,7 @@
 //! Starts, watches, kills and restarts the programs that a run on real services needs.
 
 mod http;
+mod kafka;
 mod lossproof;
 mod ner;
 mod opensearch;
@@ -12,6 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub(crate) use http::request;
+pub(crate) use kafka::Kafka;
 pub(crate) use lossproof::{Binaries, Broker, build};
 pub(crate) use ner::Ner;
 pub(crate) use opensearch::OpenSearch;
@@ -46,6 +48,10 @@ impl Process {
     ) -> Result<Self, Failure> {
         let child = command::spawn(command)?;
         Ok(Process { name: name.to_owned(), child, log: log.to_path_buf() })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn child(&mut self) -> &mut Child {
