@@ -19,6 +19,17 @@ const LATEST_TIERED: i64 = -5;
 
 const FIRST_WITH_EPOCH: i16 = 4;
 
+/// From which version on a client may ask for a time that is none; `None`: never.
+fn first_version(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        LATEST | EARLIEST | 0.. => Some(1),
+        _ => None,
+    }
+}
+
 /// Where an offset was found.
 struct Found {
     offset: i64,
@@ -43,7 +54,7 @@ fn look_up(broker: &Broker, request: ListOffsetsRequest, version: i16) -> ListOf
         let found = find_topic(&catalog, false, &topic.name, Uuid::default());
         let partitions = topic.partitions.iter().map(|wanted| {
             let outcome = find_partition(&found, wanted.partition_index)
-                .and_then(|id| look_up_partition(broker, id, wanted));
+                .and_then(|id| look_up_partition(broker, id, wanted, version));
             answer(wanted.partition_index, outcome, version)
         });
         ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
@@ -55,7 +66,11 @@ fn look_up_partition(
     broker: &Broker,
     id: PartitionId,
     wanted: &ListOffsetsPartition,
+    version: i16,
 ) -> Result<(Found, i32), ErrorCode> {
+    if first_version(wanted.timestamp).is_none_or(|first| version < first) {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
     let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
     check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch)?;
     let at = |offset| Found { offset, timestamp: -1 };
@@ -71,11 +86,10 @@ fn look_up_partition(
             find_record(&broker.log, id, batch, |record, batch| record == batch)?
         }
         LATEST_TIERED => NOTHING,
-        timestamp if timestamp >= 0 => {
+        timestamp => {
             let batch = broker.log.offset_for_timestamp(id, timestamp).map_err(storage)?;
             find_record(&broker.log, id, batch, |record, _| record >= timestamp)?
         }
-        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
     };
     let leader_epoch = if found.offset < 0 { -1 } else { view.leader_epoch };
     Ok((found, leader_epoch))

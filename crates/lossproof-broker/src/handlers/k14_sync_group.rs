@@ -1,14 +1,22 @@
 use std::sync::Arc;
 
-use lossproof_wire::{SyncGroupRequest, SyncGroupResponse};
+use lossproof_wire::{ErrorCode, SyncGroupRequest, SyncGroupResponse};
 
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::error::group_error;
 use crate::group::{GroupError, Sync, SyncAnswer};
 
+/// From here on a member must say which protocol it takes its assignment to be of.
+const FIRST_WITH_PROTOCOL: i16 = 5;
+
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: SyncGroupRequest = call.decode()?;
+    let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= FIRST_WITH_PROTOCOL && !names_protocol {
+        let error_code = ErrorCode::INCONSISTENT_GROUP_PROTOCOL;
+        return call.answer.ready(&SyncGroupResponse { error_code, ..Default::default() });
+    }
     let assignments = request.assignments.into_iter();
     let waiting = broker.groups.sync(Sync {
         group: request.group_id,

@@ -62,24 +62,28 @@ async fn create(
 }
 
 fn partition_count(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
-    let by_hand = !wanted.assignments.is_empty();
     let replicas = i32::from(wanted.replication_factor);
-    if replicas != 1 && replicas != DEFAULT {
-        let message = format!("replication factor {replicas}: there is one broker");
-        return Err((ErrorCode::INVALID_REPLICATION_FACTOR, message));
-    }
-    if !by_hand {
+    if wanted.assignments.is_empty() {
+        if replicas != 1 && replicas != DEFAULT {
+            let message = format!("replication factor {replicas}: there is one broker");
+            return Err((ErrorCode::INVALID_REPLICATION_FACTOR, message));
+        }
         return Ok(match wanted.num_partitions {
             DEFAULT => broker.config.partitions_default,
             count => count,
         });
+    }
+    if replicas != DEFAULT || wanted.num_partitions != DEFAULT {
+        let message = "partitions are placed by hand: their number and that of the replicas must \
+                       be -1";
+        return Err((ErrorCode::INVALID_REQUEST, message.to_owned()));
     }
     let indexes = wanted.assignments.iter().map(|one| one.partition_index);
     let mut indexes: Vec<i32> = indexes.collect();
     indexes.sort_unstable();
     let dense = (0..).zip(&indexes).all(|(expected, index)| expected == *index);
     let here = wanted.assignments.iter().all(|one| one.broker_ids == [NODE_ID]);
-    if dense && here && wanted.num_partitions == DEFAULT {
+    if dense && here {
         Ok(indexes.len() as i32)
     } else {
         let message = format!("partitions must be 0, 1, ... and all on broker {NODE_ID}");

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use lossproof_wire::{
-    DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, Uuid,
+    DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, ErrorCode,
+    Uuid,
 };
 
 use crate::broker::{Broker, find_topic};
@@ -26,6 +27,15 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
 }
 
 async fn delete(broker: &Broker, wanted: DeleteTopicState) -> DeletableTopicResult {
+    if wanted.name.is_some() != wanted.topic_id.is_zero() {
+        // Both may be of two topics, and a deletion must not have to guess.
+        return DeletableTopicResult {
+            name: wanted.name,
+            topic_id: wanted.topic_id,
+            error_code: ErrorCode::INVALID_REQUEST,
+            error_message: Some("either a name or an id is wanted".to_owned()),
+        };
+    }
     let catalog = broker.topics.catalog();
     let by_id = wanted.name.is_none();
     let name = wanted.name.clone().unwrap_or_default();

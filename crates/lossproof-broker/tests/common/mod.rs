@@ -2,12 +2,15 @@
 //! says exactly what a test wants it to say.
 #![allow(dead_code)] // Each test file uses its own part of it.
 
+pub(crate) mod member;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lossproof_broker::{BrokerConfig, Server, Stopper};
 use lossproof_env::{Connection, Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
+use lossproof_log::LogConfig;
 use lossproof_wire::batch::{BatchBuilder, Compression};
 use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,18 +44,11 @@ impl Broker {
         settings: fn(&mut BrokerConfig),
     ) -> Result<Self, lossproof_broker::StartError> {
         let net = MemoryNet::new();
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(RealClock::new()),
-            rng: Arc::new(SeededRng::new(disk.position() as u64 + 7)),
-        };
+        let env = environment(&disk);
         let listen = "127.0.0.1:9092".parse().expect("an address");
         let mut config = BrokerConfig::new(listen, "/data");
         config.groups.initial_rebalance_delay = std::time::Duration::ZERO;
-        config.log.segment_bytes = 4 << 20;
-        config.log.initial_zero_bytes = 1 << 20;
-        config.log.zero_step_bytes = 1 << 20;
-        config.log.reserve_bytes = 64 << 10;
+        config.log = log_config();
         settings(&mut config);
         let server = Server::start(&env, &net, config).await?;
         let stopper = server.stopper();
@@ -90,6 +86,31 @@ impl Broker {
         self.task.abort();
         Self::on(disk, self.settings).await
     }
+}
+
+pub(crate) fn environment(disk: &SimDisk) -> Environment {
+    Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(RealClock::new()),
+        rng: Arc::new(SeededRng::new(disk.position() as u64 + 7)),
+    }
+}
+
+/// A journal that is quick to make.
+pub(crate) fn log_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 4 << 20,
+        initial_zero_bytes: 1 << 20,
+        zero_step_bytes: 1 << 20,
+        reserve_bytes: 64 << 10,
+        ..LogConfig::default()
+    }
+}
+
+/// The oldest and the newest version of an API that are served: what lies between has the fields
+/// of the one or the other.
+pub(crate) fn ends(key: ApiKey) -> [i16; 2] {
+    [*key.served().start(), *key.served().end()]
 }
 
 pub(crate) struct Client {

@@ -1,0 +1,154 @@
+//! DescribeConfigs on the wire, in the oldest and the newest version: what holds for a topic and
+//! for the broker, and where it comes from.
+
+mod common;
+
+use common::{Broker, Client, ends};
+use lossproof_wire::*;
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+/// Where a value comes from.
+const OF_TOPIC: i8 = 1;
+const OF_DEFAULT: i8 = 5;
+
+fn resource(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
+    let keys = keys.map(|keys| keys.iter().map(|key| (*key).to_owned()).collect());
+    DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys: keys }
+}
+
+async fn describe(
+    client: &mut Client,
+    resource: DescribeConfigsResource,
+    version: i16,
+) -> DescribeConfigsResult {
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let mut answer: DescribeConfigsResponse = client.call(&request, version).await;
+    answer.results.remove(0)
+}
+
+fn find<'a>(result: &'a DescribeConfigsResult, name: &str) -> &'a DescribeConfigsResourceResult {
+    result.configs.iter().find(|config| config.name == name).expect("it is listed")
+}
+
+/// A topic `t` that keeps its records for a second.
+async fn broker_with_a_topic() -> (Broker, Client) {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let retention =
+        CreatableTopicConfig { name: "retention.ms".into(), value: Some("1000".into()) };
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: vec![retention],
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let answer: CreateTopicsResponse = client.call(&request, 7).await;
+    assert_eq!(answer.topics[0].error_code, ErrorCode::NONE);
+    (broker, client)
+}
+
+/// librdkafka's tests want all settings, those with their defaults too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_has_all_settings_its_own_and_the_defaults() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for version in ends(ApiKey::DescribeConfigs) {
+        let result = describe(&mut client, resource(TOPIC, "t", None), version).await;
+        assert_eq!(result.error_code, ErrorCode::NONE);
+        assert_eq!((result.resource_type, result.resource_name.as_str()), (TOPIC, "t"));
+        let own = find(&result, "retention.ms");
+        assert_eq!((own.value.as_deref(), own.config_source), (Some("1000"), OF_TOPIC));
+        for (name, value) in [
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
+            ("message.timestamp.type", "CreateTime"),
+            ("min.insync.replicas", "1"),
+            ("unclean.leader.election.enable", "false"),
+        ] {
+            let config = find(&result, name);
+            assert_eq!((config.value.as_deref(), config.config_source), (Some(value), OF_DEFAULT));
+        }
+        assert!(result.configs.iter().all(|config| config.value.is_some() && !config.is_sensitive));
+        let types = [find(&result, "retention.ms"), find(&result, "cleanup.policy")];
+        let types = types.map(|config| config.config_type);
+        let [long, list] = [5, 7];
+        // Version 1 has no types: read as 0, which is "unknown".
+        assert_eq!(types, if version < 3 { [0, 0] } else { [long, list] });
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_settings_asked_for_are_described_and_an_empty_list_means_all() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for version in ends(ApiKey::DescribeConfigs) {
+        let keys: &[&str] = &["retention.ms", "no.such.setting"];
+        let result = describe(&mut client, resource(TOPIC, "t", Some(keys)), version).await;
+        let names: Vec<_> = result.configs.iter().map(|config| config.name.as_str()).collect();
+        assert_eq!((result.error_code, names), (ErrorCode::NONE, vec!["retention.ms"]));
+        let all = describe(&mut client, resource(TOPIC, "t", None), version).await;
+        let empty = describe(&mut client, resource(TOPIC, "t", Some(&[])), version).await;
+        assert_eq!(empty, all);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn synonyms_are_told_only_where_they_are_asked_for() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for version in ends(ApiKey::DescribeConfigs) {
+        for include_synonyms in [false, true] {
+            let resources = vec![resource(TOPIC, "t", Some(&["retention.ms"]))];
+            let request =
+                DescribeConfigsRequest { resources, include_synonyms, ..Default::default() };
+            let answer: DescribeConfigsResponse = client.call(&request, version).await;
+            let synonyms = &answer.results[0].configs[0].synonyms;
+            let sources: Vec<_> = synonyms.iter().map(|synonym| synonym.source).collect();
+            assert_eq!(
+                sources.first(),
+                include_synonyms.then_some(&OF_TOPIC),
+                "what holds is first"
+            );
+        }
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_does_not_exist_is_an_error_and_is_not_made() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for version in ends(ApiKey::DescribeConfigs) {
+        let result = describe(&mut client, resource(TOPIC, "missing", None), version).await;
+        assert_eq!(result.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        assert_eq!((result.resource_name.as_str(), result.configs.len()), ("missing", 0));
+    }
+    let answer: MetadataResponse = client.call(&MetadataRequest::default(), 12).await;
+    assert_eq!(answer.topics.len(), 1);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_describes_itself_and_no_other() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for version in ends(ApiKey::DescribeConfigs) {
+        let result = describe(&mut client, resource(BROKER, "1", None), version).await;
+        assert_eq!((result.error_code, result.resource_type), (ErrorCode::NONE, BROKER));
+        for (name, value) in [
+            ("auto.create.topics.enable", "true"),
+            ("broker.id", "1"),
+            ("default.replication.factor", "1"),
+            ("num.partitions", "4"),
+        ] {
+            assert_eq!(find(&result, name).value.as_deref(), Some(value), "{name}");
+        }
+        for (kind, name) in [(BROKER, "2"), (BROKER, "one"), (BROKER_LOGGER, "1"), (99, "t")] {
+            let result = describe(&mut client, resource(kind, name, None), version).await;
+            assert_eq!(result.error_code, ErrorCode::INVALID_REQUEST, "{kind} {name}");
+            assert_eq!(result.configs, []);
+        }
+    }
+    broker.stop().await;
+}

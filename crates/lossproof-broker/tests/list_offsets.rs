@@ -1,0 +1,164 @@
+//! ListOffsets on the wire: where a partition begins and ends, and where a time is found in it.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Broker, Client, ends, records};
+use lossproof_wire::batch::BatchBuilder;
+use lossproof_wire::*;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+fn wanted(topic: &str, partition: i32, timestamp: i64, leader_epoch: i32) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: topic.into(),
+            partitions: vec![ListOffsetsPartition {
+                partition_index: partition,
+                current_leader_epoch: leader_epoch,
+                timestamp,
+            }],
+        }],
+        ..Default::default()
+    }
+}
+
+async fn list(
+    client: &mut Client,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
+    let answer: ListOffsetsResponse = client.call(&request, version).await;
+    assert_eq!(answer.topics[0].name, request.topics[0].name);
+    answer.topics[0].partitions[0].clone()
+}
+
+/// Offset and timestamp, where there is no error.
+async fn found(client: &mut Client, timestamp: i64, version: i16) -> (i64, i64) {
+    let answer = list(client, wanted("t", 0, timestamp, -1), version).await;
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    (answer.offset, answer.timestamp)
+}
+
+fn at(timestamps: &[i64]) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for timestamp in timestamps {
+        builder.push(*timestamp, None, Some(b"x"), &[]);
+    }
+    builder.build().expect("a batch")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_earliest_offset_is_the_first_and_the_latest_is_the_next_one() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for version in ends(ApiKey::ListOffsets) {
+        assert_eq!(found(&mut client, EARLIEST, version).await, (0, -1), "an empty log");
+        assert_eq!(found(&mut client, LATEST, version).await, (0, -1), "an empty log");
+    }
+    client.produce("t", 0, records(&["a", "b", "c"])).await;
+    for version in ends(ApiKey::ListOffsets) {
+        assert_eq!(found(&mut client, EARLIEST, version).await, (0, -1));
+        assert_eq!(found(&mut client, LATEST, version).await, (3, -1));
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_gives_the_first_record_that_is_not_older_even_inside_a_batch() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    // Clocks of producers go back as well.
+    client.produce("t", 0, at(&[1_000, 1_010, 1_005])).await;
+    client.produce("t", 0, at(&[900, 2_000])).await;
+    for version in ends(ApiKey::ListOffsets) {
+        for (timestamp, expected) in [
+            (0, (0, 1_000)),
+            (1_000, (0, 1_000)),
+            (1_001, (1, 1_010)),
+            (1_010, (1, 1_010)),
+            (1_011, (4, 2_000)),
+            (2_000, (4, 2_000)),
+            (2_001, (-1, -1)),
+            (i64::MAX, (-1, -1)),
+        ] {
+            assert_eq!(found(&mut client, timestamp, version).await, expected, "{timestamp}");
+        }
+    }
+    broker.stop().await;
+}
+
+/// Each of the special times has a version from which on a client may know what it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn special_times_are_answered_from_their_version_on_and_refused_before() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.produce("t", 0, at(&[1_000, 3_000, 2_000])).await;
+    for (timestamp, first, expected) in
+        [(MAX_TIMESTAMP, 7, (1, 3_000)), (EARLIEST_LOCAL, 8, (0, -1)), (LATEST_TIERED, 9, (-1, -1))]
+    {
+        for version in first..=10 {
+            assert_eq!(found(&mut client, timestamp, version).await, expected, "{timestamp}");
+        }
+        for version in 1..first {
+            let answer = list(&mut client, wanted("t", 0, timestamp, -1), version).await;
+            assert_eq!(answer.error_code, ErrorCode::UNSUPPORTED_VERSION, "{timestamp} {version}");
+            assert_eq!((answer.offset, answer.timestamp), (-1, -1));
+        }
+    }
+    let answer = list(&mut client, wanted("t", 0, -99, -1), 10).await;
+    assert_eq!(answer.error_code, ErrorCode::UNSUPPORTED_VERSION, "no such time is known");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_or_partition_that_does_not_exist_is_an_error_and_no_offset() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for version in ends(ApiKey::ListOffsets) {
+        for (topic, partition) in [("missing", 0), ("t", 1), ("t", -1)] {
+            for timestamp in [EARLIEST, LATEST, 0] {
+                let request = wanted(topic, partition, timestamp, -1);
+                let answer = list(&mut client, request, version).await;
+                assert_eq!(answer.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+                assert_eq!((answer.offset, answer.timestamp, answer.leader_epoch), (-1, -1, -1));
+            }
+        }
+    }
+    broker.stop().await;
+}
+
+/// KIP-320. A start that was not in order raises the epoch (storage rule 11).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_epoch_that_is_not_the_present_one_is_refused() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.produce("t", 0, records(&["a"])).await;
+    let broker = broker.power_cut().await;
+    let mut client = broker.client().await;
+    let present = list(&mut client, wanted("t", 0, LATEST, -1), 10).await.leader_epoch;
+    assert!(present > 0, "the power cut has raised it");
+    for version in [4, 10] {
+        let known = list(&mut client, wanted("t", 0, LATEST, present), version).await;
+        assert_eq!((known.error_code, known.offset), (ErrorCode::NONE, 1));
+        assert_eq!(known.leader_epoch, present);
+        for (epoch, refused) in [
+            (present - 1, ErrorCode::FENCED_LEADER_EPOCH),
+            (present + 1, ErrorCode::UNKNOWN_LEADER_EPOCH),
+        ] {
+            let answer = list(&mut client, wanted("t", 0, LATEST, epoch), version).await;
+            assert_eq!((answer.error_code, answer.offset), (refused, -1));
+        }
+    }
+    broker.stop().await;
+}
