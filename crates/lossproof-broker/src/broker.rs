@@ -1,14 +1,15 @@
 use lossproof_env::Environment;
-use lossproof_log::{Log, PartitionId};
+use lossproof_log::{CommitCause, Log, PartitionId};
 use lossproof_wire::{ErrorCode, Uuid};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinError;
 
 use crate::budget::Budget;
 use crate::config::BrokerConfig;
 use crate::group::Coordinator;
 use crate::producer_ids::ProducerIdBlocks;
-use crate::topics::{Catalog, Topic, TopicId, Topics};
+use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 
 /// The one node of this cluster.
 pub(crate) const NODE_ID: i32 = 1;
@@ -23,11 +24,51 @@ pub(crate) struct Broker {
     pub(crate) groups: Coordinator,
     pub(crate) producer_ids: ProducerIdBlocks,
     pub(crate) budget: Budget,
+    /// Places for [`Broker::decode`].
+    pub(crate) decoders: Arc<Semaphore>,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) cluster_id: String,
     /// Becomes true once, when the broker is to end.
     pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Broker {
+    /// Runs what decompresses batches, on a thread of its own and few at a time (BUDGET-3).
+    pub(crate) async fn decode<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        // Never closed. Held by the work itself, which runs to its end even if nobody waits.
+        let place = Arc::clone(&self.decoders).acquire_owned().await;
+        let broker = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let done = work(&broker);
+            drop(place);
+            done
+        })
+        .await
+    }
+
+    /// [`Topics::create`], to its end even if the caller goes away (TOPIC-4).
+    pub(crate) async fn create_topic(
+        self: &Arc<Self>,
+        new: NewTopic,
+    ) -> Result<Arc<Topic>, TopicError> {
+        let broker = Arc::clone(self);
+        finished(tokio::spawn(async move { broker.topics.create(new).await }).await)
+    }
+
+    /// [`Topics::delete`], to its end even if the caller goes away (TOPIC-4).
+    pub(crate) async fn delete_topic(self: &Arc<Self>, id: TopicId) -> Result<(), TopicError> {
+        let broker = Arc::clone(self);
+        finished(tokio::spawn(async move { broker.topics.delete(id).await }).await)
+    }
+}
+
+/// A change is never cancelled, so that only the end of the process or a panic cuts it off.
+fn finished<T>(ended: Result<Result<T, TopicError>, JoinError>) -> Result<T, TopicError> {
+    ended.unwrap_or(Err(TopicError::Log(CommitCause::Closed)))
 }
 
 /// How a request names a topic: by name, or by id in the newer versions.

@@ -1,13 +1,19 @@
 //! # Invariants
 //!
-//! - BUDGET-1: the bytes of all requests and answers in flight never exceed the budget, but for
-//!   one batch per answer that is larger than an answer may be.
+//! - BUDGET-1: the bytes of all requests and answers in flight are covered by shares of the budget
+//!   until the answer is sent, but for: a batch that is larger than an answer may be; and per
+//!   connection the one answer that is written and waits for its share.
 //! - BUDGET-2: no set of half received requests can block all of them for good: one at a time
 //!   may finish on the reserve, which is as large as the largest request.
+//! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
+//!   [`DECODERS_MAX`] batches at a time.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+/// Batches that are decompressed at a time: more would only take turns on the processors.
+pub(crate) const DECODERS_MAX: usize = 4;
 
 /// Permits are handed out in units of this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -61,7 +67,7 @@ impl Budget {
     }
 
     #[cfg(test)]
-    fn free_bytes(&self) -> usize {
+    pub(crate) fn free_bytes(&self) -> usize {
         self.shared.available_permits() * UNIT_BYTES
     }
 }
@@ -75,8 +81,16 @@ impl Share {
         }
     }
 
-    /// Gives back what is beyond `bytes`.
+    /// What is covered without the reserve.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives back what is beyond `bytes`, the reserve too where it is not needed for them.
     pub(crate) fn shrink(&mut self, bytes: usize) {
+        if bytes <= self.bytes {
+            self.reserve = None;
+        }
         let surplus = self.bytes.saturating_sub(units(bytes) as usize * UNIT_BYTES);
         let permits = self.permits.as_mut();
         if let Some(returned) = permits.and_then(|held| held.split(surplus / UNIT_BYTES)) {

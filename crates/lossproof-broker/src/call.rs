@@ -6,6 +6,8 @@ use std::pin::Pin;
 use bytes::{BufMut, Bytes, BytesMut};
 use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
 
+use crate::budget::Share;
+
 /// A request whose header has been read.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -14,6 +16,8 @@ pub(crate) struct Call {
     pub(crate) client_id: String,
     pub(crate) answer: Answerer,
     pub(crate) body: Bytes,
+    /// The memory that the request takes, and later its answer.
+    pub(crate) share: Share,
 }
 
 /// Why a connection is closed by the broker: it cannot be in step any more.
@@ -38,23 +42,29 @@ pub(crate) enum CallError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answerer {
     pub(crate) key: ApiKey,
-    pub(crate) version: i16,
     correlation_id: i32,
 }
 
 /// What is to be sent, and when.
 pub(crate) enum Reply {
     /// The answer, with its length in front.
-    Ready(Bytes),
+    Ready(Answer),
     /// The answer, or nothing where the request wants none; worked out when all answers before it
     /// have been sent.
     Later(Later),
 }
 
-pub(crate) type Later = Pin<Box<dyn Future<Output = Result<Option<Bytes>, CallError>> + Send>>;
+pub(crate) type Later = Pin<Box<dyn Future<Output = Result<Option<Answer>, CallError>> + Send>>;
+
+/// An answer, and the memory that is held for it until it is sent.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) bytes: Bytes,
+    pub(crate) share: Share,
+}
 
 impl Call {
-    pub(crate) fn parse(mut frame: Bytes) -> Result<Self, CallError> {
+    pub(crate) fn parse(mut frame: Bytes, share: Share) -> Result<Self, CallError> {
         let bytes = frame.len();
         let header = RequestHeader::decode(&mut frame)
             .map_err(|source| CallError::Header { bytes, source })?;
@@ -68,9 +78,32 @@ impl Call {
             key,
             version,
             client_id: header.client_id.unwrap_or_default(),
-            answer: Answerer { key, version, correlation_id: header.correlation_id },
+            answer: Answerer { key, correlation_id: header.correlation_id },
             body: frame,
+            share,
         })
+    }
+
+    /// Answers at once.
+    pub(crate) fn ready<M: Message>(self, message: &M) -> Result<Reply, CallError> {
+        let version = self.version;
+        self.ready_in(message, version)
+    }
+
+    /// For the one answer whose version is not the request's.
+    pub(crate) fn ready_in<M: Message>(
+        self,
+        message: &M,
+        version: i16,
+    ) -> Result<Reply, CallError> {
+        let bytes = self.answer.write_in(message, version)?;
+        Ok(Reply::Ready(Answer { bytes, share: self.share }))
+    }
+
+    /// The end of a [`Later`].
+    pub(crate) fn late<M: Message>(self, message: &M) -> Result<Option<Answer>, CallError> {
+        let bytes = self.answer.write_in(message, self.version)?;
+        Ok(Some(Answer { bytes, share: self.share }))
     }
 
     pub(crate) fn decode<M: Message>(&mut self) -> Result<M, CallError> {
@@ -83,16 +116,7 @@ impl Call {
 }
 
 impl Answerer {
-    pub(crate) fn write<M: Message>(self, message: &M) -> Result<Bytes, CallError> {
-        self.write_in(message, self.version)
-    }
-
-    /// For the one answer whose version is not the request's.
-    pub(crate) fn write_in<M: Message>(
-        self,
-        message: &M,
-        version: i16,
-    ) -> Result<Bytes, CallError> {
+    fn write_in<M: Message>(self, message: &M, version: i16) -> Result<Bytes, CallError> {
         let key = self.key;
         let header_version = key.response_header_version(version);
         let mut out = BytesMut::new();
@@ -111,9 +135,5 @@ impl Answerer {
             *front = announced.to_be_bytes();
         }
         Ok(out.freeze())
-    }
-
-    pub(crate) fn ready<M: Message>(self, message: &M) -> Result<Reply, CallError> {
-        self.write(message).map(Reply::Ready)
     }
 }

@@ -12,13 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Clock, Connection};
-use lossproof_wire::ApiKey;
 use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Broker;
-use crate::budget::Share;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Answer, Call, CallError, Reply};
 use crate::frame::{FrameError, FrameLimits, FrameReader};
 use crate::handlers;
 
@@ -39,9 +37,6 @@ enum ConnectionError {
     #[error("cannot write to the connection: {0}")]
     Write(#[source] std::io::Error),
 }
-
-/// An answer to be sent, with the memory that its request holds until then.
-type Queued = (Reply, Share);
 
 /// Serves a connection until the peer closes it, it fails, or a drain has emptied it.
 pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: SocketAddr) {
@@ -85,7 +80,7 @@ enum Ended {
 async fn take_requests(
     broker: &Arc<Broker>,
     stream: ReadHalf<Stream>,
-    queue: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<Reply>,
 ) -> Result<Ended, ConnectionError> {
     let limits = FrameLimits {
         bytes_max: broker.config.request_bytes_max,
@@ -102,12 +97,11 @@ async fn take_requests(
             frame = frames.next() => frame?,
         };
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
-        let call = Call::parse(bytes)?;
-        let holds_memory = call.key == ApiKey::Produce;
-        let reply = handlers::start(broker, call).await?;
-        // Only a produce keeps its bytes while it waits; the others must not starve anybody.
-        let share = if holds_memory { share } else { Share::default() };
-        if queue.send((reply, share)).await.is_err() {
+        let mut reply = handlers::start(broker, Call::parse(bytes, share)?).await?;
+        if let Reply::Ready(answer) = &mut reply {
+            broker.budget.grow(&mut answer.share, answer.bytes.len()).await; // BUDGET-1
+        }
+        if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }
     }
@@ -121,18 +115,18 @@ pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
 async fn send_answers(
     broker: &Arc<Broker>,
     stream: &mut WriteHalf<Stream>,
-    mut answers: mpsc::Receiver<Queued>,
+    mut answers: mpsc::Receiver<Reply>,
 ) -> Result<(), ConnectionError> {
-    while let Some((reply, share)) = answers.recv().await {
+    while let Some(reply) = answers.recv().await {
         let answer = match reply {
             Reply::Ready(answer) => Some(answer),
             Reply::Later(later) => later.await?,
         };
-        if let Some(answer) = answer {
+        if let Some(Answer { bytes, mut share }) = answer {
+            broker.budget.grow(&mut share, bytes.len()).await; // BUDGET-1
             let clock = &*broker.env.clock;
-            send(clock, broker.config.stalled_connection, stream, &answer).await?;
+            send(clock, broker.config.stalled_connection, stream, &bytes).await?;
         }
-        drop(share);
     }
     Ok(())
 }

@@ -40,6 +40,8 @@ mod handlers;
 mod offsets;
 mod producer_ids;
 mod server;
+#[cfg(test)]
+mod tests;
 mod topic_config;
 mod topics;
 

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::budget::Budget;
+use crate::budget::{Budget, DECODERS_MAX};
 use crate::config::BrokerConfig;
 use crate::connection;
 use crate::group::Coordinator;
@@ -58,7 +58,7 @@ pub enum StopError {
 /// A broker that listens; [`Server::run`] serves.
 #[derive(Debug)]
 pub struct Server {
-    broker: Arc<Broker>,
+    pub(crate) broker: Arc<Broker>,
     listener: Box<dyn Listener>,
     drain: watch::Sender<bool>,
     recovery: RecoveryReport,
@@ -99,6 +99,7 @@ impl Server {
         let broker = Arc::new(Broker {
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
+            decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),
             env: env.clone(),

@@ -6,7 +6,8 @@
 //! - TOPIC-2: partition ids are never reused: the next one is durable in the same frame as the
 //!   partitions that took the ones before.
 //! - TOPIC-3: with a topic go its partitions and the offsets committed for it, in one frame.
-//! - TOPIC-4: one change at a time.
+//! - TOPIC-4: one change at a time, and each to its end: a client that goes away in the middle does
+//!   not leave the disk and the catalog apart.
 //! - TOPIC-5: where metadata may be missing no topic is made: it could be the second of its name.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,7 @@ use lossproof_log::{
 };
 
 use crate::offsets::{OffsetKey, UnreadableEntry};
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{FLUSH, TopicConfig, flush_name};
 
 /// Topics with these prefixes are fsynced before they are acknowledged, whatever is asked for.
 const ALWAYS_COMMIT: [&str; 2] = ["_lossproof.", "__"];
@@ -160,6 +161,7 @@ impl Topics {
             if let Some(name) = key.strip_prefix(TOPIC_PREFIX) {
                 let topic = decode(name, value).map_err(unreadable)?;
                 report_missing_partitions(&log, &topic);
+                warn_of_unsafe_policy(&topic);
                 catalog.insert(Arc::new(topic));
             } else if key == NEXT_PARTITION {
                 let stored = value.clone().try_get_u64().map_err(|_| UnreadableEntry);
@@ -198,7 +200,7 @@ impl Topics {
     }
 
     /// The unsafe policies are for records that somebody chose to risk, never for the evidence.
-    fn flush_policy(&self, new: &NewTopic) -> FlushPolicy {
+    pub(crate) fn flush_policy(&self, new: &NewTopic) -> FlushPolicy {
         if ALWAYS_COMMIT.iter().any(|prefix| new.name.starts_with(prefix)) {
             return FlushPolicy::Commit;
         }
@@ -269,6 +271,18 @@ impl Topics {
         id[..8].copy_from_slice(&high.to_be_bytes());
         id[8..].copy_from_slice(&low.to_be_bytes());
         TopicId(id)
+    }
+}
+
+/// It stays with the topic, whatever the broker is told at a later start.
+fn warn_of_unsafe_policy(topic: &Topic) {
+    if topic.flush != FlushPolicy::Commit {
+        tracing::warn!(
+            "UNSAFE: topic {} was made with {FLUSH}={}: a power cut loses acknowledged \
+            messages of it",
+            topic.name,
+            flush_name(topic.flush)
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Broker, Client, ends};
+use lossproof_log::FlushPolicy;
 use lossproof_wire::*;
 
 const TOPIC: i8 = 2;
@@ -77,6 +78,30 @@ async fn a_topic_has_all_settings_its_own_and_the_defaults() {
         let [long, list] = [5, 7];
         // Version 1 has no types: read as 0, which is "unknown".
         assert_eq!(types, if version < 3 { [0, 0] } else { [long, list] });
+    }
+    broker.stop().await;
+}
+
+/// The policy belongs to the topic: a broker that is told another at a later start says for each
+/// topic what holds, and not what it was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_flush_policy_shown_is_the_one_that_the_topic_was_made_with() {
+    const RECEIPTS: &str = "_lossproof.receipts";
+    let broker = Broker::with(|config| config.flush = FlushPolicy::UnsafePageCache).await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.create(RECEIPTS, 1).await;
+    for (name, flush) in [("t", "page-cache"), (RECEIPTS, "commit")] {
+        let result = describe(&mut client, resource(TOPIC, name, None), 4).await;
+        assert_eq!(find(&result, "lossproof.flush").value.as_deref(), Some(flush), "{name}");
+    }
+    drop(client);
+    let broker = Broker::on(broker.stop().await.killed(), |_| {}).await;
+    let mut client = broker.client().await;
+    client.create("u", 1).await;
+    for (name, flush) in [("t", "page-cache"), (RECEIPTS, "commit"), ("u", "commit")] {
+        let result = describe(&mut client, resource(TOPIC, name, None), 4).await;
+        assert_eq!(find(&result, "lossproof.flush").value.as_deref(), Some(flush), "{name}");
     }
     broker.stop().await;
 }

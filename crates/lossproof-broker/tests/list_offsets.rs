@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Broker, Client, ends, records};
-use lossproof_wire::batch::BatchBuilder;
+use lossproof_wire::batch::{self, BatchBuilder, BatchHeader};
 use lossproof_wire::*;
 
 const LATEST: i64 = -1;
@@ -91,6 +91,28 @@ async fn a_time_gives_the_first_record_that_is_not_older_even_inside_a_batch() {
         ] {
             assert_eq!(found(&mut client, timestamp, version).await, expected, "{timestamp}");
         }
+    }
+    broker.stop().await;
+}
+
+/// A header that claims less than its records have would make a seek by time step over them. What
+/// is stored and given out has the true time, as on Apache Kafka.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_false_maximum_timestamp_hides_nothing() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for claimed in [0, 9_000] {
+        let batch = batch::with_max_timestamp(&at(&[1_000, 3_000]), claimed).expect("a batch");
+        assert_eq!(client.produce("t", 0, batch).await.error_code, ErrorCode::NONE);
+    }
+    assert_eq!(found(&mut client, 2_000, 7).await, (1, 3_000));
+    assert_eq!(found(&mut client, 3_001, 7).await, (-1, -1));
+    for batch in batch::split(&client.fetch("t", 0, 0).await.records.expect("records")) {
+        let batch = batch.expect("a whole batch");
+        let header = BatchHeader::parse(&batch).expect("a header");
+        assert_eq!(header.max_timestamp, 3_000);
+        header.verify_checksum(&batch).expect("the checksum goes with it");
     }
     broker.stop().await;
 }

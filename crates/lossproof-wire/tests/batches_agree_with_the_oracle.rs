@@ -128,8 +128,13 @@ proptest! {
         prop_assert_eq!(info.header.last_sequence(), 5 + drawn.len() as i32 - 1);
         let newest = drawn.iter().map(|record| record.timestamp).max().unwrap();
         prop_assert_eq!((info.max_timestamp, info.header.max_timestamp), (newest, newest));
-        prop_assert_eq!(drawn[info.max_timestamp_delta as usize].timestamp, newest);
         prop_assert_eq!(read(&batch), drawn.clone());
+        for sought in drawn.iter().map(|record| record.timestamp) {
+            let first = drawn.iter().find(|record| record.timestamp == sought);
+            let found = batch::find_record(&batch, &Limits::default(), |time| time == sought);
+            let found = found.unwrap().map(|found| (found.offset, found.timestamp));
+            prop_assert_eq!(found, first.map(|record| (record.offset, record.timestamp)));
+        }
 
         let set = oracle::RecordBatchDecoder::decode(&mut batch.clone()).unwrap();
         prop_assert_eq!(set.compression, oracle_compression(compression));

@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use lossproof_wire::ErrorCode;
 use lossproof_wire::batch::{
@@ -206,6 +208,26 @@ fn a_snappy_block_cannot_claim_more_than_its_bytes_can_give() {
     for payload in [&raw[..], &framed] {
         let (error, _) = refusal(&with_payload(&one, 2, payload));
         assert!(error.to_string().contains("claims too many bytes"), "{error}");
+    }
+}
+
+/// BATCH-2: what a decompressor holds at a time does not grow with what a batch claims.
+#[test]
+fn no_decompressor_is_made_to_hold_more_than_32_mib() {
+    let one = three_records(Compression::None);
+    let limits = Limits { batch_bytes_max: 16 << 20, ..Limits::default() };
+    let raw = snap::raw::Encoder::new().compress_vec(&vec![0; (32 << 20) + 1]).unwrap();
+    let snappy = with_payload(&one, Compression::Snappy.code(), &raw);
+    let error = batch::validate(&snappy, &limits).unwrap_err();
+    assert!(error.to_string().contains("claims too many bytes"), "{error}");
+
+    for (window_log, accepted) in [(25, true), (26, false)] {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(&one[HEADER_BYTES..]).unwrap();
+        let payload = encoder.finish().unwrap();
+        let zstd = with_payload(&one, Compression::Zstd.code(), &payload);
+        assert_eq!(validate(&zstd).is_ok(), accepted, "2^{window_log}");
     }
 }
 

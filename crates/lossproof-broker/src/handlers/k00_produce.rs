@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lossproof_log::{Appended, Commit, CommitError, Committed, PartitionId, Pending};
 use lossproof_wire::batch::{
-    self, BatchError, BatchHeader, Compression, Limits, UNCOMPRESSED_BYTES_MAX,
+    self, BatchError, BatchHeader, BatchInfo, Compression, Limits, UNCOMPRESSED_BYTES_MAX,
 };
 use lossproof_wire::{
     ErrorCode, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -18,7 +18,7 @@ use lossproof_wire::{
 };
 
 use crate::broker::{Broker, find_partition, find_topic};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Answer, Call, CallError, Reply};
 use crate::error::produce_error;
 use crate::topics::{Catalog, Topic};
 
@@ -71,7 +71,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         if acks == 0 {
             return no_answer(&responses);
         }
-        call.answer.write(&ProduceResponse { responses, ..Default::default() }).map(Some)
+        call.late(&ProduceResponse { responses, ..Default::default() })
     })))
 }
 
@@ -89,7 +89,7 @@ fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)> {
 }
 
 async fn queue_topic(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     catalog: &Catalog,
     topic: TopicProduceData,
     version: i16,
@@ -115,7 +115,7 @@ async fn queue_topic(
 
 /// Checks one batch and queues it for the disk.
 async fn queue(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     topic: &Topic,
     id: PartitionId,
     partition: PartitionProduceData,
@@ -123,7 +123,8 @@ async fn queue(
 ) -> Result<Pending, Refusal> {
     let records = partition.records.unwrap_or_default();
     let limit = topic.config.message_bytes_max().unwrap_or(broker.config.message_bytes_max);
-    let header = validate(records.clone(), limit.min(broker.config.message_bytes_max)).await?;
+    let limit = limit.min(broker.config.message_bytes_max);
+    let BatchInfo { header, max_timestamp, .. } = validate(broker, records.clone(), limit).await?;
     // PRODUCE-2.
     if header.attributes.is_transactional() {
         let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
@@ -137,11 +138,22 @@ async fn queue(
         let message = "zstd needs produce version 7";
         return Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
+    // The index of timestamps believes the header: a claim below the truth would hide records from
+    // whoever seeks by time.
+    let records = if max_timestamp == header.max_timestamp {
+        records
+    } else {
+        batch::with_max_timestamp(&records, max_timestamp).map_err(|error| invalid(&error))?
+    };
     let queued = broker.log.enqueue(Commit::append(id, records)).await;
     queued.map_err(|error| refusal_of(broker, id, &error))
 }
 
-async fn validate(records: Bytes, bytes_max: usize) -> Result<BatchHeader, Refusal> {
+async fn validate(
+    broker: &Arc<Broker>,
+    records: Bytes,
+    bytes_max: usize,
+) -> Result<BatchInfo, Refusal> {
     let limits =
         Limits { batch_bytes_max: bytes_max, uncompressed_bytes_max: UNCOMPRESSED_BYTES_MAX };
     let plain = BatchHeader::parse(&records)
@@ -149,14 +161,10 @@ async fn validate(records: Bytes, bytes_max: usize) -> Result<BatchHeader, Refus
     let validated = if plain && records.len() <= INLINE_BYTES_MAX {
         batch::validate(&records, &limits)
     } else {
-        let elsewhere = tokio::task::spawn_blocking(move || batch::validate(&records, &limits));
-        let finished = elsewhere.await;
+        let finished = broker.decode(move |_| batch::validate(&records, &limits)).await;
         finished.map_err(|error| Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, error))?
     };
-    match validated {
-        Ok(info) => Ok(info.header),
-        Err(error) => Err(invalid(&error)),
-    }
+    validated.map_err(|error| invalid(&error))
 }
 
 fn invalid(error: &BatchError) -> Refusal {
@@ -209,7 +217,7 @@ fn only_append(committed: Committed) -> Result<Appended, Refusal> {
 
 /// Nobody waits for an answer: the one way to tell of a failure is to close the connection, as
 /// Apache Kafka does.
-fn no_answer(responses: &[TopicProduceResponse]) -> Result<Option<Bytes>, CallError> {
+fn no_answer(responses: &[TopicProduceResponse]) -> Result<Option<Answer>, CallError> {
     let partitions = responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.into_iter().find(|partition| !partition.error_code.is_none()) {
         None => Ok(None),

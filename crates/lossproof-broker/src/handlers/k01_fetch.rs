@@ -45,17 +45,16 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     if request.session_id != 0 || request.session_epoch > 0 {
         // No session was ever given out: session id 0 in every answer says so.
         let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
-        return call.answer.ready(&FetchResponse { error_code, ..Default::default() });
+        return call.ready(&FetchResponse { error_code, ..Default::default() });
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
     let plan = plan(broker, request, call.version);
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
-        let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait.min(WAIT_MAX)).await;
-        let answer = call.answer.write(&response).map(Some);
-        drop(share);
-        answer
+        let wait = wait.min(WAIT_MAX);
+        let response = poll(&broker, Arc::new(plan), bytes_min, wait, &mut call.share).await;
+        call.late(&response)
     })))
 }
 
@@ -80,7 +79,9 @@ async fn poll(
     plan: Arc<Plan>,
     bytes_min: usize,
     wait: Duration,
-) -> (FetchResponse, Share) {
+    share: &mut Share,
+) -> FetchResponse {
+    let request_bytes = share.bytes();
     let deadline = broker.env.clock.monotonic().saturating_add(wait);
     let mut frames = broker.log.watch();
     let mut draining = broker.draining.clone();
@@ -89,17 +90,18 @@ async fn poll(
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
         if has_news(broker, &plan) {
-            let (response, share) = read(broker, Arc::clone(&plan)).await;
+            let response = read(broker, Arc::clone(&plan), share).await;
             if last || is_enough(&response, bytes_min) {
-                return (response, share);
+                return response;
             }
+            share.shrink(request_bytes);
         } else if last {
-            return (read_all(broker, &plan), Share::default());
+            return read_all(broker, &plan);
         }
         tokio::select! {
             changed = frames.changed() => if changed.is_err() {
                 // The log is closed: nothing will come any more.
-                return (read_all(broker, &plan), Share::default());
+                return read_all(broker, &plan);
             },
             () = broker.env.clock.sleep(left) => {}
             () = drained(&mut draining) => {}
@@ -123,18 +125,18 @@ fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
     bytes_of(response) >= bytes_min || partitions.any(|partition| !partition.error_code.is_none())
 }
 
-async fn read(broker: &Arc<Broker>, plan: Arc<Plan>) -> (FetchResponse, Share) {
-    let mut share = Share::default();
+async fn read(broker: &Arc<Broker>, plan: Arc<Plan>, share: &mut Share) -> FetchResponse {
     // Twice: what is read, and the answer it is copied into.
-    broker.budget.grow(&mut share, plan.bytes_max.saturating_mul(2)).await;
+    let request_bytes = share.bytes();
+    broker.budget.grow(share, request_bytes + plan.bytes_max.saturating_mul(2)).await;
     let reader = Arc::clone(broker);
     let response = tokio::task::spawn_blocking(move || read_all(&reader, &plan)).await;
     let response = response.unwrap_or_else(|panic| {
         tracing::error!(%panic, "reading for a fetch failed");
         FetchResponse { error_code: ErrorCode::UNKNOWN_SERVER_ERROR, ..Default::default() }
     });
-    share.shrink(bytes_of(&response).saturating_mul(2));
-    (response, share)
+    share.shrink(request_bytes + bytes_of(&response).saturating_mul(2));
+    response
 }
 
 fn bytes_of(response: &FetchResponse) -> usize {

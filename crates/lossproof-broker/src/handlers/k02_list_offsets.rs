@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use lossproof_log::{Log, PartitionId, ReadError, TimestampedBatch};
+use lossproof_wire::batch::{Found, Limits, find_record};
 use lossproof_wire::{
     ErrorCode, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
     ListOffsetsResponse, ListOffsetsTopicResponse, Uuid,
@@ -30,21 +31,14 @@ fn first_version(timestamp: i64) -> Option<i16> {
     }
 }
 
-/// Where an offset was found.
-struct Found {
-    offset: i64,
-    timestamp: i64,
-}
-
 const NOTHING: Found = Found { offset: -1, timestamp: -1 };
 
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: ListOffsetsRequest = call.decode()?;
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
-        let looked_up =
-            tokio::task::spawn_blocking(move || look_up(&broker, request, call.version)).await;
-        call.answer.write(&looked_up.unwrap_or_default()).map(Some)
+        let looked_up = broker.decode(move |broker| look_up(broker, request, call.version)).await;
+        call.late(&looked_up.unwrap_or_default())
     })))
 }
 
@@ -83,12 +77,12 @@ fn look_up_partition(
         EARLIEST | EARLIEST_LOCAL => at(view.log_start),
         MAX_TIMESTAMP => {
             let batch = broker.log.max_timestamp(id).map_err(storage)?;
-            find_record(&broker.log, id, batch, |record, batch| record == batch)?
+            find_in(&broker.log, id, batch, |record, batch| record == batch)?
         }
         LATEST_TIERED => NOTHING,
         timestamp => {
             let batch = broker.log.offset_for_timestamp(id, timestamp).map_err(storage)?;
-            find_record(&broker.log, id, batch, |record, _| record >= timestamp)?
+            find_in(&broker.log, id, batch, |record, _| record >= timestamp)?
         }
     };
     let leader_epoch = if found.offset < 0 { -1 } else { view.leader_epoch };
@@ -97,7 +91,7 @@ fn look_up_partition(
 
 /// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a
 /// timestamp that no record has gives its first record: too early is safe, too late would skip.
-fn find_record(
+fn find_in(
     log: &Log,
     id: PartitionId,
     batch: Option<TimestampedBatch>,
@@ -114,14 +108,10 @@ fn find_record(
     let Some(stored) = slice.batches.first() else {
         return Err(unreadable(&"it is not there any more"));
     };
-    let records = lossproof_wire::batch::records(&stored.bytes);
-    for record in records.map_err(|error| unreadable(&error))? {
-        let record = record.map_err(|error| unreadable(&error))?;
-        if sought(record.timestamp, max_timestamp) {
-            return Ok(Found { offset: record.offset, timestamp: record.timestamp });
-        }
-    }
-    Ok(Found { offset: base_offset, timestamp: max_timestamp })
+    let wanted = |timestamp| sought(timestamp, max_timestamp);
+    let found = find_record(&stored.bytes, &Limits::default(), wanted);
+    let found = found.map_err(|error| unreadable(&error))?;
+    Ok(found.unwrap_or(Found { offset: base_offset, timestamp: max_timestamp }))
 }
 
 fn answer(

@@ -32,7 +32,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
             topics
         }
     };
-    call.answer.ready(&MetadataResponse {
+    call.ready(&MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: NODE_ID,
             host: broker.host.clone(),
@@ -47,7 +47,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
 }
 
 async fn find_or_create(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     wanted: MetadataRequestTopic,
     version: i16,
     may_create: bool,
@@ -85,13 +85,13 @@ async fn find_or_create(
     }
 }
 
-async fn create(broker: &Broker, name: &str) -> Result<Arc<Topic>, TopicError> {
+async fn create(broker: &Arc<Broker>, name: &str) -> Result<Arc<Topic>, TopicError> {
     let new = NewTopic {
         name: name.to_owned(),
         partitions: broker.config.partitions_default,
         config: TopicConfig::default(),
     };
-    match broker.topics.create(new).await {
+    match broker.create_topic(new).await {
         // Somebody else was faster.
         Err(TopicError::Exists { .. }) => {
             broker.topics.catalog().by_name(name).cloned().ok_or(TopicError::Unknown)

@@ -24,24 +24,24 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         instance: request.group_instance_id.clone(),
     };
     if let Err(error) = broker.groups.check_commit(&fence) {
-        return call.answer.ready(&refusal(request, group_error(error)));
+        return call.ready(&refusal(request, group_error(error)));
     }
     let (mut response, changes) = prepare(broker, request, call.version);
     if changes.is_empty() {
-        return call.answer.ready(&response);
+        return call.ready(&response);
     }
     let commit = Commit { changes, ..Commit::default() };
     // OFFSETS-1: the answer waits for the disk.
     match broker.log.enqueue(commit).await {
         Err(error) => {
             fail(&mut response, group_storage_error(&error.cause));
-            call.answer.ready(&response)
+            call.ready(&response)
         }
         Ok(pending) => Ok(Reply::Later(Box::pin(async move {
             if let Err(error) = pending.await {
                 fail(&mut response, group_storage_error(&error.cause));
             }
-            call.answer.write(&response).map(Some)
+            call.late(&response)
         }))),
     }
 }

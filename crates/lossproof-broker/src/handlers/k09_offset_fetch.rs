@@ -35,7 +35,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
             let groups = groups.map(|group| fetch_group(&broker, group, call.version)).collect();
             OffsetFetchResponse { groups, ..Default::default() }
         };
-        call.answer.write(&response).map(Some)
+        call.late(&response)
     })))
 }
 

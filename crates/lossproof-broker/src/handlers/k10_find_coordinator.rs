@@ -17,7 +17,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let error_message = (!known).then(|| "only groups have coordinators here".to_owned());
     let (host, port) = (broker.host.clone(), i32::from(broker.port));
     if call.version < FIRST_BATCHED {
-        return call.answer.ready(&FindCoordinatorResponse {
+        return call.ready(&FindCoordinatorResponse {
             error_code,
             error_message,
             node_id: NODE_ID,
@@ -35,5 +35,5 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         error_message: error_message.clone(),
     });
     let coordinators = coordinators.collect();
-    call.answer.ready(&FindCoordinatorResponse { coordinators, ..Default::default() })
+    call.ready(&FindCoordinatorResponse { coordinators, ..Default::default() })
 }

@@ -43,7 +43,8 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     Ok(Reply::Later(Box::pin(async move {
         let stopped = GroupError::CoordinatorNotAvailable;
         let answer = waiting.await.unwrap_or_else(|_| JoinAnswer::refusal(stopped, &member_id));
-        call.answer.write(&response(answer, call.version)).map(Some)
+        let response = response(answer, call.version);
+        call.late(&response)
     })))
 }
 

@@ -14,5 +14,5 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         request.group_instance_id.as_deref(),
         request.generation_id,
     );
-    call.answer.ready(&HeartbeatResponse { error_code: code_of(outcome), ..Default::default() })
+    call.ready(&HeartbeatResponse { error_code: code_of(outcome), ..Default::default() })
 }

@@ -14,7 +14,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     if call.version < FIRST_BATCHED {
         let leaving = Leaving { member_id: request.member_id, instance: None };
         let error_code = code_of(broker.groups.leave(&request.group_id, &leaving));
-        return call.answer.ready(&LeaveGroupResponse { error_code, ..Default::default() });
+        return call.ready(&LeaveGroupResponse { error_code, ..Default::default() });
     }
     let mut members = Vec::with_capacity(request.members.len());
     for member in request.members {
@@ -23,7 +23,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         let error_code = code_of(outcome);
         if let Err(GroupError::InvalidGroup | GroupError::CoordinatorNotAvailable) = outcome {
             // Wrong with the request or with this broker, and not with the member.
-            return call.answer.ready(&LeaveGroupResponse { error_code, ..Default::default() });
+            return call.ready(&LeaveGroupResponse { error_code, ..Default::default() });
         }
         members.push(MemberResponse {
             member_id: leaving.member_id,
@@ -31,5 +31,5 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
             error_code,
         });
     }
-    call.answer.ready(&LeaveGroupResponse { members, ..Default::default() })
+    call.ready(&LeaveGroupResponse { members, ..Default::default() })
 }

@@ -15,7 +15,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if call.version >= FIRST_WITH_PROTOCOL && !names_protocol {
         let error_code = ErrorCode::INCONSISTENT_GROUP_PROTOCOL;
-        return call.answer.ready(&SyncGroupResponse { error_code, ..Default::default() });
+        return call.ready(&SyncGroupResponse { error_code, ..Default::default() });
     }
     let assignments = request.assignments.into_iter();
     let waiting = broker.groups.sync(Sync {
@@ -37,6 +37,6 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
             assignment: answer.assignment,
             ..Default::default()
         };
-        call.answer.write(&response).map(Some)
+        call.late(&response)
     })))
 }

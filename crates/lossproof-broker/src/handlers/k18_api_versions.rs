@@ -8,10 +8,10 @@ pub(super) fn start(mut call: Call) -> Result<Reply, CallError> {
         // The one request that may come in a version nobody knows here: the answer is in the first
         // version, and the table tells the client what to ask with.
         response.error_code = ErrorCode::UNSUPPORTED_VERSION;
-        return call.answer.write_in(&response, 0).map(Reply::Ready);
+        return call.ready_in(&response, 0);
     }
     let _: ApiVersionsRequest = call.decode()?;
-    call.answer.ready(&response)
+    call.ready(&response)
 }
 
 fn table() -> Vec<ApiVersion> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lossproof_log::FlushPolicy;
 use lossproof_wire::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse, ErrorCode, Uuid,
@@ -11,7 +12,7 @@ use crate::broker::{Broker, NODE_ID};
 use crate::call::{Call, CallError, Reply};
 use crate::error::topic_error;
 use crate::topic_config::TopicConfig;
-use crate::topics::{NewTopic, Topic};
+use crate::topics::NewTopic;
 
 /// "The broker's default" in the protocol.
 const DEFAULT: i32 = -1;
@@ -37,13 +38,13 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
             ..Default::default()
         }));
     }
-    call.answer.ready(&CreateTopicsResponse { topics, ..Default::default() })
+    call.ready(&CreateTopicsResponse { topics, ..Default::default() })
 }
 
 type Refusal = (ErrorCode, String);
 
 async fn create(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     wanted: CreatableTopic,
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Refusal> {
@@ -55,10 +56,11 @@ async fn create(
     let refusal = |error| (topic_error(&error), error.to_string());
     if validate_only {
         broker.topics.check(&new).map_err(refusal)?;
-        return Ok(result(broker, wanted.name, None, partitions, &config));
+        let flush = broker.topics.flush_policy(&new);
+        return Ok(result(broker, wanted.name, Uuid::default(), partitions, (&config, flush)));
     }
-    let topic = broker.topics.create(new).await.map_err(refusal)?;
-    Ok(result(broker, wanted.name, Some(&topic), partitions, &config))
+    let topic = broker.create_topic(new).await.map_err(refusal)?;
+    Ok(result(broker, wanted.name, Uuid(topic.id.0), partitions, (&config, topic.flush)))
 }
 
 fn partition_count(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
@@ -94,11 +96,11 @@ fn partition_count(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refu
 fn result(
     broker: &Broker,
     name: String,
-    topic: Option<&Topic>,
+    topic_id: Uuid,
     num_partitions: i32,
-    config: &TopicConfig,
+    (config, flush): (&TopicConfig, FlushPolicy),
 ) -> CreatableTopicResult {
-    let configs = topic_configs(broker, config).map(|entry| CreatableTopicConfigs {
+    let configs = topic_configs(broker, config, flush).map(|entry| CreatableTopicConfigs {
         name: entry.name,
         value: entry.value,
         read_only: entry.read_only,
@@ -107,7 +109,7 @@ fn result(
     });
     CreatableTopicResult {
         name,
-        topic_id: topic.map(|topic| Uuid(topic.id.0)).unwrap_or_default(),
+        topic_id,
         num_partitions,
         replication_factor: 1,
         configs: Some(configs.collect()),

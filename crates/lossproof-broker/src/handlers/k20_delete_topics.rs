@@ -23,10 +23,10 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     for topic in wanted {
         responses.push(delete(broker, topic).await);
     }
-    call.answer.ready(&DeleteTopicsResponse { responses, ..Default::default() })
+    call.ready(&DeleteTopicsResponse { responses, ..Default::default() })
 }
 
-async fn delete(broker: &Broker, wanted: DeleteTopicState) -> DeletableTopicResult {
+async fn delete(broker: &Arc<Broker>, wanted: DeleteTopicState) -> DeletableTopicResult {
     if wanted.name.is_some() != wanted.topic_id.is_zero() {
         // Both may be of two topics, and a deletion must not have to guess.
         return DeletableTopicResult {
@@ -55,7 +55,7 @@ async fn delete(broker: &Broker, wanted: DeleteTopicState) -> DeletableTopicResu
         topic_id: Uuid(topic.id.0),
         ..Default::default()
     };
-    match broker.topics.delete(topic.id).await {
+    match broker.delete_topic(topic.id).await {
         Ok(()) => result,
         Err(error) => DeletableTopicResult {
             error_code: topic_error(&error),

@@ -17,7 +17,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         tracing::warn!(transactional_id, "transactions are not served");
         // Both librdkafka and the Java client take this as final, and say so.
         let refusal = refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-        return call.answer.ready(&refusal);
+        return call.ready(&refusal);
     }
     // A producer that asks for a higher epoch gets a new id: as good, and nothing to remember.
     let response = match broker.producer_ids.next().await {
@@ -29,5 +29,5 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
             refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
         }
     };
-    call.answer.ready(&response)
+    call.ready(&response)
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use lossproof_log::FlushPolicy;
 use lossproof_wire::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym, ErrorCode,
@@ -25,7 +26,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let results =
         request.resources.into_iter().map(|resource| describe(broker, resource, synonyms));
     let results = results.collect();
-    call.answer.ready(&DescribeConfigsResponse { results, ..Default::default() })
+    call.ready(&DescribeConfigsResponse { results, ..Default::default() })
 }
 
 fn describe(
@@ -40,7 +41,7 @@ fn describe(
     };
     let configs = match result.resource_type {
         TOPIC => match broker.topics.catalog().by_name(&result.resource_name) {
-            Some(topic) => topic_configs(broker, &topic.config).collect(),
+            Some(topic) => topic_configs(broker, &topic.config, topic.flush).collect(),
             None => return refuse(result, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "no such topic"),
         },
         BROKER => {
@@ -90,17 +91,23 @@ fn entry(name: &str, value: String, kind: ConfigType, source: i8) -> DescribeCon
     }
 }
 
-/// All settings of a topic: its own, and what holds for the others.
+/// All settings of a topic: its own, and what holds for the others. The flush policy is the one
+/// that the topic was made with: the broker's may have changed since.
 pub(super) fn topic_configs(
     broker: &Broker,
     config: &TopicConfig,
+    flush: FlushPolicy,
 ) -> impl Iterator<Item = DescribeConfigsResourceResult> {
-    TOPIC_CONFIGS.iter().map(|known| {
+    TOPIC_CONFIGS.iter().map(move |known| {
+        if known.name == FLUSH {
+            let own = config.get(FLUSH).is_some() || flush != broker.config.flush;
+            let source = if own { SOURCE_TOPIC } else { SOURCE_DEFAULT };
+            return entry(FLUSH, flush_name(flush).to_owned(), known.kind, source);
+        }
         if let Some(value) = config.get(known.name) {
             return entry(known.name, value.to_owned(), known.kind, SOURCE_TOPIC);
         }
         let value = match known.name {
-            FLUSH => flush_name(broker.config.flush).to_owned(),
             MAX_MESSAGE_BYTES => broker.config.message_bytes_max.to_string(),
             _ => known.default.to_owned(),
         };

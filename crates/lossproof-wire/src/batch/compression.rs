@@ -51,7 +51,8 @@ impl fmt::Display for Compression {
     }
 }
 
-/// A stream over the decompressed records. `limit` bounds single blocks; the reader of the stream
+/// A stream over the decompressed records; it holds at most 32 MiB of them, and lz4's blocks of
+/// 4 MiB, at a time. `limit` bounds single blocks; the reader of the stream
 /// counts what it takes from it.
 pub(super) fn decompress<'a>(
     compression: Compression,
@@ -63,9 +64,10 @@ pub(super) fn decompress<'a>(
         Compression::Gzip => Box::new(BufReader::new(MultiGzDecoder::new(payload))),
         Compression::Snappy => Box::new(SnappyReader::new(payload, limit)),
         Compression::Lz4 => Box::new(BufReader::new(lz4_flex::frame::FrameDecoder::new(payload))),
-        // The library itself refuses windows above 128 MiB, and touches only what is filled.
         Compression::Zstd => {
-            Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(payload)?))
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(payload)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(BufReader::new(decoder))
         }
     })
 }
@@ -101,6 +103,11 @@ const XERIAL_HEADER_BYTES: usize = 16;
 const XERIAL_VERSION: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// Size of the blocks that we write, snappy-java's default.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+/// Raw Snappy is one block, which is there as a whole while it is read. librdkafka, which writes it,
+/// fills no batch beyond 1 MB.
+const SNAPPY_BLOCK_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// As a power of two: 32 MiB of window, which only the highest levels ask for on so much text.
+const ZSTD_WINDOW_LOG_MAX: u32 = 25;
 /// No Snappy element makes more of its bytes: a copy of 64 bytes takes three.
 const SNAPPY_RATIO_MAX: usize = 22;
 
@@ -150,7 +157,7 @@ impl<'a> SnappyReader<'a> {
         let compressed = self.next_compressed()?;
         let length = snap::raw::decompress_len(compressed)?;
         let possible = compressed.len().saturating_mul(SNAPPY_RATIO_MAX);
-        if length > possible || length as u64 > self.limit {
+        if length > possible || length as u64 > self.limit.min(SNAPPY_BLOCK_BYTES_MAX) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "block claims too many bytes"));
         }
         self.used = 0;

@@ -290,6 +290,14 @@ impl BatchHeader {
         (sum % (i64::from(i32::MAX) + 1)) as i32
     }
 
+    /// The timestamp of a record, in milliseconds.
+    pub(super) fn timestamp_of(&self, delta: i64) -> i64 {
+        match self.attributes.timestamp_type() {
+            TimestampType::Create => self.base_timestamp.wrapping_add(delta),
+            TimestampType::LogAppend => self.max_timestamp,
+        }
+    }
+
     /// Whether the producer wants duplicates to be found.
     pub fn is_idempotent(&self) -> bool {
         self.producer_id >= 0
@@ -333,6 +341,15 @@ impl BatchHeader {
         out.put_slice(&covered);
         Ok(out.freeze())
     }
+}
+
+/// The batch at the front of `bytes` with another maximum timestamp and the checksum that goes with
+/// it.
+pub fn with_max_timestamp(bytes: &[u8], max_timestamp: i64) -> Result<bytes::Bytes, BatchError> {
+    let header = BatchHeader { max_timestamp, ..BatchHeader::parse(bytes)? };
+    let (needed, remaining) = (header.total_bytes(), bytes.len());
+    let payload = bytes.get(HEADER_BYTES..needed);
+    header.write(payload.ok_or(BatchError::Truncated { needed, remaining })?)
 }
 
 fn set(batch: &mut [u8], at: usize, value: &[u8]) -> Result<(), BatchError> {

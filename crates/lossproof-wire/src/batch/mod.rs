@@ -11,13 +11,14 @@
 //! 61 records, compressed as the attributes say
 //! ```
 //! The length counts from byte 12, the checksum covers byte 21 to the end. A broker therefore sets
-//! base offset and leader epoch in place, and touches nothing else.
+//! base offset and leader epoch in place; only where a producer claims another max timestamp than
+//! its records have does it write a header anew, as Apache Kafka does.
 //!
 //! # Invariants
 //! - `BATCH-1`: a batch that [`validate()`] passes decodes completely: [`records()`] yields exactly
 //!   the announced count, at offsets base, base + 1, and so on.
-//! - `BATCH-2`: validation walks the records in a stream; its memory does not grow with what they
-//!   decompress to (raw Snappy, one block by its format, is bounded by its own ratio instead).
+//! - `BATCH-2`: validation and [`find_record`] walk the records in a stream; they hold 40 MiB at
+//!   most, however much the records decompress to.
 //! - `BATCH-3`: [`set_base_offset`] and [`set_leader_epoch`] leave the checksum valid.
 //!
 //! # Example
@@ -46,9 +47,10 @@ pub use builder::BatchBuilder;
 pub use compression::Compression;
 pub use header::{
     Attributes, BatchError, BatchHeader, HEADER_BYTES, LENGTH_END, TimestampType, set_base_offset,
-    set_leader_epoch,
+    set_leader_epoch, with_max_timestamp,
 };
 pub use records::{Record, RecordHeader, RecordIterator, records, records_within};
 pub use validate::{
-    BATCH_BYTES_MAX, BatchInfo, Limits, Split, UNCOMPRESSED_BYTES_MAX, split, validate,
+    BATCH_BYTES_MAX, BatchInfo, Found, Limits, Split, UNCOMPRESSED_BYTES_MAX, find_record, split,
+    validate,
 };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::batch::compression::decompress;
 use crate::batch::record::{Fault, read_record};
-use crate::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES, Limits, TimestampType};
+use crate::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES, Limits};
 
 /// A header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +94,7 @@ impl RecordIterator {
             headers.push(RecordHeader { key, value });
         })
         .map_err(|fault| fault.at(self.index, self.compression, u64::MAX))?;
-        let timestamp = match self.header.attributes.timestamp_type() {
-            TimestampType::Create => self.header.base_timestamp.wrapping_add(raw.timestamp_delta),
-            TimestampType::LogAppend => self.header.max_timestamp,
-        };
+        let timestamp = self.header.timestamp_of(raw.timestamp_delta);
         let offset = self.header.base_offset.saturating_add(i64::from(raw.offset_delta));
         Ok(Record { offset, timestamp, key: raw.key, value: raw.value, headers })
     }

@@ -41,8 +41,15 @@ pub struct BatchInfo {
     /// Largest timestamp among the records, in milliseconds. (The header's is the producer's
     /// claim.)
     pub max_timestamp: i64,
-    /// Offset delta of the first record that has it.
-    pub max_timestamp_delta: i32,
+}
+
+/// A record that [`find_record`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// In milliseconds since 1970.
+    pub timestamp: i64,
 }
 
 /// Checks that `bytes` are exactly one batch as a producer may send it, and that all of its
@@ -78,8 +85,35 @@ pub fn validate(bytes: &Bytes, limits: &Limits) -> Result<BatchInfo, BatchError>
         compression,
         uncompressed_bytes: walk.bytes,
         max_timestamp: walk.max_timestamp,
-        max_timestamp_delta: walk.max_timestamp_delta,
     })
+}
+
+/// The first record of a stored batch whose timestamp is `wanted`. Keeps nothing of the others
+/// (`BATCH-2`); takes time in proportion to the decompressed size.
+pub fn find_record(
+    batch: &Bytes,
+    limits: &Limits,
+    wanted: impl Fn(i64) -> bool,
+) -> Result<Option<Found>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let (needed, remaining) = (header.total_bytes(), batch.len());
+    let payload = batch.get(HEADER_BYTES..needed);
+    let payload = payload.ok_or(BatchError::Truncated { needed, remaining })?;
+    let compression = header.attributes.compression()?;
+    let limit = limits.uncompressed_bytes_max;
+    let stream = decompress(compression, payload, limit)
+        .map_err(|error| BatchError::Undecodable { compression, reason: error.to_string() })?;
+    let mut source = Skim { stream, allowance: limit };
+    for index in 0..header.record_count {
+        let record = read_record(&mut source, |(), _| {})
+            .map_err(|fault| fault.at(index, compression, limit))?;
+        let timestamp = header.timestamp_of(record.timestamp_delta);
+        if wanted(timestamp) {
+            let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
+            return Ok(Some(Found { offset, timestamp }));
+        }
+    }
+    Ok(None)
 }
 
 /// What the header says must be possible by itself.
@@ -107,7 +141,6 @@ fn check_header(header: &BatchHeader) -> Result<Compression, BatchError> {
 struct Walk {
     bytes: u64,
     max_timestamp: i64,
-    max_timestamp_delta: i32,
 }
 
 /// Reads over all records and keeps none.
@@ -118,7 +151,7 @@ fn walk(
     limit: u64,
 ) -> Result<Walk, BatchError> {
     let mut source = Skim { stream, allowance: limit };
-    let mut max = (i64::MIN, 0);
+    let mut max_timestamp = i64::MIN;
     for index in 0..header.record_count {
         let record = read_record(&mut source, |(), _| {})
             .map_err(|fault| fault.at(index, compression, limit))?;
@@ -128,16 +161,14 @@ fn walk(
         let timestamp = header.base_timestamp.checked_add(record.timestamp_delta).ok_or(
             BatchError::MalformedRecord { index, reason: "its timestamp is out of range" },
         )?;
-        if timestamp > max.0 {
-            max = (timestamp, index);
-        }
+        max_timestamp = max_timestamp.max(timestamp);
     }
     let at_end =
         source.is_at_end().map_err(|fault| fault.at(header.record_count, compression, limit))?;
     if !at_end {
         return Err(BatchError::TrailingBytes { count: header.record_count });
     }
-    Ok(Walk { bytes: limit - source.allowance, max_timestamp: max.0, max_timestamp_delta: max.1 })
+    Ok(Walk { bytes: limit - source.allowance, max_timestamp })
 }
 
 /// The batches that stand one after the other in `bytes`; see [`split`].

@@ -1,0 +1,126 @@
+//! What only the inside of a broker can show: its memory, and changes whose client goes away.
+
+use core::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use bytes::{BufMut, BytesMut};
+use lossproof_env::{Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
+use lossproof_wire::batch::BatchBuilder;
+use lossproof_wire::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::broker::Broker;
+use crate::topics::NewTopic;
+use crate::{BrokerConfig, Server};
+
+/// More than the network in memory takes before a writer waits.
+const LARGE_BYTES: usize = 200 << 10;
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+async fn server() -> (Server, MemoryNet) {
+    let net = MemoryNet::new();
+    let env = Environment {
+        disk: Arc::new(SimDisk::new()),
+        clock: Arc::new(RealClock::new()),
+        rng: Arc::new(SeededRng::new(7)),
+    };
+    let mut config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    config.request_bytes_max = REQUEST_BYTES_MAX;
+    config.memory_budget_bytes = REQUEST_BYTES_MAX + (4 << 20);
+    config.fetch_bytes_max = REQUEST_BYTES_MAX;
+    config.log.segment_bytes = 4 << 20;
+    config.log.initial_zero_bytes = 1 << 20;
+    config.log.zero_step_bytes = 1 << 20;
+    config.log.reserve_bytes = 64 << 10;
+    (Server::start(&env, &net, config).await.expect("the broker starts"), net)
+}
+
+fn topic(name: &str, partitions: i32) -> NewTopic {
+    NewTopic { name: name.into(), partitions, config: Default::default() }
+}
+
+fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
+    let mut body = BytesMut::new();
+    let header = RequestHeader {
+        request_api_key: M::API_KEY.code(),
+        request_api_version: version,
+        ..Default::default()
+    };
+    header.encode(&mut body, M::API_KEY.request_header_version(version)).expect("a header");
+    request.encode(&mut body, version).expect("a request");
+    let mut frame = BytesMut::new();
+    frame.put_i32(body.len() as i32);
+    frame.put_slice(&body);
+    frame
+}
+
+/// Sends `request` and reads no more than the length of its answer: the rest is under way then, and
+/// held in memory. Returns the length, and how much of the budget is used meanwhile.
+async fn held_by(server: Server, net: &MemoryNet, request: &[u8]) -> (usize, usize) {
+    let broker: Arc<Broker> = Arc::clone(&server.broker);
+    let free_before = broker.budget.free_bytes();
+    let stopper = server.stopper();
+    let served = tokio::spawn(server.run());
+    let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
+    client.write_all(request).await.expect("connected");
+    let length = client.read_i32().await.expect("an answer") as usize;
+    let used = free_before - broker.budget.free_bytes();
+    let mut answer = vec![0; length];
+    client.read_exact(&mut answer).await.expect("all of it");
+    drop(client);
+    stopper.drain();
+    served.await.expect("no panic").expect("the log closes");
+    assert_eq!(broker.budget.free_bytes(), free_before, "everything is given back");
+    (length, used)
+}
+
+/// BUDGET-1.
+#[tokio::test]
+async fn an_answer_that_is_being_sent_is_charged() {
+    let (server, net) = server().await;
+    server.broker.create_topic(topic("t", 5_000)).await.expect("a topic");
+    let (length, used) = held_by(server, &net, &frame(&MetadataRequest::default(), 12)).await;
+    assert!(length > LARGE_BYTES / 2 && used >= length, "{length} bytes, {used} charged");
+}
+
+/// BUDGET-1.
+#[tokio::test]
+async fn a_fetched_batch_that_is_being_sent_is_charged() {
+    let (server, net) = server().await;
+    let topic = server.broker.create_topic(topic("t", 1)).await.expect("a topic");
+    let mut builder = BatchBuilder::new();
+    builder.push(0, None, Some(&[b'x'; LARGE_BYTES]), &[]);
+    let batch = builder.build().expect("a batch");
+    let commit = lossproof_log::Commit::append(topic.partitions[0], batch);
+    server.broker.log.commit(commit).await.expect("acknowledged");
+    let partitions = vec![FetchPartition { partition_max_bytes: i32::MAX, ..Default::default() }];
+    let request = FetchRequest {
+        max_bytes: i32::MAX,
+        session_epoch: -1,
+        topics: vec![FetchTopic { topic: "t".into(), partitions, ..Default::default() }],
+        ..Default::default()
+    };
+    let (length, used) = held_by(server, &net, &frame(&request, 12)).await;
+    assert!(length > LARGE_BYTES && used >= length, "{length} bytes, {used} charged");
+}
+
+/// TOPIC-4: the client of a change is gone after its first step.
+#[tokio::test]
+async fn a_change_of_topics_is_finished_though_its_client_goes_away() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    let there = |name: &str| broker.topics.catalog().by_name(name).is_some();
+    let old = broker.create_topic(topic("old", 1)).await.expect("a topic").id;
+    let mut context = Context::from_waker(Waker::noop());
+    let mut deletion = Box::pin(broker.delete_topic(old));
+    assert!(deletion.as_mut().poll(&mut context).is_pending());
+    drop(deletion);
+    let mut creation = Box::pin(broker.create_topic(topic("new", 1)));
+    assert!(creation.as_mut().poll(&mut context).is_pending());
+    drop(creation);
+    // One change at a time, in their order: those two are done when this one is.
+    broker.create_topic(topic("last", 1)).await.expect("a topic");
+    assert_eq!([there("old"), there("new"), there("last")], [false, true, true]);
+    broker.log.close().await.expect("the log closes");
+}
