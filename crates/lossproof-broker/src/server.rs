@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use lossproof_env::{Environment, Listener, Net};
-use lossproof_log::{CloseError, Log, OpenError, RecoveryReport};
+use lossproof_log::{CloseError, Log, OpenError, PartitionId, RecoveryReport};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -122,6 +122,16 @@ impl Server {
     /// What opening the log found.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
+    }
+
+    /// What clients know a partition as: its topic and number. `None`: of no topic that is known.
+    pub fn name_of(&self, id: PartitionId) -> Option<String> {
+        let catalog = self.broker.topics.catalog();
+        let mut names = catalog.iter().flat_map(|topic| {
+            let numbered = (0..).zip(&topic.partitions);
+            numbered.map(|(number, known): (i32, _)| (format!("{}-{number}", topic.name), *known))
+        });
+        names.find_map(|(name, known)| (known == id).then_some(name))
     }
 
     pub fn stopper(&self) -> Stopper {

@@ -9,14 +9,18 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use lossproof_broker::{BrokerConfig, Server, StartError};
 use lossproof_env::{Environment, ForgetfulDisk, RealNet};
-use lossproof_log::{FlushPolicy, OpenError};
+use lossproof_log::FlushPolicy;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Outcome;
 use crate::exit::{self, Exit, Failure};
+use crate::journal::{open_code, warn_of_damage};
 
 /// Exit status after a second signal: nobody can say what was in work.
 const CUT_OFF: i32 = 1;
+/// Open files beside the connections: 256 segments are 16 GiB of journal.
+const FILES_FOR_JOURNAL: usize = 256;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -92,6 +96,7 @@ async fn serve(arguments: Arguments) -> Outcome {
         return Err(Failure::new(exit::START_FAILED, "signals cannot be received"));
     };
     warn_of_unsafe_choices(&arguments);
+    allow_open_files(arguments.max_connections);
     let mut env = Environment::real();
     if arguments.disk == DiskKind::Forgets {
         env.disk = Arc::new(ForgetfulDisk::new());
@@ -102,6 +107,7 @@ async fn serve(arguments: Arguments) -> Outcome {
     let server = started.map_err(|error| failure(&error, &data))?;
     let servers = server.bootstrap_servers();
     tracing::info!(data = %data.display(), recovery = ?server.recovery(), "broker has started");
+    warn_of_damage(&data, server.recovery(), |partition| server.name_of(partition));
     let mut stdout = std::io::stdout().lock();
     // Whoever started the broker may not care for its output.
     let _ = writeln!(stdout, "ready bootstrap.servers={servers}").and_then(|()| stdout.flush());
@@ -158,6 +164,23 @@ fn warn_of_unsafe_choices(arguments: &Arguments) {
     }
 }
 
+/// Each connection and each segment of the journal is an open file: takes as many as the system
+/// gives, and says so where these are few.
+fn allow_open_files(connections: usize) {
+    let limits = getrlimit(Resource::Nofile);
+    let allowed = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    let raised = setrlimit(Resource::Nofile, allowed);
+    let files = if raised.is_ok() { limits.maximum } else { limits.current };
+    let wanted = (connections + FILES_FOR_JOURNAL) as u64;
+    if files.is_some_and(|files| files < wanted) {
+        tracing::warn!(
+            "{} open files are allowed: too few for {connections} connections; raise \
+            the limit (ulimit -n {wanted}), or lower --max-connections",
+            files.unwrap_or(0)
+        );
+    }
+}
+
 fn parse_host_port(text: &str) -> Result<(String, u16), String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| {
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -192,23 +215,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Also for the others that open a journal.
-pub(crate) fn open_code(error: &OpenError) -> exit::Code {
-    match error {
-        OpenError::Locked { .. } => exit::DIRECTORY_LOCKED,
-        OpenError::UnknownVersion { .. } => exit::FORMAT_UNKNOWN,
-        OpenError::Moved { .. } => exit::DIRECTORY_MOVED,
-        OpenError::MetaDamaged { .. }
-        | OpenError::MetaMissing { .. }
-        | OpenError::MarksUnreadable { .. } => exit::JOURNAL_DAMAGED,
-        OpenError::Config { .. } => exit::SETTINGS,
-        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            exit::DIRECTORY_FORBIDDEN
-        }
-        _ => exit::DIRECTORY_UNUSABLE,
-    }
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ codes! {
     DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
     START_FAILED = "LP1010": "see the message, then start again";
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
+    PIECES_DAMAGED = "LP1012": "copy the directory before anything else, then check the disk";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";
     INPUT_CHANGED = "LP2002": "give the changed input under a new file name";
     STILL_WAITING = "LP2003": "give the same command again: it goes on where it stopped";

@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod explain;
 mod files;
+mod journal;
 mod produce;
 mod run;
 mod stop;

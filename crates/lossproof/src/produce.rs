@@ -14,12 +14,11 @@ use clap::{Args, ValueEnum};
 use lossproof_audit::identity::RecordId;
 use lossproof_client::librdkafka::{self, ClientSettings, ProducerSettings, SettingsError};
 use lossproof_env::Environment;
-use lossproof_log::{Log, LogConfig};
 use lossproof_relay::{AcceptCause, OpenError, Progress, Spool};
 
 use crate::Outcome;
-use crate::broker::open_code;
 use crate::exit::{self, Exit, Failure};
+use crate::journal;
 use crate::stop::Stop;
 use format::Reader;
 use shipping::Shipping;
@@ -134,13 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 fn open_spool(environment: &Environment, directory: &Path) -> Result<Spool, Failure> {
     let shown = directory.display();
-    let opened = Log::open(environment, directory, LogConfig::default());
-    let (log, report) = opened.map_err(|error| {
-        Failure::new(open_code(&error), format_args!("journal {shown}: {error}"))
-    })?;
-    if !report.is_sound() {
-        tracing::warn!("journal {shown} was not closed in order: {report:?}");
-    }
+    let log = journal::open(environment, directory)?;
     Spool::open(environment, log).map_err(|error| {
         let code = match error {
             OpenError::UnknownState { .. } => exit::FORMAT_UNKNOWN,

@@ -7,14 +7,14 @@ use lossproof_audit::receipt::Role;
 use lossproof_audit::report::Reporter;
 use lossproof_client::librdkafka::{self, ClientSettings, ConsumerSettings, ProducerSettings};
 use lossproof_env::Environment;
-use lossproof_log::{Log, LogConfig};
+use lossproof_log::Log;
 use lossproof_pipeline::config::Source;
 use lossproof_pipeline::{Config, Parts, ProducerFactory, Reported, Stop as PipelineStop};
 
 use crate::Outcome;
-use crate::broker::open_code;
 use crate::exit::{self, Exit, Failure};
 use crate::files::read_text;
+use crate::journal;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
@@ -68,14 +68,7 @@ fn read(arguments: &Arguments, environment: &Environment) -> Result<Config, Fail
 
 /// The journal of receipts, and everything that the pipeline needs.
 fn parts(config: &Config, environment: Environment) -> Result<(Log, Parts), Failure> {
-    let directory = config.journal_directory.display();
-    let opened = Log::open(&environment, &config.journal_directory, LogConfig::default());
-    let (log, report) = opened.map_err(|error| {
-        Failure::new(open_code(&error), format_args!("journal {directory}: {error}"))
-    })?;
-    if !report.is_sound() {
-        tracing::warn!("journal {directory} was not closed in order: {report:?}");
-    }
+    let log = journal::open(&environment, &config.journal_directory)?;
     let group = config.source.group.clone();
     let role = if config.source.unsafe_commit_before_processing {
         Role::UnsafePipeline { group }
