@@ -3,6 +3,7 @@
 pub(crate) mod bulk;
 pub mod bulk_answer;
 pub(crate) mod lines;
+pub mod read;
 pub mod seen;
 
 use lossproof_audit::identity::Identity;
