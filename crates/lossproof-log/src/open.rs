@@ -1,8 +1,9 @@
 //! Opening a directory: lock, identity, recovery, and the segment of this open.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use lossproof_env::{DiskLock, Environment};
+use lossproof_env::{Disk, DiskLock, Environment};
 
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
@@ -87,21 +88,53 @@ struct Started {
 /// Makes the directories durable and takes the lock.
 fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenError> {
     let disk = &*env.disk;
-    for directory in [&paths.directory, &paths.journal, &paths.quarantine] {
+    make_directory(disk, &paths.directory)?;
+    for directory in [&paths.journal, &paths.quarantine] {
         disk.create_dir_all(directory).map_err(failed("create", directory))?;
     }
     let lock = match disk.lock(&paths.lock) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Err(OpenError::Locked { path: paths.directory.clone() });
         }
         Err(error) => return Err(failed("lock", &paths.lock)(error)),
     };
     disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
-    if let Some(parent) = paths.directory.parent().filter(|it| !it.as_os_str().is_empty()) {
-        disk.sync_dir(parent).map_err(failed("sync", parent))?;
-    }
     Ok(lock)
+}
+
+/// Makes a directory, and its name and those above it durable: also those that are there already,
+/// since who made them may have been killed before it could sync them.
+fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    let mut missing = 0;
+    for directory in path.ancestors() {
+        if disk.exists(directory).map_err(failed("look at", directory))? {
+            break;
+        }
+        missing += 1;
+    }
+    disk.create_dir_all(path).map_err(failed("create", path))?;
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
+    for (depth, directory) in above.into_iter().enumerate().rev() {
+        match disk.sync_dir(directory) {
+            Ok(()) => {}
+            Err(error) if depth >= missing && is_foreign(&error) => {}
+            Err(error) => return Err(failed("sync", directory)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The error of a sync in a directory where this user makes nothing anyway: it may not look there,
+/// nobody may write there, or the file system has no such sync.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    )
 }
 
 /// Reads or makes the meta file and counts this open.
@@ -154,7 +187,7 @@ fn start(
     rewrite(&mut writer, &mut recovery, &kept).map_err(|cause| OpenError::Io {
         action: "write to",
         path: paths.journal.clone(),
-        source: std::io::Error::other(cause.to_string()),
+        source: io::Error::other(cause.to_string()),
     })?;
     recovery.close_suspects();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
@@ -192,7 +225,7 @@ fn start(
         Some(fenced) if fenced.cause != FenceCause::EndLost => Err(OpenError::Io {
             action: "write to",
             path: paths.journal,
-            source: std::io::Error::other(fenced.cause.to_string()),
+            source: io::Error::other(fenced.cause.to_string()),
         }),
         _ => Ok((committer, report)),
     }
