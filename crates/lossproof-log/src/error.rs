@@ -169,8 +169,8 @@ pub enum OpenError {
     #[error("{directory} has a journal but no meta file: restore it from a copy")]
     MetaMissing { directory: PathBuf },
     #[error(
-        "both durable marks in {directory} are unreadable: whether acknowledged data is missing \
-         cannot be told"
+        "the journal in {directory} has no readable durable mark: whether acknowledged data is \
+         missing cannot be told; mount the journal where it is elsewhere, or restore it from a copy"
     )]
     MarksUnreadable { directory: PathBuf },
     #[error("the configuration is impossible: {reason}")]

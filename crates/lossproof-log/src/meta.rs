@@ -3,6 +3,8 @@
 //! # Invariants
 //! - META-1: the file is replaced as a whole and holds its content twice.
 //! - META-2: the open counter is durable before anything of that open is written.
+//! - META-3: it says that the journal has begun once the first mark is durable, and before there is
+//!   any segment: from then on a journal without a mark is missing or damaged, never new.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub(crate) struct Meta {
     /// Of the lock file; `None` where the disk could not say.
     pub(crate) stamp: Option<FileStamp>,
     pub(crate) machine_id: Option<String>,
+    /// There is a durable mark (META-3).
+    pub(crate) begun: bool,
 }
 
 impl Meta {
@@ -44,6 +48,7 @@ impl Meta {
             producer_id_high: (env.rng.next_u64() >> 33) as u32,
             stamp: None,
             machine_id: None,
+            begun: false,
         }
     }
 
@@ -66,6 +71,7 @@ impl Meta {
             copy[64..68].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
             copy[MACHINE_AT..MACHINE_AT + bytes.len()].copy_from_slice(bytes);
         }
+        copy[46] = u8::from(self.begun);
         let crc = crc32c::crc32c(&copy[..CRC_AT]);
         copy[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         copy.extend_from_within(..);
@@ -89,6 +95,7 @@ impl Meta {
             producer_id_high: get_u32(copy, 40)?,
             stamp: (copy.get(44) == Some(&1)).then_some(stamp),
             machine_id: (copy.get(45) == Some(&1)).then_some(machine),
+            begun: copy.get(46) == Some(&1),
         })
     }
 }
@@ -177,6 +184,7 @@ mod tests {
             producer_id_high: 4,
             stamp: Some(FileStamp { inode: 5, birth_ns: 6 }),
             machine_id: Some("seven".to_owned()),
+            begun: true,
         }
     }
 

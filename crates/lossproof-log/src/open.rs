@@ -10,7 +10,7 @@ use crate::config::LogConfig;
 use crate::error::{FenceCause, OpenError};
 use crate::frame::frame_bytes;
 use crate::gather::gather;
-use crate::mark::{Mark, MarkFile};
+use crate::mark::{self, Mark, MarkFile};
 use crate::meta::{self, Meta};
 use crate::quarantine;
 use crate::recovery::{KeptFrame, Recovery, failed};
@@ -41,7 +41,7 @@ pub(crate) fn open(
         lock: directory.join("lock"),
     };
     let lock = prepare(env, &paths)?;
-    let (meta, fresh) = count_open(env, &paths)?;
+    let (mut meta, fresh) = count_open(env, &paths)?;
     let (mut marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let gathered = gather(env, &paths.journal, meta.directory_id, mark)?;
@@ -49,9 +49,13 @@ pub(crate) fn open(
         return Err(OpenError::MarksUnreadable { directory: paths.directory });
     }
     if mark.is_none() {
-        // From here on a missing mark is damage: a segment only ever comes after it.
         let first = Mark { open_count: meta.open_count, ..Mark::default() };
         marks.write(&first).map_err(failed("write a mark in", &paths.journal))?;
+    }
+    if !meta.begun {
+        // From here on a missing mark is damage (META-3): a segment only ever comes after it.
+        meta.begun = true;
+        meta::write(env, &paths.directory, &meta)?;
     }
     for path in &gathered.unused {
         env.disk.remove(path).map_err(failed("remove", path))?;
@@ -85,22 +89,17 @@ struct Started {
     lock: Box<dyn DiskLock>,
 }
 
-/// Makes the directories durable and takes the lock.
+/// Makes the directory, and takes the lock.
 fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenError> {
     let disk = &*env.disk;
     make_directory(disk, &paths.directory)?;
-    for directory in [&paths.journal, &paths.quarantine] {
-        disk.create_dir_all(directory).map_err(failed("create", directory))?;
-    }
-    let lock = match disk.lock(&paths.lock) {
-        Ok(lock) => lock,
+    match disk.lock(&paths.lock) {
+        Ok(lock) => Ok(lock),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(OpenError::Locked { path: paths.directory.clone() });
+            Err(OpenError::Locked { path: paths.directory.clone() })
         }
-        Err(error) => return Err(failed("lock", &paths.lock)(error)),
-    };
-    disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
-    Ok(lock)
+        Err(error) => Err(failed("lock", &paths.lock)(error)),
+    }
 }
 
 /// Makes a directory, and its name and those above it durable: also those that are there already,
@@ -144,21 +143,37 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
     let machine =
         env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
     let fresh = known.is_none();
-    let mut meta = if let Some(meta) = known {
-        meta::check_place(&paths.directory, &meta, stamp, machine.as_deref())?;
-        meta
-    } else {
-        let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
-        if !files.is_empty() {
-            return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
-        }
-        Meta::new(env)
-    };
+    if let Some(meta) = &known {
+        meta::check_place(&paths.directory, meta, stamp, machine.as_deref())?;
+        check_begun(env, paths, meta)?;
+    }
+    for directory in [&paths.journal, &paths.quarantine] {
+        env.disk.create_dir_all(directory).map_err(failed("create", directory))?;
+    }
+    let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
+    if fresh && !files.is_empty() {
+        return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
+    }
+    // The lock file whose stamp is in the meta file must not be younger than that.
+    env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
+    let mut meta = known.unwrap_or_else(|| Meta::new(env));
     meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;
     Ok((meta, fresh))
+}
+
+/// Refuses a journal that had begun and has no mark any more, before anything is written: it may
+/// be on a file system that is not mounted (META-3).
+fn check_begun(env: &Environment, paths: &Paths, meta: &Meta) -> Result<(), OpenError> {
+    if !meta.begun {
+        return Ok(());
+    }
+    let mark = mark::read(&*env.disk, &paths.journal, meta.directory_id)
+        .map_err(failed("read the marks in", &paths.journal))?;
+    let missing = || OpenError::MarksUnreadable { directory: paths.directory.clone() };
+    mark.map(drop).ok_or_else(missing)
 }
 
 /// Makes this open's segment, with everything beyond the durable mark written anew, and only then

@@ -235,6 +235,21 @@ fn an_unreadable_identity_or_mark_is_no_new_log() {
         disk.damage(&Path::new(DATA).join(slot), 20, &[0xff; 8]).unwrap();
     }
     assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })));
+    // No segment shows that the journal had begun either.
+    disk.damage(&segment(1), 0, &[0; 3 * 4096]).unwrap();
+    assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })));
+    assert!(disk.bytes(&segment(1)).is_ok(), "what it may have held is gone");
+
+    let disk = sample(3);
+    let journal = Path::new(DATA).join("journal");
+    let files = simulated(&disk).disk.list(&journal).unwrap();
+    for path in &files {
+        simulated(&disk).disk.remove(path).unwrap();
+    }
+    let before = disk.bytes(&meta).unwrap();
+    assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })), "not mounted, say");
+    assert!(simulated(&disk).disk.list(&journal).unwrap().is_empty(), "nothing hides the mount");
+    assert_eq!(disk.bytes(&meta).unwrap(), before);
 }
 
 #[test]
