@@ -65,13 +65,12 @@ pub(crate) fn open(
     let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
     recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
     recovery.walk(gathered)?;
-    recovery.end_lost |= mark.is_some_and(|mark| mark.end_lost);
     if recovery.end_lost {
         // Durable before the new segment is, which would make the end look like the middle.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
-    if recovery.unclear {
+    if recovery.unclear || recovery.end_lost {
         recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
     }
     let started = Started { paths, meta, marks, mark, fresh, sequence, config, lock };

@@ -10,9 +10,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lossproof_env::SimDisk;
+use lossproof_env::{Disk, SimDisk};
 use lossproof_log::{
-    Commit, CommitCause, FenceCause, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
+    Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
     ReadError, RecoveryReport, StateKind, Stepper,
 };
 use support::{P1, P2, append, create, simulated, values};
@@ -26,6 +26,13 @@ fn open(disk: &SimDisk) -> Result<(Log, Stepper, RecoveryReport), OpenError> {
 /// A log of two segments with two partitions and a committed offset, closed in order: record `n`
 /// of each partition is `p<id>-<n>`.
 fn sample(records: i64) -> SimDisk {
+    let (disk, stepper) = running(records);
+    stepper.close().unwrap();
+    disk
+}
+
+/// The same log, still at work: its mark is as old as its last segment.
+fn running(records: i64) -> (SimDisk, Stepper) {
     let disk = SimDisk::new();
     let (_log, mut stepper, _) = open(&disk).unwrap();
     let mut commits = vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)];
@@ -38,8 +45,12 @@ fn sample(records: i64) -> SimDisk {
         ]);
         assert!(outcomes.iter().all(Result::is_ok));
     }
-    stepper.close().unwrap();
-    disk
+    (disk, stepper)
+}
+
+/// The same log after its process was killed under load.
+fn killed(records: i64) -> SimDisk {
+    running(records).0.killed()
 }
 
 fn record(partition: u64, n: i64) -> String {
@@ -111,6 +122,11 @@ fn judge_appends(log: &Log, stepper: &mut Stepper, records: i64, hint: &str) {
 
 fn spoil(disk: &SimDisk, path: &Path, offset: u64, bytes: &[u8], records: i64, hint: &str) -> i64 {
     disk.damage(path, offset, bytes).unwrap();
+    judge_opened(disk, records, hint)
+}
+
+/// Opens twice, and gives the number of lost records.
+fn judge_opened(disk: &SimDisk, records: i64, hint: &str) -> i64 {
     let (log, mut stepper, report) = match open(disk) {
         Ok(opened) => opened,
         Err(error) => panic!("{hint}: {error}"),
@@ -170,6 +186,38 @@ fn a_missing_end_refuses_writes() {
     drop((log, stepper));
     let (log, _stepper, _) = open(&disk).unwrap();
     assert_eq!(log.fenced().map(|fenced| fenced.cause), Some(FenceCause::EndLost));
+}
+
+#[test]
+fn a_missing_segment_in_use_is_noticed_though_no_mark_tells_of_its_frames() {
+    for (records, last, has_spare) in [(7, 1, false), (30, 3, false), (30, 3, true)] {
+        let disk = killed(records);
+        simulated(&disk).disk.remove(&segment(last)).unwrap();
+        if has_spare {
+            // What the thread that writes zeros had ready: no sign that the journal went on.
+            disk.create(&segment(last + 1)).unwrap().preallocate(32 << 10).unwrap();
+        }
+        for open_number in 1..4 {
+            let hint = format!("segment {last} missing, open {open_number}");
+            let (log, mut stepper, report) = open(&disk).unwrap();
+            let is_named = |finding: &Finding| finding.segment == last;
+            assert!(report.damage.iter().any(is_named), "{hint}: {report:?}");
+            assert_eq!(log.fenced().map(|it| it.cause), Some(FenceCause::EndLost), "{hint}");
+            judge(&log, &report, records, &hint);
+            judge_appends(&log, &mut stepper, records, &hint);
+        }
+    }
+}
+
+#[test]
+fn a_last_segment_that_cannot_be_read_leaves_nothing_passing_for_good() {
+    let records = 30;
+    for disk in [killed(records), sample(records)] {
+        assert!(disk.bytes(&segment(4)).is_err() && disk.bytes(&segment(3)).is_ok());
+        let zeros = vec![0; 3 * 4096];
+        let lost = spoil(&disk, &segment(3), 0, &zeros, records, "no header, no first frame");
+        assert!(lost > 0);
+    }
 }
 
 #[test]
