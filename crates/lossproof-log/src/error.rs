@@ -61,12 +61,26 @@ impl fmt::Display for FenceCause {
     }
 }
 
-/// A latched stop of all writes; only a new open, with its recovery, ends it.
+/// A latched stop of all writes. Only a new open, with its recovery, ends it; where the end is lost
+/// not even that.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fenced {
     pub cause: FenceCause,
     /// Wall time in milliseconds since the Unix epoch.
     pub since_ms: i64,
+}
+
+impl fmt::Display for Fenced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, since_ms } = self;
+        let what_to_do = match cause {
+            FenceCause::EndLost => {
+                "restore it from a copy, or keep this directory for reading and begin a new one"
+            }
+            FenceCause::Write(_) | FenceCause::Sync(_) | FenceCause::Panic => "reopen it",
+        };
+        write!(f, "the journal takes no writes since {since_ms} ms, {what_to_do}: {cause}")
+    }
 }
 
 /// What has reached its bound.
@@ -104,7 +118,7 @@ pub struct CommitError {
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum CommitCause {
-    #[error("the journal is fenced since {} ms, reopen it: {}", .0.since_ms, .0.cause)]
+    #[error("{0}")]
     Fenced(Fenced),
     #[error("{0}")]
     Full(FullCause),
@@ -183,7 +197,7 @@ pub enum OpenError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    #[error("the journal is fenced since {} ms: {}", .0.since_ms, .0.cause)]
+    #[error("{0}")]
     Fenced(Fenced),
     #[error("the log was closed before")]
     Closed,

@@ -181,7 +181,10 @@ fn a_missing_end_refuses_writes() {
     assert_eq!(log.fenced().map(|fenced| fenced.cause), Some(FenceCause::EndLost));
     judge(&log, &report, records, "segment 1 missing");
     let refused = stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0);
-    assert!(matches!(refused.unwrap_err().cause, CommitCause::Fenced(_)));
+    let cause = refused.unwrap_err().cause;
+    assert!(matches!(cause, CommitCause::Fenced(_)));
+    let text = cause.to_string();
+    assert!(text.contains("restore") && !text.contains("reopen"), "it does not help: {text}");
     // Opening again finds the same; the gap does not heal by itself.
     drop((log, stepper));
     let (log, _stepper, _) = open(&disk).unwrap();
