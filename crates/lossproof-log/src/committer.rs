@@ -48,8 +48,8 @@ struct Draft {
     ahead: Ahead,
     /// Bytes there are for the frame.
     room: u64,
-    /// The room is of the reserve, where batches have no place.
-    reserve: bool,
+    /// The room is of the reserve, where batches have no place, since this runs short.
+    reserve: Option<FullCause>,
 }
 
 /// What to do with a submission that was looked at.
@@ -193,16 +193,20 @@ impl Committer {
             self.draft.reserve = reserve;
             return Ok(true);
         }
-        if self.draft.reserve && has_batches {
-            return Err(CommitCause::Full(FullCause::Disk));
+        if let Some(cause) = self.draft.reserve.filter(|_| has_batches) {
+            return Err(CommitCause::Full(cause));
         }
         let target = self.shared.config.frame_bytes_target as u64;
         let together = frame_bytes(self.draft.parts.len() + entries, self.draft.payload + payload);
         Ok(together <= self.draft.room.min(target))
     }
 
-    /// Room for a frame of `need` bytes, and whether it is of the reserve.
-    fn room(&mut self, need: u64, has_batches: bool) -> Result<(u64, bool), CommitCause> {
+    /// Room for a frame of `need` bytes, and why it is of the reserve where it is.
+    fn room(
+        &mut self,
+        need: u64,
+        has_batches: bool,
+    ) -> Result<(u64, Option<FullCause>), CommitCause> {
         let shared = self.shared.clone();
         let segment = self.writer.active.sequence;
         let room = self.writer.room(need, &shared.segments);
@@ -216,13 +220,13 @@ impl Committer {
             }
         }
         match room {
-            Ok(room) => Ok((room, false)),
-            Err(RoomError::DiskFull) => {
+            Ok(room) => Ok((room, None)),
+            Err(RoomError::Short(cause)) => {
                 let room = self.writer.reserve_room();
                 if has_batches || need > room {
-                    return Err(CommitCause::Full(FullCause::Disk));
+                    return Err(CommitCause::Full(cause));
                 }
-                Ok((room, true))
+                Ok((room, Some(cause)))
             }
             Err(RoomError::Fence(cause)) => Err(self.fence(cause)),
         }

@@ -88,6 +88,7 @@ impl fmt::Display for Fenced {
 #[non_exhaustive]
 pub enum FullCause {
     Disk,
+    Files,
     Index,
     Producers,
     State,
@@ -96,7 +97,13 @@ pub enum FullCause {
 impl fmt::Display for FullCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Disk => "the disk is full; writes go on by themselves when there is space",
+            Self::Disk => {
+                "the disk or a quota is full; writes go on by themselves when there is space"
+            }
+            Self::Files => {
+                "too many files are open: raise the limit (ulimit -n); writes go on by themselves \
+                 when one can be opened"
+            }
             Self::Index => "the partition index has reached its bound",
             Self::Producers => "the number of idempotent producers has reached its bound",
             Self::State => "the keyed state has reached its bound",

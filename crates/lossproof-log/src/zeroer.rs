@@ -11,7 +11,7 @@ use lossproof_env::Environment;
 use crate::config::LogConfig;
 use crate::error::FenceCause;
 use crate::segment::{SegmentFile, SegmentSizes};
-use crate::writer::sync_fault;
+use crate::writer::{shortage, sync_fault};
 
 /// How long to leave a full disk alone.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
@@ -168,7 +168,7 @@ impl Zeroer {
         };
         match segment.extend(&*file, target, true) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if shortage(&error).is_some() => {
                 drop(self.pause(self.lock()));
                 Ok(())
             }
