@@ -23,6 +23,7 @@ use crate::queue::{Reply, Submission};
 use crate::shared::Shared;
 use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
 use crate::writer::{RoomError, Writer, sync_fault};
+use crate::zeroer::Zeroer;
 
 /// `UnsafeEverySecond` is synced this long after the first write that was not.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
@@ -109,6 +110,13 @@ impl Committer {
             unsynced_since: None,
             _lock: start.lock,
         }
+    }
+
+    /// Makes the writer use what a zeroer gets ready; that one is the caller's to drive.
+    pub(crate) fn start_zeroer(&mut self) -> Arc<Zeroer> {
+        let zeroer = Zeroer::new(self.shared.clone(), self.writer.active.clone());
+        self.writer.set_zeroer(zeroer.clone());
+        zeroer
     }
 
     fn running_ms(&self) -> u64 {
