@@ -10,7 +10,7 @@ use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
 use crate::recovery::failed;
 use crate::report::{Finding, FindingKind};
-use crate::scan::Scan;
+use crate::scan::{Scan, read_around};
 use crate::segment::{DATA_AT, HeaderState, read_header, sequence_of};
 
 #[derive(Debug)]
@@ -170,7 +170,7 @@ fn first_frame(
     sequence: u64,
 ) -> std::io::Result<Option<(Life, u64)>> {
     let mut bytes = [0; HEADER_BYTES];
-    match file.read_exact_at(&mut bytes, DATA_AT) {
+    match read_around(&**file, &mut bytes, DATA_AT) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),

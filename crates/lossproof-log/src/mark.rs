@@ -12,6 +12,7 @@ use std::sync::Arc;
 use lossproof_env::{Disk, DiskFile};
 
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
+use crate::scan::read_around;
 
 const MAGIC: [u8; 7] = *b"LPMARK\0";
 const BYTES: usize = 64;
@@ -123,7 +124,7 @@ fn newest<'a>(
     let mut newest: Option<(u64, Mark)> = None;
     for slot in slots {
         let mut bytes = [0; BYTES];
-        match slot.read_exact_at(&mut bytes, 0) {
+        match read_around(&**slot, &mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
             result => result?,
         }

@@ -13,6 +13,7 @@ use lossproof_env::{Environment, FileStamp};
 
 use crate::error::OpenError;
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
+use crate::scan::read_around;
 
 const MAGIC: [u8; 7] = *b"LPMETA\0";
 const COPY_BYTES: usize = BLOCK as usize;
@@ -113,7 +114,7 @@ pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, 
     }
     let file = env.disk.open_read_only(&path).map_err(failed)?;
     let mut bytes = vec![0; 2 * COPY_BYTES];
-    match file.read_exact_at(&mut bytes, 0) {
+    match read_around(&*file, &mut bytes, 0) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Err(OpenError::MetaDamaged { path });

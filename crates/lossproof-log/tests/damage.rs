@@ -224,6 +224,46 @@ fn a_last_segment_that_cannot_be_read_leaves_nothing_passing_for_good() {
 }
 
 #[test]
+fn any_unreadable_sector_is_noticed_and_the_rest_is_served() {
+    let records = 7;
+    let length = sample(records).bytes(&segment(1)).unwrap().len() as u64;
+    let (mut lost_at_all, mut kept_at_all) = (0, 0);
+    for block in 0..length / 4096 {
+        let disk = sample(records);
+        disk.make_unreadable(&segment(1), block * 4096..block * 4096 + 512).unwrap();
+        let lost = judge_opened(&disk, records, &format!("block {block} cannot be read"));
+        lost_at_all += lost;
+        kept_at_all += 2 * records - lost;
+    }
+    assert!(lost_at_all > 0 && kept_at_all > lost_at_all, "{lost_at_all}, {kept_at_all}");
+    for (name, at) in [("meta", 0), ("meta", 4096), ("journal/mark.0", 0), ("journal/mark.1", 0)] {
+        let disk = sample(records);
+        disk.make_unreadable(&Path::new(DATA).join(name), at..at + 512).unwrap();
+        assert_eq!(judge_opened(&disk, records, name), 0, "one copy of two is enough");
+    }
+}
+
+#[test]
+fn an_unreadable_sector_takes_no_neighbour_with_it() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    let long = "x".repeat(6_000);
+    let outcomes = stepper.submit(vec![append(P1, &["short"]), append(P2, &[&long])]);
+    assert!(outcomes.iter().all(Result::is_ok));
+    stepper.mark();
+    // Two blocks of headers, one of the frame before: this is the second of the frame.
+    disk.make_unreadable(&segment(1), 4 * 4096..4 * 4096 + 512).unwrap();
+    assert_eq!(values(&log, P1, 0), [(0, "short".to_owned())], "while it is open");
+    assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Io { .. })), "it may come back");
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert_eq!(values(&log, P1, 0), [(0, "short".to_owned())], "after the start");
+    assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Damaged { .. })));
+}
+
+#[test]
 fn a_missing_segment_in_the_middle_leaves_the_rest_readable() {
     let records = 30;
     let disk = sample(records);
