@@ -18,7 +18,7 @@ use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
 };
 use crate::open;
-use crate::partition::{EpochEnd, PartitionView};
+use crate::partition::PartitionView;
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice};
 use crate::report::RecoveryReport;
@@ -199,11 +199,6 @@ impl Log {
     /// Changes after every acknowledged frame, for those who wait for new batches.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared().acknowledged.subscribe()
-    }
-
-    /// Where a leader epoch ends; `None` for an epoch that is newer than any.
-    pub fn end_of_epoch(&self, id: PartitionId, epoch: i32) -> Option<EpochEnd> {
-        self.shared().view.partition(id)?.end_of_epoch(epoch)
     }
 
     /// The first batch with a timestamp of at least `timestamp_ms`; which record of it is the
