@@ -21,7 +21,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens an existing file for reading only.
     fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Makes creations, renames and removals in `path` durable.
+    /// Makes creations, renames and removals in `path` durable. The empty path, which is what
+    /// [`Path::parent`] gives for a plain name, is the working directory.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Replaces `to` by `from` atomically. Durable only after [`Disk::sync_dir`].

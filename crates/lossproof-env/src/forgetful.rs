@@ -192,8 +192,9 @@ impl Disk for ForgetfulDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.lock_names().sync(path)?;
-        RealDisk.sync_dir(path)
+        let directory = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        self.lock_names().sync(directory)?;
+        RealDisk.sync_dir(directory)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

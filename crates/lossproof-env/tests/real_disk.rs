@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 
-use lossproof_env::{Disk, RealDisk};
+use lossproof_env::{Disk, ForgetfulDisk, RealDisk};
 
 #[test]
 fn preallocation_writes_zeros_and_never_shortens() {
@@ -73,4 +73,11 @@ fn a_copy_has_another_stamp_than_its_original() {
     assert!(stamp.is_some());
     assert_eq!(RealDisk.stamp(&a).unwrap(), stamp);
     assert_ne!(RealDisk.stamp(&b).unwrap(), stamp);
+}
+
+#[test]
+fn the_empty_path_is_the_working_directory() {
+    let path = std::path::Path::new("data").parent().unwrap();
+    RealDisk.sync_dir(path).unwrap();
+    ForgetfulDisk::new().sync_dir(path).unwrap();
 }

@@ -271,3 +271,36 @@ fn damage_is_seen_at_once_and_after_a_power_cut_and_a_copy_is_another_file() {
     assert_eq!(copy.bytes(path).unwrap(), b"aXcd");
     assert_ne!(copy.stamp(path).unwrap(), disk.stamp(path).unwrap());
 }
+
+#[test]
+fn only_reads_that_touch_an_unreadable_piece_fail() {
+    let disk = SimDisk::new();
+    let path = Path::new("/a");
+    let file = disk.create(path).unwrap();
+    file.write_all_at(&[7; 100], 0).unwrap();
+    disk.make_unreadable(path, 40..50).unwrap();
+    let mut bytes = [0; 40];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    file.read_exact_at(&mut bytes, 50).unwrap();
+    for offset in [1, 49] {
+        let error = file.read_exact_at(&mut bytes, offset).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5));
+    }
+    disk.heal();
+    file.read_exact_at(&mut bytes, 30).unwrap();
+    assert_eq!(bytes, [7; 40]);
+}
+
+#[test]
+fn a_quota_and_a_shortage_of_files_have_errors_of_their_own() {
+    let disk = SimDisk::new();
+    let file = disk.create(Path::new("/a")).unwrap();
+    disk.set_quota(10);
+    let error = file.write_all_at(&[7; 11], 0).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded);
+    disk.inject(Fault::create(1).no_files());
+    file.write_all_at(&[7; 10], 0).unwrap();
+    disk.create(Path::new("/b")).unwrap();
+    let error = disk.create(Path::new("/c")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(24));
+}

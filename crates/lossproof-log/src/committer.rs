@@ -23,6 +23,7 @@ use crate::queue::{Reply, Submission};
 use crate::shared::Shared;
 use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
 use crate::writer::{RoomError, Writer, sync_fault};
+use crate::zeroer::Zeroer;
 
 /// `UnsafeEverySecond` is synced this long after the first write that was not.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
@@ -48,8 +49,8 @@ struct Draft {
     ahead: Ahead,
     /// Bytes there are for the frame.
     room: u64,
-    /// The room is of the reserve, where batches have no place.
-    reserve: bool,
+    /// The room is of the reserve, where batches have no place, since this runs short.
+    reserve: Option<FullCause>,
 }
 
 /// What to do with a submission that was looked at.
@@ -109,6 +110,13 @@ impl Committer {
             unsynced_since: None,
             _lock: start.lock,
         }
+    }
+
+    /// Makes the writer use what a zeroer gets ready; that one is the caller's to drive.
+    pub(crate) fn start_zeroer(&mut self) -> Arc<Zeroer> {
+        let zeroer = Zeroer::new(self.shared.clone(), self.writer.active.clone());
+        self.writer.set_zeroer(zeroer.clone());
+        zeroer
     }
 
     fn running_ms(&self) -> u64 {
@@ -193,16 +201,20 @@ impl Committer {
             self.draft.reserve = reserve;
             return Ok(true);
         }
-        if self.draft.reserve && has_batches {
-            return Err(CommitCause::Full(FullCause::Disk));
+        if let Some(cause) = self.draft.reserve.filter(|_| has_batches) {
+            return Err(CommitCause::Full(cause));
         }
         let target = self.shared.config.frame_bytes_target as u64;
         let together = frame_bytes(self.draft.parts.len() + entries, self.draft.payload + payload);
         Ok(together <= self.draft.room.min(target))
     }
 
-    /// Room for a frame of `need` bytes, and whether it is of the reserve.
-    fn room(&mut self, need: u64, has_batches: bool) -> Result<(u64, bool), CommitCause> {
+    /// Room for a frame of `need` bytes, and why it is of the reserve where it is.
+    fn room(
+        &mut self,
+        need: u64,
+        has_batches: bool,
+    ) -> Result<(u64, Option<FullCause>), CommitCause> {
         let shared = self.shared.clone();
         let segment = self.writer.active.sequence;
         let room = self.writer.room(need, &shared.segments);
@@ -216,13 +228,13 @@ impl Committer {
             }
         }
         match room {
-            Ok(room) => Ok((room, false)),
-            Err(RoomError::DiskFull) => {
+            Ok(room) => Ok((room, None)),
+            Err(RoomError::Short(cause)) => {
                 let room = self.writer.reserve_room();
                 if has_batches || need > room {
-                    return Err(CommitCause::Full(FullCause::Disk));
+                    return Err(CommitCause::Full(cause));
                 }
-                Ok((room, true))
+                Ok((room, Some(cause)))
             }
             Err(RoomError::Fence(cause)) => Err(self.fence(cause)),
         }

@@ -77,7 +77,7 @@ impl LogConfig {
             segment_bytes: 64 << 10,
             initial_zero_bytes: 32 << 10,
             zero_step_bytes: 16 << 10,
-            zero_ahead_bytes: 16 << 10,
+            zero_ahead_bytes: 32 << 10,
             frame_bytes_target: 16 << 10,
             queue_bytes_max: 1 << 20,
             index_entries_max: 1000,

@@ -61,7 +61,8 @@ impl fmt::Display for FenceCause {
     }
 }
 
-/// A latched stop of all writes; only a new open, with its recovery, ends it.
+/// A latched stop of all writes. Only a new open, with its recovery, ends it; where the end is lost
+/// not even that.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fenced {
     pub cause: FenceCause,
@@ -69,11 +70,25 @@ pub struct Fenced {
     pub since_ms: i64,
 }
 
+impl fmt::Display for Fenced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, since_ms } = self;
+        let what_to_do = match cause {
+            FenceCause::EndLost => {
+                "restore it from a copy, or keep this directory for reading and begin a new one"
+            }
+            FenceCause::Write(_) | FenceCause::Sync(_) | FenceCause::Panic => "reopen it",
+        };
+        write!(f, "the journal takes no writes since {since_ms} ms, {what_to_do}: {cause}")
+    }
+}
+
 /// What has reached its bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum FullCause {
     Disk,
+    Files,
     Index,
     Producers,
     State,
@@ -82,7 +97,13 @@ pub enum FullCause {
 impl fmt::Display for FullCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Disk => "the disk is full; writes go on by themselves when there is space",
+            Self::Disk => {
+                "the disk or a quota is full; writes go on by themselves when there is space"
+            }
+            Self::Files => {
+                "too many files are open: raise the limit (ulimit -n); writes go on by themselves \
+                 when one can be opened"
+            }
             Self::Index => "the partition index has reached its bound",
             Self::Producers => "the number of idempotent producers has reached its bound",
             Self::State => "the keyed state has reached its bound",
@@ -104,7 +125,7 @@ pub struct CommitError {
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum CommitCause {
-    #[error("the journal is fenced since {} ms, reopen it: {}", .0.since_ms, .0.cause)]
+    #[error("{0}")]
     Fenced(Fenced),
     #[error("{0}")]
     Full(FullCause),
@@ -169,8 +190,8 @@ pub enum OpenError {
     #[error("{directory} has a journal but no meta file: restore it from a copy")]
     MetaMissing { directory: PathBuf },
     #[error(
-        "both durable marks in {directory} are unreadable: whether acknowledged data is missing \
-         cannot be told"
+        "the journal in {directory} has no readable durable mark: whether acknowledged data is \
+         missing cannot be told; mount the journal where it is elsewhere, or restore it from a copy"
     )]
     MarksUnreadable { directory: PathBuf },
     #[error("the configuration is impossible: {reason}")]
@@ -183,7 +204,7 @@ pub enum OpenError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    #[error("the journal is fenced since {} ms: {}", .0.since_ms, .0.cause)]
+    #[error("{0}")]
     Fenced(Fenced),
     #[error("the log was closed before")]
     Closed,

@@ -10,7 +10,7 @@ use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
 use crate::recovery::failed;
 use crate::report::{Finding, FindingKind};
-use crate::scan::Scan;
+use crate::scan::{Scan, read_around};
 use crate::segment::{DATA_AT, HeaderState, read_header, sequence_of};
 
 #[derive(Debug)]
@@ -38,8 +38,9 @@ pub(crate) struct Gathered {
     /// The highest sequence of any file.
     pub(crate) last_sequence: u64,
     pub(crate) damage: Vec<Finding>,
-    /// The last segment has neither header nor first frame: what it held cannot be told.
-    pub(crate) end_unreadable: bool,
+    /// The last segment is missing, or has neither header nor first frame, or was so at an earlier
+    /// open: what it held cannot be told.
+    pub(crate) end_lost: bool,
 }
 
 struct Candidate {
@@ -66,8 +67,17 @@ pub(crate) fn gather(
     let mut gathered = Gathered {
         last_sequence: candidates.last().map_or(0, |last| last.sequence).max(in_use),
         durable: mark.map_or(0, |mark| mark.durable_through),
+        end_lost: mark.is_some_and(|mark| mark.end_lost),
         ..Gathered::default()
     };
+    let is_there = in_use == 0 || candidates.iter().any(|it| it.sequence == in_use);
+    let is_followed = candidates[..used].last().is_some_and(|last| last.sequence > in_use);
+    // Recovery removes a segment that holds nothing only when the next one is in its place, and
+    // never after the end was lost.
+    if !is_there && (!is_followed || gathered.end_lost) {
+        gathered.end_lost = true;
+        gathered.damage.push(piece(FindingKind::SegmentMissing, in_use, 0));
+    }
     for (index, candidate) in candidates.into_iter().enumerate() {
         if index >= used || candidate.state == HeaderState::Void && candidate.sequence > in_use {
             gathered.unused.push(candidate.path);
@@ -126,27 +136,32 @@ fn take(
     }
     // Both copies of the header are gone; the first frame names the same life.
     if state != HeaderState::Torn {
-        gathered.damage.push(Finding {
-            kind: FindingKind::HeaderDamaged,
-            segment: sequence,
-            position: 0,
-            bytes: DATA_AT,
-            first_frame: 0,
-            last_frame: 0,
-            partitions: Vec::new(),
-            states: Vec::new(),
-            quarantined: None,
-        });
+        gathered.damage.push(piece(FindingKind::HeaderDamaged, sequence, DATA_AT));
     }
     let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
     match found {
         Some((life, number)) => {
             gathered.segments.push(FoundSegment { path, file, life, first_frame: number });
         }
-        None if is_last => gathered.end_unreadable = true,
+        None if is_last => gathered.end_lost = true,
         None => {}
     }
     Ok(())
+}
+
+/// The beginning of a segment, of which it is not known what frames it held.
+fn piece(kind: FindingKind, segment: u64, bytes: u64) -> Finding {
+    Finding {
+        kind,
+        segment,
+        position: 0,
+        bytes,
+        first_frame: 0,
+        last_frame: 0,
+        partitions: Vec::new(),
+        states: Vec::new(),
+        quarantined: None,
+    }
 }
 
 fn first_frame(
@@ -155,7 +170,7 @@ fn first_frame(
     sequence: u64,
 ) -> std::io::Result<Option<(Life, u64)>> {
     let mut bytes = [0; HEADER_BYTES];
-    match file.read_exact_at(&mut bytes, DATA_AT) {
+    match read_around(&**file, &mut bytes, DATA_AT) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),

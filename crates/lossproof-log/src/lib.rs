@@ -62,7 +62,7 @@ pub use error::{
     ReadError,
 };
 pub use log::{Log, Stepper, TimestampedBatch, TryEnqueueError};
-pub use partition::{EpochEnd, PartitionView};
+pub use partition::PartitionView;
 pub use queue::Pending;
 pub use reader::{Slice, StoredBatch};
 pub use report::{Finding, FindingKind, PartitionRange, RecoveryReport};

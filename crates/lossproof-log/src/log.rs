@@ -18,7 +18,7 @@ use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
 };
 use crate::open;
-use crate::partition::{EpochEnd, PartitionView};
+use crate::partition::PartitionView;
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice};
 use crate::report::RecoveryReport;
@@ -63,23 +63,16 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let (mut committer, report) = open::open(env, directory, config)?;
         let shared = committer.shared.clone();
-        let active = committer.writer.active.clone();
-        let zeroer = Zeroer::new(env, &shared.config, active);
-        committer.writer.set_zeroer(zeroer.clone());
+        let zeroer = committer.start_zeroer();
         let failed = |source| OpenError::Io {
             action: "start the threads of",
             path: directory.to_owned(),
             source,
         };
-        let zeroer_shared = shared.clone();
         let zeroer_thread = zeroer.clone();
         let zeroing = thread::Builder::new()
             .name("lossproof-zero".to_owned())
-            .spawn(move || {
-                if let Err(cause) = zeroer_thread.run() {
-                    zeroer_shared.fence(cause);
-                }
-            })
+            .spawn(move || zeroer_thread.run())
             .map_err(failed)?;
         thread::Builder::new()
             .name("lossproof-commit".to_owned())
@@ -95,9 +88,10 @@ impl Log {
         directory: &Path,
         config: LogConfig,
     ) -> Result<(Self, Stepper, RecoveryReport), OpenError> {
-        let (committer, report) = open::open(env, directory, config)?;
+        let (mut committer, report) = open::open(env, directory, config)?;
         let log = Self { handle: Arc::new(Handle { shared: committer.shared.clone() }) };
-        Ok((log, Stepper { committer }, report))
+        let zeroer = committer.start_zeroer();
+        Ok((log, Stepper { committer, zeroer }, report))
     }
 
     fn shared(&self) -> &Shared {
@@ -205,11 +199,6 @@ impl Log {
     /// Changes after every acknowledged frame, for those who wait for new batches.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared().acknowledged.subscribe()
-    }
-
-    /// Where a leader epoch ends; `None` for an epoch that is newer than any.
-    pub fn end_of_epoch(&self, id: PartitionId, epoch: i32) -> Option<EpochEnd> {
-        self.shared().view.partition(id)?.end_of_epoch(epoch)
     }
 
     /// The first batch with a timestamp of at least `timestamp_ms`; which record of it is the
@@ -365,6 +354,7 @@ fn refuse_for_ever(mut committer: Committer, shared: &Shared) {
 #[derive(Debug)]
 pub struct Stepper {
     committer: Committer,
+    zeroer: Arc<Zeroer>,
 }
 
 impl Stepper {
@@ -399,6 +389,11 @@ impl Stepper {
         let reply = Reply::ProducerIds { count, to };
         self.committer.step(vec![Submission { commit: Box::default(), reply, _permit: None }]);
         receiver.try_recv().unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
+    }
+
+    /// One step of the background thread that writes zeros ahead, if there is something to do.
+    pub fn zero(&mut self) {
+        self.zeroer.step();
     }
 
     /// What the commit thread does after a while without commits, if the clock says it is due.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use lossproof_env::{Disk, DiskFile};
 
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
+use crate::scan::read_around;
 
 const MAGIC: [u8; 7] = *b"LPMARK\0";
 const BYTES: usize = 64;
@@ -88,15 +89,7 @@ impl MarkFile {
         let [first, second] = SLOTS.map(|name| open_slot(disk, &journal.join(name)));
         let slots = [first?, second?];
         disk.sync_dir(journal)?;
-        let mut newest: Option<(u64, Mark)> = None;
-        for slot in &slots {
-            let mut bytes = [0; BYTES];
-            slot.read_exact_at(&mut bytes, 0)?;
-            let found = Mark::decode(&bytes, directory_id);
-            if found.map(|(turn, _)| turn) > newest.map(|(turn, _)| turn) {
-                newest = found;
-            }
-        }
+        let newest = newest(slots.iter(), directory_id)?;
         let turn = newest.map_or(0, |(turn, _)| turn);
         Ok((Self { slots, directory_id, turn }, newest.map(|(_, mark)| mark)))
     }
@@ -110,6 +103,37 @@ impl MarkFile {
         self.turn = turn;
         Ok(())
     }
+}
+
+/// The newer valid mark, if there is any; changes nothing.
+pub(crate) fn read(disk: &dyn Disk, journal: &Path, directory_id: u64) -> io::Result<Option<Mark>> {
+    let mut slots = Vec::new();
+    for path in SLOTS.map(|name| journal.join(name)) {
+        if disk.exists(&path)? {
+            slots.push(disk.open_read_only(&path)?);
+        }
+    }
+    Ok(newest(slots.iter(), directory_id)?.map(|(_, mark)| mark))
+}
+
+/// The valid mark with the higher turn.
+fn newest<'a>(
+    slots: impl Iterator<Item = &'a Arc<dyn DiskFile>>,
+    directory_id: u64,
+) -> io::Result<Option<(u64, Mark)>> {
+    let mut newest: Option<(u64, Mark)> = None;
+    for slot in slots {
+        let mut bytes = [0; BYTES];
+        match read_around(&**slot, &mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            result => result?,
+        }
+        let found = Mark::decode(&bytes, directory_id);
+        if found.map(|(turn, _)| turn) > newest.map(|(turn, _)| turn) {
+            newest = found;
+        }
+    }
+    Ok(newest)
 }
 
 fn open_slot(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

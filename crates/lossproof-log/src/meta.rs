@@ -3,6 +3,8 @@
 //! # Invariants
 //! - META-1: the file is replaced as a whole and holds its content twice.
 //! - META-2: the open counter is durable before anything of that open is written.
+//! - META-3: it says that the journal has begun once the first mark is durable, and before there is
+//!   any segment: from then on a journal without a mark is missing or damaged, never new.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use lossproof_env::{Environment, FileStamp};
 
 use crate::error::OpenError;
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
+use crate::scan::read_around;
 
 const MAGIC: [u8; 7] = *b"LPMETA\0";
 const COPY_BYTES: usize = BLOCK as usize;
@@ -29,6 +32,8 @@ pub(crate) struct Meta {
     /// Of the lock file; `None` where the disk could not say.
     pub(crate) stamp: Option<FileStamp>,
     pub(crate) machine_id: Option<String>,
+    /// There is a durable mark (META-3).
+    pub(crate) begun: bool,
 }
 
 impl Meta {
@@ -44,6 +49,7 @@ impl Meta {
             producer_id_high: (env.rng.next_u64() >> 33) as u32,
             stamp: None,
             machine_id: None,
+            begun: false,
         }
     }
 
@@ -66,6 +72,7 @@ impl Meta {
             copy[64..68].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
             copy[MACHINE_AT..MACHINE_AT + bytes.len()].copy_from_slice(bytes);
         }
+        copy[46] = u8::from(self.begun);
         let crc = crc32c::crc32c(&copy[..CRC_AT]);
         copy[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         copy.extend_from_within(..);
@@ -89,6 +96,7 @@ impl Meta {
             producer_id_high: get_u32(copy, 40)?,
             stamp: (copy.get(44) == Some(&1)).then_some(stamp),
             machine_id: (copy.get(45) == Some(&1)).then_some(machine),
+            begun: copy.get(46) == Some(&1),
         })
     }
 }
@@ -106,7 +114,7 @@ pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, 
     }
     let file = env.disk.open_read_only(&path).map_err(failed)?;
     let mut bytes = vec![0; 2 * COPY_BYTES];
-    match file.read_exact_at(&mut bytes, 0) {
+    match read_around(&*file, &mut bytes, 0) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Err(OpenError::MetaDamaged { path });
@@ -177,6 +185,7 @@ mod tests {
             producer_id_high: 4,
             stamp: Some(FileStamp { inode: 5, birth_ns: 6 }),
             machine_id: Some("seven".to_owned()),
+            begun: true,
         }
     }
 

@@ -1,15 +1,16 @@
 //! Opening a directory: lock, identity, recovery, and the segment of this open.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use lossproof_env::{DiskLock, Environment};
+use lossproof_env::{Disk, DiskLock, Environment};
 
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
 use crate::error::{FenceCause, OpenError};
 use crate::frame::frame_bytes;
 use crate::gather::gather;
-use crate::mark::{Mark, MarkFile};
+use crate::mark::{self, Mark, MarkFile};
 use crate::meta::{self, Meta};
 use crate::quarantine;
 use crate::recovery::{KeptFrame, Recovery, failed};
@@ -40,7 +41,7 @@ pub(crate) fn open(
         lock: directory.join("lock"),
     };
     let lock = prepare(env, &paths)?;
-    let (meta, fresh) = count_open(env, &paths)?;
+    let (mut meta, fresh) = count_open(env, &paths)?;
     let (mut marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let gathered = gather(env, &paths.journal, meta.directory_id, mark)?;
@@ -48,9 +49,13 @@ pub(crate) fn open(
         return Err(OpenError::MarksUnreadable { directory: paths.directory });
     }
     if mark.is_none() {
-        // From here on a missing mark is damage: a segment only ever comes after it.
         let first = Mark { open_count: meta.open_count, ..Mark::default() };
         marks.write(&first).map_err(failed("write a mark in", &paths.journal))?;
+    }
+    if !meta.begun {
+        // From here on a missing mark is damage (META-3): a segment only ever comes after it.
+        meta.begun = true;
+        meta::write(env, &paths.directory, &meta)?;
     }
     for path in &gathered.unused {
         env.disk.remove(path).map_err(failed("remove", path))?;
@@ -60,13 +65,12 @@ pub(crate) fn open(
     let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
     recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
     recovery.walk(gathered)?;
-    recovery.end_lost |= mark.is_some_and(|mark| mark.end_lost);
     if recovery.end_lost {
         // Durable before the new segment is, which would make the end look like the middle.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
-    if recovery.unclear {
+    if recovery.unclear || recovery.end_lost {
         recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
     }
     let started = Started { paths, meta, marks, mark, fresh, sequence, config, lock };
@@ -84,24 +88,51 @@ struct Started {
     lock: Box<dyn DiskLock>,
 }
 
-/// Makes the directories durable and takes the lock.
+/// Makes the directory, and takes the lock.
 fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenError> {
     let disk = &*env.disk;
-    for directory in [&paths.directory, &paths.journal, &paths.quarantine] {
-        disk.create_dir_all(directory).map_err(failed("create", directory))?;
-    }
-    let lock = match disk.lock(&paths.lock) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            return Err(OpenError::Locked { path: paths.directory.clone() });
+    make_directory(disk, &paths.directory)?;
+    match disk.lock(&paths.lock) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::Locked { path: paths.directory.clone() })
         }
-        Err(error) => return Err(failed("lock", &paths.lock)(error)),
-    };
-    disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
-    if let Some(parent) = paths.directory.parent().filter(|it| !it.as_os_str().is_empty()) {
-        disk.sync_dir(parent).map_err(failed("sync", parent))?;
+        Err(error) => Err(failed("lock", &paths.lock)(error)),
     }
-    Ok(lock)
+}
+
+/// Makes a directory, and its name and those above it durable: also those that are there already,
+/// since who made them may have been killed before it could sync them.
+fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    let mut missing = 0;
+    for directory in path.ancestors() {
+        if disk.exists(directory).map_err(failed("look at", directory))? {
+            break;
+        }
+        missing += 1;
+    }
+    disk.create_dir_all(path).map_err(failed("create", path))?;
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
+    for (depth, directory) in above.into_iter().enumerate().rev() {
+        match disk.sync_dir(directory) {
+            Ok(()) => {}
+            Err(error) if depth >= missing && is_foreign(&error) => {}
+            Err(error) => return Err(failed("sync", directory)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The error of a sync in a directory where this user makes nothing anyway: it may not look there,
+/// nobody may write there, or the file system has no such sync.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    )
 }
 
 /// Reads or makes the meta file and counts this open.
@@ -111,21 +142,37 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
     let machine =
         env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
     let fresh = known.is_none();
-    let mut meta = if let Some(meta) = known {
-        meta::check_place(&paths.directory, &meta, stamp, machine.as_deref())?;
-        meta
-    } else {
-        let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
-        if !files.is_empty() {
-            return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
-        }
-        Meta::new(env)
-    };
+    if let Some(meta) = &known {
+        meta::check_place(&paths.directory, meta, stamp, machine.as_deref())?;
+        check_begun(env, paths, meta)?;
+    }
+    for directory in [&paths.journal, &paths.quarantine] {
+        env.disk.create_dir_all(directory).map_err(failed("create", directory))?;
+    }
+    let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
+    if fresh && !files.is_empty() {
+        return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
+    }
+    // The lock file whose stamp is in the meta file must not be younger than that.
+    env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
+    let mut meta = known.unwrap_or_else(|| Meta::new(env));
     meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;
     Ok((meta, fresh))
+}
+
+/// Refuses a journal that had begun and has no mark any more, before anything is written: it may
+/// be on a file system that is not mounted (META-3).
+fn check_begun(env: &Environment, paths: &Paths, meta: &Meta) -> Result<(), OpenError> {
+    if !meta.begun {
+        return Ok(());
+    }
+    let mark = mark::read(&*env.disk, &paths.journal, meta.directory_id)
+        .map_err(failed("read the marks in", &paths.journal))?;
+    let missing = || OpenError::MarksUnreadable { directory: paths.directory.clone() };
+    mark.map(drop).ok_or_else(missing)
 }
 
 /// Makes this open's segment, with everything beyond the durable mark written anew, and only then
@@ -154,7 +201,7 @@ fn start(
     rewrite(&mut writer, &mut recovery, &kept).map_err(|cause| OpenError::Io {
         action: "write to",
         path: paths.journal.clone(),
-        source: std::io::Error::other(cause.to_string()),
+        source: io::Error::other(cause.to_string()),
     })?;
     recovery.close_suspects();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
@@ -192,7 +239,7 @@ fn start(
         Some(fenced) if fenced.cause != FenceCause::EndLost => Err(OpenError::Io {
             action: "write to",
             path: paths.journal,
-            source: std::io::Error::other(fenced.cause.to_string()),
+            source: io::Error::other(fenced.cause.to_string()),
         }),
         _ => Ok((committer, report)),
     }

@@ -48,12 +48,6 @@ impl IndexEntry {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct EpochStart {
-    epoch: i32,
-    start: i64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) topic_id: [u8; 16],
@@ -66,7 +60,7 @@ pub(crate) struct Partition {
 struct Inner {
     log_start: i64,
     high_watermark: i64,
-    epochs: Vec<EpochStart>,
+    leader_epoch: i32,
     entries: Vec<IndexEntry>,
     /// Run of the last entry.
     run: u32,
@@ -95,7 +89,7 @@ impl Partition {
         let inner = Inner {
             log_start: 0,
             high_watermark: 0,
-            epochs: vec![EpochStart { epoch: 0, start: 0 }],
+            leader_epoch: 0,
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
@@ -119,7 +113,7 @@ impl Partition {
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             log_end: inner.high_watermark,
-            leader_epoch: inner.epochs.last().map_or(0, |last| last.epoch),
+            leader_epoch: inner.leader_epoch,
             damaged: inner.damaged.clone(),
         })
     }
@@ -172,26 +166,7 @@ impl Partition {
     }
 
     fn raise_epoch(&self) {
-        self.write(|inner| {
-            let epoch = inner.epochs.last().map_or(0, |last| last.epoch) + 1;
-            let start = inner.high_watermark;
-            inner.epochs.retain(|older| older.start < start);
-            inner.epochs.push(EpochStart { epoch, start });
-        });
-    }
-
-    /// What KIP-320 asks for: the largest epoch up to `epoch` that has records, and where it ends.
-    pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<EpochEnd> {
-        self.read(|inner| {
-            let last = inner.epochs.last()?;
-            if epoch == last.epoch {
-                return Some(EpochEnd { epoch, end_offset: inner.high_watermark });
-            }
-            let above = inner.epochs.iter().position(|known| known.epoch > epoch)?;
-            let end_offset = inner.epochs.get(above)?.start;
-            let floor = above.checked_sub(1).and_then(|at| inner.epochs.get(at));
-            Some(EpochEnd { epoch: floor.map_or(epoch, |known| known.epoch), end_offset })
-        })
+        self.write(|inner| inner.leader_epoch += 1);
     }
 
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
@@ -231,14 +206,6 @@ impl Partition {
     fn entries_len(&self) -> usize {
         self.read(|inner| inner.entries.len())
     }
-}
-
-/// Where a leader epoch ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct EpochEnd {
-    pub epoch: i32,
-    /// One above its last offset.
-    pub end_offset: i64,
 }
 
 /// All that readers see.
@@ -347,19 +314,5 @@ mod tests {
         assert_eq!((first.base_offset, first.last_offset(), first.blocks), (0, 3, 4));
         assert_eq!(partition.entry_at(5).unwrap().base_offset, 6);
         assert_eq!(partition.bounds(), (0, 8));
-    }
-
-    #[test]
-    fn epochs_end_where_the_next_one_starts() {
-        let partition = Partition::new([0; 16], 0, FlushPolicy::Commit);
-        partition.append(&batch(0, 4), &place(2, 0));
-        partition.raise_epoch();
-        partition.raise_epoch();
-        assert_eq!(partition.end_of_epoch(0), Some(EpochEnd { epoch: 0, end_offset: 5 }));
-        assert_eq!(partition.end_of_epoch(1), Some(EpochEnd { epoch: 0, end_offset: 5 }));
-        partition.append(&batch(5, 5), &place(4, 0));
-        assert_eq!(partition.end_of_epoch(2), Some(EpochEnd { epoch: 2, end_offset: 6 }));
-        assert_eq!(partition.end_of_epoch(3), None);
-        assert_eq!(partition.view().leader_epoch, 2);
     }
 }

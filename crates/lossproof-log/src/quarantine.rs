@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lossproof_env::{Disk, DiskFile};
 
 use crate::report::Finding;
+use crate::scan::read_around;
 
 const LIST: &str = "list";
 /// A piece is copied in parts of this size.
@@ -29,7 +30,7 @@ pub(crate) fn keep(
     while done < finding.bytes {
         let part = COPY_BYTES.min(finding.bytes - done);
         let mut buffer = vec![0; part as usize];
-        source.read_exact_at(&mut buffer, finding.position + done)?;
+        read_around(source, &mut buffer, finding.position + done)?;
         file.write_all_at(&buffer, done)?;
         done += part;
     }

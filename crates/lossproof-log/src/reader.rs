@@ -78,10 +78,11 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn open(segment: &'a ReadSegment, start: u64, length: u64) -> io::Result<Self> {
+    fn open(segment: &'a ReadSegment, start: u64, length: u64) -> Self {
         let length = length.min(WINDOW_BYTES_MAX) as usize;
-        let bytes = read_bytes(&*segment.file, start, length)?.unwrap_or_default();
-        Ok(Self { segment, start, bytes })
+        // Where it cannot be read as a whole, what is wanted of it is read by itself.
+        let bytes = read_bytes(&*segment.file, start, length).ok().flatten().unwrap_or_default();
+        Self { segment, start, bytes }
     }
 
     /// `None` where the file ends before.
@@ -230,7 +231,7 @@ fn walk_run(
 ) -> io::Result<ControlFlow<Stop>> {
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
-    let window = Window::open(segment, position, end - position)?;
+    let window = Window::open(segment, position, end - position);
     while position < end {
         let frame = match frame_in(&window, position)? {
             Some(frame) => frame,

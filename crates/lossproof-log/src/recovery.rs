@@ -123,10 +123,7 @@ impl Recovery {
     pub(crate) fn walk(&mut self, gathered: Gathered) -> Result<(), OpenError> {
         self.durable = gathered.durable;
         self.damage = gathered.damage;
-        self.end_lost = gathered.end_unreadable;
-        if self.end_lost {
-            self.note_unclear();
-        }
+        self.end_lost = gathered.end_lost;
         let limits: Vec<Option<u64>> =
             gathered.segments.iter().skip(1).map(|next| Some(next.first_frame)).collect();
         let limits = limits.into_iter().chain([None]);
@@ -437,6 +434,10 @@ impl Recovery {
 
     /// Closes partitions whose log end is not known (RECOVERY-4).
     pub(crate) fn close_suspects(&mut self) {
+        if self.end_lost {
+            // Whatever was read of them, the kept frames too, came before what is lost.
+            self.note_unclear();
+        }
         let mut suspects: Vec<PartitionId> = self.suspects.drain().collect();
         suspects.sort_unstable();
         for id in suspects {
@@ -446,8 +447,8 @@ impl Recovery {
             if let Some(partition) = self.view.partition(id) {
                 partition.note_damage(range);
             }
-            let lost = self.damage.iter_mut().rev();
-            if let Some(finding) = lost.into_iter().find(|it| it.kind == FindingKind::FramesLost) {
+            let mut findings = self.damage.iter_mut().rev();
+            if let Some(finding) = findings.find(|it| it.kind.is_open()) {
                 finding.partitions.push(PartitionRange { partition: id, range });
             }
         }

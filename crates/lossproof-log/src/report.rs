@@ -63,6 +63,8 @@ pub enum FindingKind {
     FramesLost,
     /// The headers of a segment.
     HeaderDamaged,
+    /// The file of a segment that was in use.
+    SegmentMissing,
     /// A verified batch of a partition that was neither created nor deleted here.
     UnknownPartition,
     /// A verified batch with offsets that were given before.
@@ -71,12 +73,20 @@ pub enum FindingKind {
     TailCut,
 }
 
+impl FindingKind {
+    /// Whether it is not known what the piece held.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::FramesLost | Self::HeaderDamaged | Self::SegmentMissing)
+    }
+}
+
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FrameDamaged => "frame-damaged",
             Self::FramesLost => "frames-lost",
             Self::HeaderDamaged => "header-damaged",
+            Self::SegmentMissing => "segment-missing",
             Self::UnknownPartition => "unknown-partition",
             Self::Misplaced => "misplaced",
             Self::TailCut => "tail-cut",

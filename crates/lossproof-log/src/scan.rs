@@ -12,6 +12,32 @@ use crate::frame::{BLOCK, Copy, Entry, FrameHeader, HEADER_BYTES, Life};
 /// Segments are read in pieces of this size.
 const WINDOW_BYTES: u64 = 1 << 20;
 
+/// Stands for each byte that the medium does not give back: no header begins with it, no checksum
+/// fits it, and it is not the nothing that zeros are.
+const UNREADABLE: u8 = 0xff;
+const EIO: i32 = 5;
+
+/// Fills `buffer` from `at`, around blocks that cannot be read: these come out as
+/// [`UNREADABLE`], to be judged as any damage is.
+pub(crate) fn read_around(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    let is_unreadable = |error: &io::Error| error.raw_os_error() == Some(EIO);
+    let whole = file.read_exact_at(buffer, at);
+    if !whole.as_ref().is_err_and(is_unreadable) {
+        return whole;
+    }
+    let (mut at, mut rest) = (at, buffer);
+    while !rest.is_empty() {
+        let block = rest.len().min((BLOCK - at % BLOCK) as usize);
+        let (piece, behind) = rest.split_at_mut(block);
+        match file.read_exact_at(piece, at) {
+            Err(error) if is_unreadable(&error) => piece.fill(UNREADABLE),
+            result => result?,
+        }
+        (at, rest) = (at + block as u64, behind);
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 pub(crate) struct Scan {
     file: Arc<dyn DiskFile>,
@@ -55,7 +81,7 @@ impl Scan {
             let from = at / BLOCK * BLOCK;
             let to = end.max((from + WINDOW_BYTES).min(self.length));
             let mut window = vec![0; (to - from) as usize];
-            self.file.read_exact_at(&mut window, from)?;
+            read_around(&*self.file, &mut window, from)?;
             (self.window_at, self.window) = (from, window.into());
         }
         let start = (at - self.window_at) as usize;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use lossproof_env::{Disk, DiskFile};
 
 use crate::frame::{BLOCK, FORMAT_VERSION, Life, get_u32, get_u64};
+use crate::scan::read_around;
 
 /// Two copies of the header, each in a block of its own, come first.
 pub(crate) const DATA_AT: u64 = 2 * BLOCK;
@@ -173,7 +174,7 @@ pub(crate) fn read_header(
     let mut states = [HeaderState::Damaged; 2];
     for (index, state) in states.iter_mut().enumerate() {
         let mut bytes = [0; HEADER_BYTES];
-        match file.read_exact_at(&mut bytes, index as u64 * BLOCK) {
+        match read_around(file, &mut bytes, index as u64 * BLOCK) {
             Ok(()) => *state = SegmentHeader::decode(&bytes, directory_id, sequence),
             // A file that ends before its header was never activated.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -74,8 +74,9 @@ impl Shared {
     pub(crate) fn fence(&self, cause: FenceCause) -> Fenced {
         let since_ms = self.env.clock.wall_ms();
         let fenced = self.fenced.get_or_init(|| {
-            tracing::error!(%cause, "the journal is fenced: no more writes until it is reopened");
-            Fenced { cause, since_ms }
+            let fenced = Fenced { cause, since_ms };
+            tracing::error!("{fenced}");
+            fenced
         });
         fenced.clone()
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use lossproof_env::Environment;
 
 use crate::config::LogConfig;
-use crate::error::FenceCause;
+use crate::error::{FenceCause, FullCause};
 use crate::frame::{BLOCK, Item, Life, Stamp, encode};
 use crate::partition::Place;
 use crate::reader::{ReadSegment, Segments};
@@ -23,9 +23,28 @@ use crate::zeroer::Zeroer;
 /// Why there is no room for a frame.
 #[derive(Debug)]
 pub(crate) enum RoomError {
-    /// The disk has no space; nothing was written.
-    DiskFull,
+    /// Something runs short, and will not for ever; nothing was written.
+    Short(FullCause),
     Fence(FenceCause),
+}
+
+impl RoomError {
+    fn of(error: &io::Error) -> Self {
+        shortage(error).map_or_else(|| Self::Fence(write_fault(error)), Self::Short)
+    }
+}
+
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+/// What runs short where an error tells of nothing worse: whoever needs it tries again later
+/// (storage rule 8). Any other error may hide what has happened to the disk.
+pub(crate) fn shortage(error: &io::Error) -> Option<FullCause> {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => Some(FullCause::Disk),
+        (_, Some(ENFILE | EMFILE)) => Some(FullCause::Files),
+        _ => None,
+    }
 }
 
 #[derive(Debug)]
@@ -138,20 +157,14 @@ impl Writer {
         if target > self.active.zeroed() {
             let target = target.next_multiple_of(self.step);
             let file = &*self.active.file;
-            match self.active.extend(file, target, false) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(RoomError::DiskFull);
-                }
-                Err(error) => return Err(RoomError::Fence(write_fault(&error))),
-            }
+            self.active.extend(file, target, false).map_err(|error| RoomError::of(&error))?;
         }
         let room = self.active.zeroed().saturating_sub(self.position + self.reserve);
         assert!(room >= need, "LOG-3");
         Ok(room)
     }
 
-    /// Goes on to the next segment (LOG-2). Leaves everything as it is when the disk is full.
+    /// Goes on to the next segment (LOG-2). Leaves everything as it is where something runs short.
     fn roll(&mut self, segments: &Segments) -> Result<(), RoomError> {
         self.sync().map_err(RoomError::Fence)?;
         let sequence = self.active.sequence + 1;
@@ -160,14 +173,7 @@ impl Writer {
             Some(zeroer) => zeroer.take_spare(create),
             None => create(),
         };
-        let next = match made {
-            Ok(next) => next,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(RoomError::DiskFull);
-            }
-            Err(error) => return Err(RoomError::Fence(write_fault(&error))),
-        };
-        self.active = next;
+        self.active = made.map_err(|error| RoomError::of(&error))?;
         self.life = Life::new(self.directory_id, sequence, self.env.rng.next_u64());
         self.position = DATA_AT;
         self.activate(self.next_frame, segments)

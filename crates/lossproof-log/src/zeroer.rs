@@ -6,19 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lossproof_env::Environment;
-
-use crate::config::LogConfig;
-use crate::error::FenceCause;
 use crate::segment::{SegmentFile, SegmentSizes};
-use crate::writer::sync_fault;
+use crate::shared::Shared;
+use crate::writer::{shortage, sync_fault};
 
 /// How long to leave a full disk alone.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(crate) struct Zeroer {
-    env: Environment,
+    shared: Arc<Shared>,
     sizes: SegmentSizes,
     step: u64,
     ahead: u64,
@@ -37,19 +34,16 @@ struct Work {
     stop: bool,
 }
 
-enum Step {
-    Extend(Arc<SegmentFile>, u64),
-    Nothing,
+/// What a segment is to be extended to.
+struct Extension {
+    segment: Arc<SegmentFile>,
+    target: u64,
 }
 
 impl Zeroer {
-    pub(crate) fn new(
-        env: &Environment,
-        config: &LogConfig,
-        active: Arc<SegmentFile>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, active: Arc<SegmentFile>) -> Arc<Self> {
+        let config = &shared.config;
         Arc::new(Self {
-            env: env.clone(),
             sizes: SegmentSizes {
                 capacity: config.segment_bytes,
                 initial: config.initial_zero_bytes,
@@ -61,6 +55,7 @@ impl Zeroer {
             due: AtomicU64::new(1),
             work: Mutex::new(Work { active, spare: None, stop: false }),
             wake: Condvar::new(),
+            shared,
         })
     }
 
@@ -98,29 +93,40 @@ impl Zeroer {
         self.wake.notify_one();
     }
 
-    /// The thread's life. A sync that failed comes back: it may have been for frames as well.
-    pub(crate) fn run(&self) -> Result<(), FenceCause> {
-        loop {
-            let step = {
-                let mut work = self.lock();
-                loop {
-                    if work.stop {
-                        return Ok(());
-                    }
-                    match self.next_step(&mut work) {
-                        Ok(Step::Nothing) => {
-                            work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
-                        }
-                        Ok(step) => break step,
-                        // The commit thread meets the same error when it has need of the space,
-                        // and can say to whom it matters.
-                        Err(_) => work = self.pause(work),
-                    }
+    /// The thread's life: it ends when it is stopped, or the journal fenced.
+    pub(crate) fn run(&self) {
+        let mut work = self.lock();
+        while !work.stop && self.shared.fenced().is_none() {
+            let extension = match self.next(&mut work) {
+                Ok(Some(extension)) => extension,
+                Ok(None) => {
+                    work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                // The commit thread meets the same error when it has need of the space, and can
+                // say to whom it matters.
+                Err(_) => {
+                    work = self.pause(work);
+                    continue;
                 }
             };
-            if let Step::Extend(segment, target) = step {
-                self.extend(&segment, target)?;
+            drop(work);
+            let extended = self.extend(&extension);
+            work = self.lock();
+            if extended.is_err() && !work.stop {
+                work = self.pause(work);
             }
+        }
+    }
+
+    /// One step of what the thread does, without its pauses.
+    pub(crate) fn step(&self) {
+        if self.shared.fenced().is_some() {
+            return;
+        }
+        let next = self.next(&mut self.lock());
+        if let Ok(Some(extension)) = next {
+            let _ = self.extend(&extension);
         }
     }
 
@@ -129,50 +135,48 @@ impl Zeroer {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Chooses what to do next; makes the spare segment, under the lock, because the commit
-    /// thread must not make the same.
-    fn next_step(&self, work: &mut Work) -> io::Result<Step> {
+    /// Chooses what to extend next, if anything; makes the spare segment, under the lock, because
+    /// the commit thread must not make the same.
+    fn next(&self, work: &mut Work) -> io::Result<Option<Extension>> {
         let position = self.position.load(Ordering::Acquire);
         if position < self.due.load(Ordering::Acquire) {
-            return Ok(Step::Nothing);
+            return Ok(None);
         }
         let active = &work.active;
         let (zeroed, capacity) = (active.zeroed(), active.capacity);
         if zeroed < capacity && position + self.ahead > zeroed {
-            return Ok(Step::Extend(active.clone(), zeroed + self.step));
+            let target = zeroed + self.step;
+            return Ok(Some(Extension { segment: active.clone(), target }));
         }
         let for_active = if zeroed < capacity { zeroed - self.ahead } else { u64::MAX };
         if position > capacity / 2 {
             if work.spare.is_none() {
                 let (sequence, journal) = (active.sequence + 1, active.path.parent());
                 let journal = journal.unwrap_or(&active.path).to_owned();
-                let disk = &*self.env.disk;
+                let disk = &*self.shared.env.disk;
                 work.spare = Some(SegmentFile::create(disk, &journal, sequence, self.sizes)?);
             }
             if let Some(spare) = work.spare.as_ref().filter(|it| it.zeroed() < it.capacity) {
-                return Ok(Step::Extend(spare.clone(), spare.zeroed() + self.step));
+                let target = spare.zeroed() + self.step;
+                return Ok(Some(Extension { segment: spare.clone(), target }));
             }
             self.due.store(for_active, Ordering::Release);
         } else {
             self.due.store(for_active.min(capacity / 2 + 1), Ordering::Release);
         }
-        Ok(Step::Nothing)
+        Ok(None)
     }
 
     /// Extends by a handle of its own: where one handle has seen the error of a failed sync,
-    /// another sees it still.
-    fn extend(&self, segment: &SegmentFile, target: u64) -> Result<(), FenceCause> {
-        let Ok(file) = self.env.disk.open(&segment.path) else {
-            drop(self.pause(self.lock()));
-            return Ok(());
-        };
-        match segment.extend(&*file, target, true) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                drop(self.pause(self.lock()));
-                Ok(())
+    /// another sees it still. An error that may have been for frames as well fences the journal;
+    /// any other is for the caller, to wait.
+    fn extend(&self, extension: &Extension) -> io::Result<()> {
+        let Extension { segment, target } = extension;
+        let file = self.shared.env.disk.open(&segment.path)?;
+        segment.extend(&*file, *target, true).inspect_err(|error| {
+            if shortage(error).is_none() {
+                self.shared.fence(sync_fault(error));
             }
-            Err(error) => Err(sync_fault(&error)),
-        }
+        })
     }
 }

@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 
 use bytes::Bytes;
-use lossproof_env::{Environment, SimDisk};
+use lossproof_env::{Environment, Fault, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, OpenError, RecoveryReport,
     StateKind, Stepper,
@@ -36,9 +36,25 @@ fn offset(value: u64) -> Commit {
 
 #[test]
 fn a_full_disk_refuses_batches_and_goes_on_by_itself() {
+    refuses_and_goes_on(|disk| disk.set_capacity(disk.used_bytes()), FullCause::Disk);
+}
+
+#[test]
+fn a_quota_is_as_good_as_a_full_disk() {
+    refuses_and_goes_on(|disk| disk.set_quota(disk.used_bytes()), FullCause::Disk);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_refused_like_a_full_disk() {
+    let shortage = Fault::create(0).no_files().sticky();
+    refuses_and_goes_on(|disk| disk.inject(shortage), FullCause::Files);
+}
+
+/// Something runs short, and ends: nothing is fenced, nothing is lost.
+fn refuses_and_goes_on(run_short: impl Fn(&SimDisk), of: FullCause) {
     let disk = SimDisk::new();
     let (log, mut stepper) = started(&disk, LogConfig::small());
-    disk.set_capacity(disk.used_bytes());
+    run_short(&disk);
     let mut appended = 0;
     let full = loop {
         match cause(&mut stepper, append(P1, &["x"])) {
@@ -47,7 +63,7 @@ fn a_full_disk_refuses_batches_and_goes_on_by_itself() {
         }
         assert!(appended < 100, "the disk never gets full");
     };
-    assert_eq!(full, CommitCause::Full(FullCause::Disk));
+    assert_eq!(full, CommitCause::Full(of));
     assert!(full.is_retriable());
     assert_eq!(log.fenced(), None);
     // The reserve takes what has no batches, in the same round as a refused batch too.

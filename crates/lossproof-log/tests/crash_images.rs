@@ -4,7 +4,8 @@
 //! was acknowledged; it goes on from there, and survives the next power cut. Crashes during
 //! recovery are tried on top.
 //!
-//! Held here: LOG-1, LOG-2, LOG-4, LOG-5, MARK-1, MARK-2, RECOVERY-2, SEGMENT-2, META-1.
+//! Held here: LOG-1, LOG-2, LOG-4, LOG-5, MARK-1, MARK-2, RECOVERY-2, SEGMENT-1, SEGMENT-2, META-1,
+//! META-3.
 //!
 //! `LOSSPROOF_CRASH_IMAGES=1000000` tries more than the usual number;
 //! `LOSSPROOF_CRASH_SEED=17` runs the workload of one seed alone, with every image.
@@ -13,7 +14,7 @@
 
 mod crash;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -186,8 +187,8 @@ fn images_open_with_threads_too() {
     assert!(opened > 10, "{opened}");
 }
 
-/// LOG-2 for every workload, LOG-1 for those whose partitions are all under `commit`: what has to
-/// be durable before a byte of the journal is written.
+/// LOG-2 and SEGMENT-1 for every workload, LOG-1 for those whose partitions are all under
+/// `commit`: what has to be durable before a byte of the journal is written.
 #[test]
 fn nothing_is_written_before_what_it_builds_on_is_durable() {
     let mut safe_workloads = 0;
@@ -201,11 +202,17 @@ fn nothing_is_written_before_what_it_builds_on_is_durable() {
         safe_workloads += u64::from(all_safe);
         let steps = trial.recording.steps();
         let segments: BTreeSet<FileId> = steps.iter().filter_map(segment_created).collect();
+        let mut zeroed: BTreeMap<FileId, u64> = BTreeMap::new();
         for (position, step) in steps.iter().enumerate() {
-            let Step::Write { file, .. } = step else { continue };
+            if let Step::Preallocate { file, length } = step {
+                zeroed.insert(*file, *length);
+            }
+            let Step::Write { file, offset, bytes } = step else { continue };
             if !segments.contains(file) {
                 continue;
             }
+            let end = offset + bytes.len() as u64;
+            assert!(zeroed.get(file) >= Some(&end), "SEGMENT-1, seed {seed}, position {position}");
             for pending in trial.recording.pending(position) {
                 let Step::Write { file: other, .. } = pending else { continue };
                 if segments.contains(&other) {

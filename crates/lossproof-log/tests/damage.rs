@@ -10,9 +10,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lossproof_env::SimDisk;
+use lossproof_env::{Disk, SimDisk};
 use lossproof_log::{
-    Commit, CommitCause, FenceCause, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
+    Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
     ReadError, RecoveryReport, StateKind, Stepper,
 };
 use support::{P1, P2, append, create, simulated, values};
@@ -26,6 +26,13 @@ fn open(disk: &SimDisk) -> Result<(Log, Stepper, RecoveryReport), OpenError> {
 /// A log of two segments with two partitions and a committed offset, closed in order: record `n`
 /// of each partition is `p<id>-<n>`.
 fn sample(records: i64) -> SimDisk {
+    let (disk, stepper) = running(records);
+    stepper.close().unwrap();
+    disk
+}
+
+/// The same log, still at work: its mark is as old as its last segment.
+fn running(records: i64) -> (SimDisk, Stepper) {
     let disk = SimDisk::new();
     let (_log, mut stepper, _) = open(&disk).unwrap();
     let mut commits = vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)];
@@ -38,8 +45,12 @@ fn sample(records: i64) -> SimDisk {
         ]);
         assert!(outcomes.iter().all(Result::is_ok));
     }
-    stepper.close().unwrap();
-    disk
+    (disk, stepper)
+}
+
+/// The same log after its process was killed under load.
+fn killed(records: i64) -> SimDisk {
+    running(records).0.killed()
 }
 
 fn record(partition: u64, n: i64) -> String {
@@ -111,6 +122,11 @@ fn judge_appends(log: &Log, stepper: &mut Stepper, records: i64, hint: &str) {
 
 fn spoil(disk: &SimDisk, path: &Path, offset: u64, bytes: &[u8], records: i64, hint: &str) -> i64 {
     disk.damage(path, offset, bytes).unwrap();
+    judge_opened(disk, records, hint)
+}
+
+/// Opens twice, and gives the number of lost records.
+fn judge_opened(disk: &SimDisk, records: i64, hint: &str) -> i64 {
     let (log, mut stepper, report) = match open(disk) {
         Ok(opened) => opened,
         Err(error) => panic!("{hint}: {error}"),
@@ -165,11 +181,86 @@ fn a_missing_end_refuses_writes() {
     assert_eq!(log.fenced().map(|fenced| fenced.cause), Some(FenceCause::EndLost));
     judge(&log, &report, records, "segment 1 missing");
     let refused = stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0);
-    assert!(matches!(refused.unwrap_err().cause, CommitCause::Fenced(_)));
+    let cause = refused.unwrap_err().cause;
+    assert!(matches!(cause, CommitCause::Fenced(_)));
+    let text = cause.to_string();
+    assert!(text.contains("restore") && !text.contains("reopen"), "it does not help: {text}");
     // Opening again finds the same; the gap does not heal by itself.
     drop((log, stepper));
     let (log, _stepper, _) = open(&disk).unwrap();
     assert_eq!(log.fenced().map(|fenced| fenced.cause), Some(FenceCause::EndLost));
+}
+
+#[test]
+fn a_missing_segment_in_use_is_noticed_though_no_mark_tells_of_its_frames() {
+    for (records, last, has_spare) in [(7, 1, false), (30, 3, false), (30, 3, true)] {
+        let disk = killed(records);
+        simulated(&disk).disk.remove(&segment(last)).unwrap();
+        if has_spare {
+            // What the thread that writes zeros had ready: no sign that the journal went on.
+            disk.create(&segment(last + 1)).unwrap().preallocate(32 << 10).unwrap();
+        }
+        for open_number in 1..4 {
+            let hint = format!("segment {last} missing, open {open_number}");
+            let (log, mut stepper, report) = open(&disk).unwrap();
+            let is_named = |finding: &Finding| finding.segment == last;
+            assert!(report.damage.iter().any(is_named), "{hint}: {report:?}");
+            assert_eq!(log.fenced().map(|it| it.cause), Some(FenceCause::EndLost), "{hint}");
+            judge(&log, &report, records, &hint);
+            judge_appends(&log, &mut stepper, records, &hint);
+        }
+    }
+}
+
+#[test]
+fn a_last_segment_that_cannot_be_read_leaves_nothing_passing_for_good() {
+    let records = 30;
+    for disk in [killed(records), sample(records)] {
+        assert!(disk.bytes(&segment(4)).is_err() && disk.bytes(&segment(3)).is_ok());
+        let zeros = vec![0; 3 * 4096];
+        let lost = spoil(&disk, &segment(3), 0, &zeros, records, "no header, no first frame");
+        assert!(lost > 0);
+    }
+}
+
+#[test]
+fn any_unreadable_sector_is_noticed_and_the_rest_is_served() {
+    let records = 7;
+    let length = sample(records).bytes(&segment(1)).unwrap().len() as u64;
+    let (mut lost_at_all, mut kept_at_all) = (0, 0);
+    for block in 0..length / 4096 {
+        let disk = sample(records);
+        disk.make_unreadable(&segment(1), block * 4096..block * 4096 + 512).unwrap();
+        let lost = judge_opened(&disk, records, &format!("block {block} cannot be read"));
+        lost_at_all += lost;
+        kept_at_all += 2 * records - lost;
+    }
+    assert!(lost_at_all > 0 && kept_at_all > lost_at_all, "{lost_at_all}, {kept_at_all}");
+    for (name, at) in [("meta", 0), ("meta", 4096), ("journal/mark.0", 0), ("journal/mark.1", 0)] {
+        let disk = sample(records);
+        disk.make_unreadable(&Path::new(DATA).join(name), at..at + 512).unwrap();
+        assert_eq!(judge_opened(&disk, records, name), 0, "one copy of two is enough");
+    }
+}
+
+#[test]
+fn an_unreadable_sector_takes_no_neighbour_with_it() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    let long = "x".repeat(6_000);
+    let outcomes = stepper.submit(vec![append(P1, &["short"]), append(P2, &[&long])]);
+    assert!(outcomes.iter().all(Result::is_ok));
+    stepper.mark();
+    // Two blocks of headers, one of the frame before: this is the second of the frame.
+    disk.make_unreadable(&segment(1), 4 * 4096..4 * 4096 + 512).unwrap();
+    assert_eq!(values(&log, P1, 0), [(0, "short".to_owned())], "while it is open");
+    assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Io { .. })), "it may come back");
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert_eq!(values(&log, P1, 0), [(0, "short".to_owned())], "after the start");
+    assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Damaged { .. })));
 }
 
 #[test]
@@ -235,6 +326,21 @@ fn an_unreadable_identity_or_mark_is_no_new_log() {
         disk.damage(&Path::new(DATA).join(slot), 20, &[0xff; 8]).unwrap();
     }
     assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })));
+    // No segment shows that the journal had begun either.
+    disk.damage(&segment(1), 0, &[0; 3 * 4096]).unwrap();
+    assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })));
+    assert!(disk.bytes(&segment(1)).is_ok(), "what it may have held is gone");
+
+    let disk = sample(3);
+    let journal = Path::new(DATA).join("journal");
+    let files = simulated(&disk).disk.list(&journal).unwrap();
+    for path in &files {
+        simulated(&disk).disk.remove(path).unwrap();
+    }
+    let before = disk.bytes(&meta).unwrap();
+    assert!(matches!(open(&disk), Err(OpenError::MarksUnreadable { .. })), "not mounted, say");
+    assert!(simulated(&disk).disk.list(&journal).unwrap().is_empty(), "nothing hides the mount");
+    assert_eq!(disk.bytes(&meta).unwrap(), before);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
     CloseError, CommitCause, FenceCause, FlushPolicy, Log, LogConfig, RecoveryReport, Stepper,
 };
-use support::{P1, append, create, produced, simulated, values};
+use support::{P1, P2, append, create, produced, simulated, values};
 
 const DATA: &str = "/data";
 
@@ -101,6 +101,27 @@ fn a_retry_after_the_fence_is_judged_by_what_is_on_disk() {
         assert_eq!(support::only(&retried).duplicate, kept);
         assert_eq!(texts(&log), ["kept", "once"]);
     }
+}
+
+#[test]
+fn a_failed_sync_of_zeros_fences_too() {
+    // It may have been for frames as well: those of an unsafe policy, which a later frame under
+    // `commit` builds on.
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk);
+    stepper.submit(vec![create(P2, FlushPolicy::UnsafePageCache)]).remove(0).unwrap();
+    for n in 0..2 {
+        stepper.submit(vec![append(P2, &[&n.to_string()])]).remove(0).unwrap();
+    }
+    disk.inject(Fault::sync(0));
+    stepper.zero();
+    assert!(disk.was_struck(), "nothing was to be zeroed: the test does not test");
+    assert!(matches!(log.fenced().map(|it| it.cause), Some(FenceCause::Sync(_))));
+    let refused = stepper.submit(vec![append(P1, &["lost"])]).remove(0).unwrap_err();
+    assert!(matches!(refused.cause, CommitCause::Fenced(_)));
+    let position = disk.position();
+    stepper.zero();
+    assert_eq!(disk.position(), position, "a fenced journal writes nothing");
 }
 
 #[test]

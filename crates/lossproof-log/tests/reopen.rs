@@ -5,10 +5,12 @@
 
 mod support;
 
+use std::path::Path;
+
 use bytes::Bytes;
-use lossproof_env::Environment;
+use lossproof_env::{Disk, Environment, Fault, SimDisk};
 use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, ReadError, StateKind};
-use support::{P1, P2, append, create, identified, only, values};
+use support::{P1, P2, append, create, identified, only, simulated, values};
 
 #[test]
 fn an_orderly_close_keeps_everything_and_the_epochs() {
@@ -90,4 +92,35 @@ fn many_segments_are_walked_in_order() {
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(values(&log, P1, 0).len(), 40);
     assert_eq!(values(&log, P1, 33).len(), 7);
+}
+
+#[test]
+fn the_names_of_the_directory_and_of_those_above_it_survive_a_power_cut() {
+    for directory in ["/srv/lossproof/data", "data", "lossproof/data"] {
+        let disk = SimDisk::new();
+        let path = Path::new(directory);
+        let open = |disk: &SimDisk| Log::open_stepped(&simulated(disk), path, LogConfig::small());
+        let (_log, mut stepper, _) = open(&disk).unwrap();
+        stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+        stepper.submit(vec![append(P1, &["kept"])]).remove(0).unwrap();
+        let (log, _stepper, report) = open(&disk.power_cut()).unwrap();
+        assert!(!report.fresh, "{directory} is gone, and all that was acknowledged in it");
+        assert_eq!(values(&log, P1, 0), [(0, "kept".to_owned())]);
+    }
+}
+
+#[test]
+fn only_what_may_have_been_made_has_to_be_durable() {
+    let path = Path::new("/home/me/data");
+    let open = |disk: &SimDisk| Log::open_stepped(&simulated(disk), path, LogConfig::small());
+    let forbidden = |disk: &SimDisk| disk.inject(Fault::sync(0).forbidden());
+    let disk = SimDisk::new();
+    forbidden(&disk);
+    assert!(open(&disk).is_err(), "the root holds the name of what was made");
+    assert!(disk.was_struck());
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/home/me")).unwrap();
+    forbidden(&disk);
+    assert!(open(&disk).is_ok(), "the root is not this user's, and nothing was made in it");
+    assert!(disk.was_struck());
 }

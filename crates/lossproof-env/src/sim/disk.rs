@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fault::{CallKind, Counters, Fault, no_space};
+use super::fault::{CallKind, Capacity, Counters, Fault, unreadable};
 use super::recording::Recording;
 use super::step::{FileId, Step, parent};
 use super::tree::Tree;
@@ -59,7 +60,9 @@ struct State {
     fault: Option<Fault>,
     struck: bool,
     counters: Counters,
-    capacity_bytes: Option<u64>,
+    capacity: Option<Capacity>,
+    /// Pieces of files that cannot be read.
+    unreadable: Vec<(FileId, Range<u64>)>,
 }
 
 impl Shared {
@@ -135,7 +138,8 @@ impl State {
             fault: None,
             struck: false,
             counters: Counters::default(),
-            capacity_bytes: None,
+            capacity: None,
+            unreadable: Vec::new(),
         }
     }
 
@@ -145,7 +149,7 @@ impl State {
         }
         if self.counters.count(kind, self.fault.as_ref()) {
             self.struck = true;
-            return Err(self.fault.map_or_else(no_space, |fault| fault.error()));
+            return Err(self.fault.map_or_else(unreadable, |fault| fault.error()));
         }
         Ok(())
     }
@@ -160,9 +164,12 @@ impl State {
 
     /// Refuses to let `file` grow to `length` where the disk has no room for it.
     fn reserve(&self, file: FileId, length: u64) -> io::Result<()> {
-        let Some(capacity) = self.capacity_bytes else { return Ok(()) };
+        let Some(capacity) = self.capacity else { return Ok(()) };
         let growth = length.saturating_sub(self.length(file));
-        if growth > 0 && self.used_bytes() + growth > capacity { Err(no_space()) } else { Ok(()) }
+        if growth > 0 && self.used_bytes() + growth > capacity.bytes {
+            return Err(capacity.error());
+        }
+        Ok(())
     }
 
     fn used_bytes(&self) -> u64 {
@@ -232,10 +239,11 @@ impl SimDisk {
         (state.fault, state.struck, state.counters) = (Some(fault), false, Counters::default());
     }
 
-    /// Takes the fault away, and any bound of the capacity.
+    /// Takes the fault away, and any bound of the capacity; everything can be read again.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
-        (state.fault, state.capacity_bytes) = (None, None);
+        (state.fault, state.capacity) = (None, None);
+        state.unreadable.clear();
     }
 
     /// Whether the injected fault has struck. A loop over all N ends where it has not.
@@ -245,7 +253,20 @@ impl SimDisk {
 
     /// Files may hold this many bytes together, from now on.
     pub fn set_capacity(&self, bytes: u64) {
-        self.shared.lock().capacity_bytes = Some(bytes);
+        self.shared.lock().capacity = Some(Capacity::of_disk(bytes));
+    }
+
+    /// The same where the bound is one user's quota.
+    pub fn set_quota(&self, bytes: u64) {
+        self.shared.lock().capacity = Some(Capacity::of_quota(bytes));
+    }
+
+    /// Every read that touches `range` of a file fails with EIO, as of a bad sector.
+    pub fn make_unreadable(&self, path: &Path, range: Range<u64>) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        let file = state.find(path)?;
+        state.unreadable.push((file, range));
+        Ok(())
     }
 
     /// Bytes that all files hold together.
@@ -332,7 +353,7 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut created = FileId(0);
-        self.step(CallKind::Change, |state| {
+        self.step(CallKind::Create, |state| {
             state.require_directory(parent(path))?;
             if state.visible.names.contains_key(path) || state.visible.has_directory(path) {
                 return Err(io::ErrorKind::AlreadyExists.into());
@@ -448,6 +469,13 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.shared.read(self.life)?;
+        let end = offset + buffer.len() as u64;
+        let touches = |(file, range): &(FileId, Range<u64>)| {
+            *file == self.file && range.start < end && offset < range.end
+        };
+        if state.unreadable.iter().any(touches) {
+            return Err(unreadable());
+        }
         let content = state.visible.files.get(&self.file);
         Ok(content.map_or(0, |content| content.read(buffer, offset)))
     }

@@ -1,13 +1,17 @@
 use std::io;
 
 const EIO: i32 = 5;
+const EACCES: i32 = 13;
+const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
 
 /// What to count to the moment of a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Counted {
     Calls,
     Changes,
+    Creates,
     Syncs,
 }
 
@@ -38,6 +42,11 @@ impl Fault {
         Self::new(Counted::Changes, at)
     }
 
+    /// The creation of a file number `at` fails with EIO.
+    pub fn create(at: u64) -> Self {
+        Self::new(Counted::Creates, at)
+    }
+
     /// The sync number `at` fails with EIO, of a file or a directory.
     pub fn sync(at: u64) -> Self {
         Self::new(Counted::Syncs, at)
@@ -59,6 +68,18 @@ impl Fault {
         Self { errno: ENOSPC, ..self }
     }
 
+    /// With EMFILE: the process has as many files open as it may.
+    #[must_use]
+    pub fn no_files(self) -> Self {
+        Self { errno: EMFILE, ..self }
+    }
+
+    /// With EACCES: somebody else's.
+    #[must_use]
+    pub fn forbidden(self) -> Self {
+        Self { errno: EACCES, ..self }
+    }
+
     /// A failing write has written its first half.
     #[must_use]
     pub fn torn(self) -> Self {
@@ -76,9 +97,30 @@ impl Fault {
     }
 }
 
-/// The error of a full disk.
-pub(crate) fn no_space() -> io::Error {
-    io::Error::from_raw_os_error(ENOSPC)
+/// A bound on what all files may hold together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) bytes: u64,
+    errno: i32,
+}
+
+impl Capacity {
+    pub(crate) fn of_disk(bytes: u64) -> Self {
+        Self { bytes, errno: ENOSPC }
+    }
+
+    pub(crate) fn of_quota(bytes: u64) -> Self {
+        Self { bytes, errno: EDQUOT }
+    }
+
+    pub(crate) fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}
+
+/// The error of a medium that does not give back what it was given.
+pub(crate) fn unreadable() -> io::Error {
+    io::Error::from_raw_os_error(EIO)
 }
 
 /// Calls since the fault was injected, by what they were.
@@ -86,6 +128,7 @@ pub(crate) fn no_space() -> io::Error {
 pub(crate) struct Counters {
     pub(crate) calls: u64,
     pub(crate) changes: u64,
+    pub(crate) creates: u64,
     pub(crate) syncs: u64,
 }
 
@@ -93,6 +136,8 @@ pub(crate) struct Counters {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CallKind {
     Read,
+    /// A change as well.
+    Create,
     Change,
     Sync,
 }
@@ -100,16 +145,19 @@ pub(crate) enum CallKind {
 impl Counters {
     /// Counts one call and says whether `fault` strikes it.
     pub(crate) fn count(&mut self, kind: CallKind, fault: Option<&Fault>) -> bool {
+        let is_change = matches!(kind, CallKind::Change | CallKind::Create);
         let struck = fault.is_some_and(|fault| {
             let counted = match fault.counted {
                 Counted::Calls => Some(self.calls),
-                Counted::Changes => (kind == CallKind::Change).then_some(self.changes),
+                Counted::Changes => is_change.then_some(self.changes),
+                Counted::Creates => (kind == CallKind::Create).then_some(self.creates),
                 Counted::Syncs => (kind == CallKind::Sync).then_some(self.syncs),
             };
             counted.is_some_and(|now| now == fault.at || fault.sticky && now > fault.at)
         });
         self.calls += 1;
-        self.changes += u64::from(kind == CallKind::Change);
+        self.changes += u64::from(is_change);
+        self.creates += u64::from(kind == CallKind::Create);
         self.syncs += u64::from(kind == CallKind::Sync);
         struck
     }

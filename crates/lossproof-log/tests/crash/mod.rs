@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
 
-pub(crate) const DIRECTORY: &str = "/log";
+/// Deep, and not there before: that its own name and those above it are durable is part of what is
+/// tested.
+pub(crate) const DIRECTORY: &str = "/srv/lossproof/log";
 
 pub(crate) fn directory() -> &'static Path {
     Path::new(DIRECTORY)

@@ -193,6 +193,10 @@ impl Run {
                 self.log.as_mut().unwrap().1.idle();
                 Ok(())
             }
+            Action::Zero => {
+                self.log.as_mut().unwrap().1.zero();
+                Ok(())
+            }
             Action::Reopen => {
                 let (log, stepper) = self.log.take().unwrap();
                 drop(log);

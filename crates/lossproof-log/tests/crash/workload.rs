@@ -17,6 +17,8 @@ pub(crate) enum Action {
     ProducerIds(u32),
     /// Time passes with nothing to do: the durable mark is due.
     Idle,
+    /// The thread that writes zeros ahead does its next step, if it has one.
+    Zero,
     /// An orderly close, and an open.
     Reopen,
     /// The process dies, the machine goes on; then an open.
@@ -30,13 +32,14 @@ pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
     let mut list: Vec<Action> = vec![Action::Submit(policies.map(|p| draw.create(p)).into())];
     // A workload of safe partitions only is what most users have.
     while list.len() < actions {
-        let action = match draw.below(24) {
+        let action = match draw.below(30) {
             0..=16 => Action::Submit(draw.group()),
             17 => Action::ProducerIds(1 + draw.below(5) as u32),
             18 | 19 => Action::Idle,
             20 => Action::Reopen,
             21 => Action::Kill,
-            22 => {
+            22..=27 => Action::Zero,
+            28 => {
                 let policy = draw.any_policy();
                 Action::Submit(vec![draw.create(policy)])
             }
