@@ -60,7 +60,7 @@ fn acknowledged(producer: &mut dyn LogProducer, text: &'static str, token: u64) 
     let record = Record { topic: "t".into(), value: Some(text.into()), ..Record::default() };
     producer.send(record, token).unwrap();
     loop {
-        for delivery in producer.poll(Duration::from_millis(100)) {
+        if let Some(delivery) = producer.poll(Duration::from_millis(100)).pop() {
             assert_eq!(delivery.token, token);
             return delivery.outcome.unwrap().offset;
         }
