@@ -1,5 +1,5 @@
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::rdkafka::ClientContext;
@@ -8,30 +8,39 @@ use ::rdkafka::config::RDKafkaLogLevel;
 use ::rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use ::rdkafka::message::{Header, OwnedHeaders};
 use ::rdkafka::producer::{
-    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
+    BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 
 use super::{ProducerSettings, SettingsError, end_within, log_line};
 use crate::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored};
 
-/// The library's poll never returns before its time-out, so that waiting goes in steps.
-const POLL_STEP: Duration = Duration::from_millis(2);
 /// Reports taken in one go; more stay for the next poll.
 const REPORTS_PER_POLL_MAX: usize = 10_000;
-/// Polls after a purge, for the reports of what was purged.
-const PURGE_POLLS_MAX: usize = 250;
+/// Waits after a purge, for the reports of what was purged.
+const PURGE_WAIT: Duration = Duration::from_millis(20);
+const PURGE_WAITS_MAX: usize = 250;
 /// How long the library may take to end its threads.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Collects delivery reports; called inside `BaseProducer::poll`, on its thread.
+/// Collects delivery reports. They come on a thread of the producer's own, which waits in the
+/// library: the library's poll never returns before its time-out and spins through the last part
+/// of a millisecond of it, so that whoever polled in small steps would burn half a processor.
 #[derive(Debug, Default)]
 struct Reports {
     queue: Mutex<VecDeque<Delivery>>,
+    arrived: Condvar,
 }
 
 impl Reports {
-    fn take(&self) -> Vec<Delivery> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that are there, or come within `timeout`.
+    fn take(&self, timeout: Duration) -> Vec<Delivery> {
+        let waited =
+            self.arrived.wait_timeout_while(self.lock(), timeout, |queue| queue.is_empty());
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let count = queue.len().min(REPORTS_PER_POLL_MAX);
         queue.drain(..count).collect()
     }
@@ -56,7 +65,8 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(delivery_error(error)),
         };
         let delivery = Delivery { token: token as u64, outcome };
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
+        self.lock().push_back(delivery);
+        self.arrived.notify_one();
     }
 }
 
@@ -96,7 +106,7 @@ fn delivery_error(error: &KafkaError) -> DeliveryError {
 }
 
 pub(super) struct RdProducer {
-    producer: BaseProducer<Reports>,
+    producer: ThreadedProducer<Reports>,
     /// Accepted, and not returned by `poll` yet.
     outstanding: HashSet<u64>,
 }
@@ -116,27 +126,20 @@ impl RdProducer {
     }
 
     /// RDKAFKA-2: only the first report of a token that is outstanding counts.
-    fn take(&mut self) -> Vec<Delivery> {
-        let mut reports = self.producer.context().take();
+    fn take(&mut self, timeout: Duration) -> Vec<Delivery> {
+        let mut reports = self.producer.context().take(timeout);
         reports.retain(|delivery| self.outstanding.remove(&delivery.token));
         reports
-    }
-
-    /// Serves what has come, without waiting.
-    fn serve(&self) {
-        // One event each; an event holds the reports of one request.
-        const EVENTS_PER_POLL_MAX: usize = 64;
-        for _ in 0..EVENTS_PER_POLL_MAX {
-            self.producer.poll(Duration::ZERO);
-        }
     }
 
     fn purge(&mut self, what: PurgeConfig) -> Vec<Delivery> {
         self.producer.purge(what);
         let mut outcomes = Vec::new();
-        for _ in 0..PURGE_POLLS_MAX {
-            self.producer.poll(POLL_STEP);
-            let taken = self.take();
+        for _ in 0..PURGE_WAITS_MAX {
+            if self.outstanding.is_empty() {
+                break;
+            }
+            let taken = self.take(PURGE_WAIT);
             if taken.is_empty() {
                 break;
             }
@@ -196,17 +199,7 @@ impl LogProducer for RdProducer {
     }
 
     fn poll(&mut self, timeout: Duration) -> Vec<Delivery> {
-        self.serve();
-        let mut waited = Duration::ZERO;
-        loop {
-            let reports = self.take();
-            if !reports.is_empty() || waited >= timeout {
-                return reports;
-            }
-            let step = POLL_STEP.min(timeout.saturating_sub(waited));
-            self.producer.poll(step);
-            waited += step;
-        }
+        self.take(timeout)
     }
 
     fn partition_count(&mut self, topic: &str, timeout: Duration) -> Result<i32, DeliveryError> {
@@ -240,7 +233,7 @@ impl LogProducer for RdProducer {
         }
         let mut outcomes = Vec::new();
         loop {
-            let taken = self.take();
+            let taken = self.take(Duration::ZERO);
             if taken.is_empty() {
                 break;
             }
