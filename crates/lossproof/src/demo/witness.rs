@@ -161,7 +161,9 @@ impl Witness {
         partitions: impl Iterator<Item = i32>,
     ) -> Result<BTreeMap<i32, i64>, Failure> {
         let mut list = TopicPartitionList::new();
-        partitions.for_each(|partition| drop(list.add_partition(topic, partition)));
+        for partition in partitions {
+            list.add_partition(topic, partition);
+        }
         let committed = self.consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(failed)?;
         let mut offsets = BTreeMap::new();
         for element in committed.elements() {
@@ -194,7 +196,7 @@ impl DeadLetterCount {
     /// it is what it was.
     pub(crate) fn look(&mut self) -> usize {
         self.looks += 1;
-        if self.looks % LOOKS_BETWEEN == 0
+        if self.looks.is_multiple_of(LOOKS_BETWEEN)
             && let Ok(reading) = self.witness.read(DEAD_LETTERS)
         {
             let ids: HashSet<_> = reading.records.iter().map(|seen| &seen.identity).collect();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_lossproof");
@@ -172,7 +173,7 @@ pub(crate) fn read_topic(server: &str, topic: &str) -> Topic {
     let consumer: BaseConsumer = settings.set("enable.auto.commit", "false").create().unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), WAIT).unwrap();
     let (mut ranges, mut records) = (BTreeMap::new(), Vec::new());
-    for partition in metadata.topics()[0].partitions().iter().map(|found| found.id()) {
+    for partition in metadata.topics()[0].partitions().iter().map(MetadataPartition::id) {
         let (start, end) = consumer.fetch_watermarks(topic, partition, WAIT).unwrap();
         ranges.insert(partition, (start, end));
         let mut list = TopicPartitionList::new();
