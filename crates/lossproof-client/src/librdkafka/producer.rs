@@ -1,5 +1,7 @@
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use ::rdkafka::ClientContext;
@@ -8,12 +10,14 @@ use ::rdkafka::config::RDKafkaLogLevel;
 use ::rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use ::rdkafka::message::{Header, OwnedHeaders};
 use ::rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
 };
 
 use super::{ProducerSettings, SettingsError, end_within, log_line};
 use crate::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored};
 
+/// One wait in the library; only who closes the producer waits for its end.
+const LIBRARY_WAIT: Duration = Duration::from_millis(250);
 /// Reports taken in one go; more stay for the next poll.
 const REPORTS_PER_POLL_MAX: usize = 10_000;
 /// Waits after a purge, for the reports of what was purged.
@@ -105,8 +109,37 @@ fn delivery_error(error: &KafkaError) -> DeliveryError {
     }
 }
 
+/// A producer, and the thread that serves it until this is dropped.
+struct Served {
+    producer: Arc<BaseProducer<Reports>>,
+    is_ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    fn start(producer: BaseProducer<Reports>) -> std::io::Result<Self> {
+        let (producer, is_ending) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let (served, told) = (Arc::clone(&producer), Arc::clone(&is_ending));
+        let thread = Builder::new().name("reports".into()).spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                served.poll(LIBRARY_WAIT);
+            }
+        })?;
+        Ok(Self { producer, is_ending, thread: Some(thread) })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that takes delivery reports has panicked");
+        }
+    }
+}
+
 pub(super) struct RdProducer {
-    producer: ThreadedProducer<Reports>,
+    served: Served,
     /// Accepted, and not returned by `poll` yet.
     outstanding: HashSet<u64>,
 }
@@ -122,18 +155,21 @@ impl std::fmt::Debug for RdProducer {
 impl RdProducer {
     pub(super) fn new(settings: &ProducerSettings) -> Result<Self, SettingsError> {
         let producer = settings.config()?.create_with_context(Reports::default())?;
-        Ok(Self { producer, outstanding: HashSet::new() })
+        let served = Served::start(producer);
+        let served =
+            served.map_err(|error| SettingsError::Refused { detail: error.to_string() })?;
+        Ok(Self { served, outstanding: HashSet::new() })
     }
 
     /// RDKAFKA-2: only the first report of a token that is outstanding counts.
     fn take(&mut self, timeout: Duration) -> Vec<Delivery> {
-        let mut reports = self.producer.context().take(timeout);
+        let mut reports = self.served.producer.context().take(timeout);
         reports.retain(|delivery| self.outstanding.remove(&delivery.token));
         reports
     }
 
     fn purge(&mut self, what: PurgeConfig) -> Vec<Delivery> {
-        self.producer.purge(what);
+        self.served.producer.purge(what);
         let mut outcomes = Vec::new();
         for _ in 0..PURGE_WAITS_MAX {
             if self.outstanding.is_empty() {
@@ -187,7 +223,7 @@ impl LogProducer for RdProducer {
             if let Some(value) = &record.value {
                 message = message.payload(value);
             }
-            self.producer.send(message).map_err(|(error, _)| error)
+            self.served.producer.send(message).map_err(|(error, _)| error)
         };
         match outcome {
             Ok(()) => {
@@ -203,7 +239,7 @@ impl LogProducer for RdProducer {
     }
 
     fn partition_count(&mut self, topic: &str, timeout: Duration) -> Result<i32, DeliveryError> {
-        let metadata = self.producer.client().fetch_metadata(Some(topic), timeout);
+        let metadata = self.served.producer.client().fetch_metadata(Some(topic), timeout);
         let unknown = |detail: String| DeliveryError::NotStored { detail };
         let metadata = metadata.map_err(|error| unknown(error.to_string()))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -222,12 +258,12 @@ impl LogProducer for RdProducer {
     }
 
     fn fatal(&self) -> Option<DeliveryError> {
-        let (code, reason) = self.producer.client().fatal_error()?;
+        let (code, reason) = self.served.producer.client().fatal_error()?;
         Some(DeliveryError::Fatal { detail: format!("{code}: {reason}") })
     }
 
     fn close(mut self: Box<Self>, timeout: Duration) -> (Vec<Delivery>, Vec<u64>) {
-        if let Err(error) = self.producer.flush(timeout) {
+        if let Err(error) = self.served.producer.flush(timeout) {
             let count = self.outstanding.len();
             tracing::info!("closing with up to {count} records unacknowledged: {error}");
         }
@@ -250,7 +286,7 @@ impl LogProducer for RdProducer {
             }
         }
         unknown.sort_unstable();
-        end_within(self.producer, END_TIMEOUT);
+        end_within(self.served, END_TIMEOUT);
         (outcomes, unknown)
     }
 }

@@ -57,13 +57,14 @@ impl Shipping {
         arguments: &Arguments,
     ) -> Result<Self, Failure> {
         let settings = arguments.producer_settings();
-        // Made once here, so that wrong settings are told at once.
+        // Made here, so that wrong settings are told at once.
         let first = librdkafka::producer(&settings).map_err(|error| settings_failure(&error))?;
-        first.close(Duration::ZERO);
+        let mut first = Some(first);
         let shared = Arc::new(Shared::default());
         let connect_settings = settings.clone();
         let connect = Box::new(move || {
-            let made = librdkafka::producer(&connect_settings);
+            let made = first.take().map(Ok);
+            let made = made.unwrap_or_else(|| librdkafka::producer(&connect_settings));
             made.map_err(|error| ConnectError { detail: error.to_string() })
         });
         let relay = Relay::new(environment, Arc::clone(spool), connect);
