@@ -47,7 +47,7 @@ pub(crate) fn count_change(topic: &str, count: i32) -> StateChange {
     StateChange { kind: StateKind::Metadata, key, value: Some(count.to_string().into()) }
 }
 
-pub(crate) fn parked_key(id: PartitionId, seq: u64) -> Bytes {
+fn parked_key(id: PartitionId, seq: u64) -> Bytes {
     with_prefix(PARKED, &[id.0.to_be_bytes(), seq.to_be_bytes()].concat())
 }
 

@@ -1,8 +1,9 @@
 //! Ships what a spool has accepted, until every record is acknowledged or parked.
 //!
 //! # Invariants
-//! - RELAY-1: a record is never dropped: it is acknowledged by the cluster, or parked with its
-//!   reason and reported, or it stays in the journal.
+//! - RELAY-1: a record is never dropped: it is acknowledged by the cluster, or it stays in the
+//!   journal, which is the only copy also of what was parked: reported with its reason, and counted
+//!   by every relay on this journal. What cannot be read there any more is reported as lost.
 //! - RELAY-2: the cursor in the journal moves in the same frame as the receipt that says why.
 //! - RELAY-3: records of a partition are sent in the order in which they were accepted, also
 //!   across sessions.
@@ -36,6 +37,8 @@ const REPLACE_TIMEOUT: Duration = Duration::from_secs(1);
 const RECORDS_PER_TURN: usize = 500;
 /// Reasons are kept in the journal.
 const REASON_BYTES_MAX: usize = 512;
+/// Said of records that the disk has destroyed after they were accepted.
+const DAMAGED_REASON: &str = "damaged in the journal of the producer";
 
 /// Why there is no client; it is tried again.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub struct Progress {
     pub in_flight: u64,
     /// Acknowledged since this relay was made.
     pub acked: u64,
-    /// Refused by the cluster for good since this relay was made: in the journal, and reported.
+    /// Refused by the cluster for good, now or in an earlier session: in the journal, and reported.
     pub parked: u64,
     /// Accepted, and not readable in the journal any more.
     pub damaged: u64,
@@ -126,6 +129,7 @@ impl Relay {
         Progress {
             waiting: sum(Shipping::waiting),
             in_flight: self.in_flight.len() as u64,
+            parked: sum(Shipping::parked),
             damaged: sum(Shipping::damaged),
             is_journaled: !self.has_unjournaled(),
             ..self.counts
@@ -226,8 +230,11 @@ impl Relay {
                 return Ok(Turn::ClientFull);
             };
             let Some(lane) = self.lanes.get_mut(&id) else { return Ok(Turn::Done) };
-            let Some(record) = lane.front(self.spool.log(), now)? else { return Ok(Turn::Done) };
-            let Some(seq) = lane.next_seq() else { return Ok(Turn::Done) };
+            let front = lane.front(self.spool.log(), now)?;
+            report_damaged(&self.reporter, lane);
+            let (Some(record), Some(seq)) = (front, lane.next_seq()) else {
+                return Ok(Turn::Done);
+            };
             let (token, bytes) = (self.next_token, record_bytes(&record));
             match producer.send(record, token) {
                 Ok(()) => {
@@ -269,6 +276,8 @@ impl Relay {
             let fate = match &delivery.outcome {
                 Ok(stored) => {
                     self.counts.acked += 1;
+                    // This alone shows a client that works.
+                    self.connect_failures = 0;
                     self.note(sent.lane, sent.seq, Stage::Acked, Some(stored.offset));
                     Fate::Acked
                 }
@@ -309,7 +318,6 @@ impl Relay {
         self.reporter.note_end(Disposition::Rejected, reason, &record);
         tracing::error!("record {} is refused for good: {reason}", lane.id_of(seq));
         self.parking.push((id, seq, reason.to_owned()));
-        self.counts.parked += 1;
     }
 
     fn note(&self, id: PartitionId, seq: u64, stage: Stage, offset: Option<i64>) {
@@ -342,10 +350,8 @@ impl Relay {
     }
 
     fn has_unjournaled(&self) -> bool {
-        let moved = |lane: &Shipping| {
-            lane.cursor > lane.journaled
-                || (lane.is_done() && lane.view.lane.session != self.spool.session())
-        };
+        let session = self.spool.session();
+        let moved = |lane: &Shipping| lane.cursor > lane.journaled || lane.is_removable(session);
         !self.parking.is_empty() || self.lanes.values().any(moved)
     }
 
@@ -367,13 +373,11 @@ impl Relay {
             Err(error) => return Err(error.into()),
         }
         self.parking.clear();
-        // Whoever makes progress has a client that works.
-        self.connect_failures = 0;
         let session = self.spool.session();
         let mut done = Vec::new();
         for lane in self.lanes.values_mut() {
             lane.journaled = lane.cursor;
-            if lane.is_done() && lane.view.lane.session != session {
+            if lane.is_removable(session) {
                 done.push(lane.view.clone());
             }
         }
@@ -382,6 +386,19 @@ impl Relay {
             self.lanes.remove(&view.id);
         }
         Ok(())
+    }
+}
+
+/// RELAY-1: rejected, by the producer's own journal; the audit calls it lost at the producer.
+fn report_damaged(reporter: &Reporter, lane: &mut Shipping) {
+    for seq in lane.take_damage_found().numbers() {
+        let record = RecordRef {
+            id: Some(lane.id_of(seq)),
+            topic: &lane.view.topic,
+            partition: lane.view.partition,
+            offset: None,
+        };
+        reporter.note_end(Disposition::Rejected, DAMAGED_REASON, &record);
     }
 }
 

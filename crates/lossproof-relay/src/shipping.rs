@@ -69,6 +69,8 @@ pub(crate) struct Shipping {
     wait_until: Duration,
     /// Accepted, but not readable in the journal any more: never settled, never forgotten.
     damaged: IntervalSet,
+    /// Of these, what nobody has reported yet.
+    damage_found: IntervalSet,
 }
 
 impl Shipping {
@@ -86,6 +88,7 @@ impl Shipping {
             failures: 0,
             wait_until: Duration::ZERO,
             damaged: IntervalSet::new(),
+            damage_found: IntervalSet::new(),
             view,
         };
         shipping.advance();
@@ -106,13 +109,25 @@ impl Shipping {
         self.damaged.count()
     }
 
+    pub(crate) fn parked(&self) -> u64 {
+        self.view.parked.count()
+    }
+
+    /// What was found damaged since the last call; whoever takes it reports it.
+    pub(crate) fn take_damage_found(&mut self) -> IntervalSet {
+        std::mem::take(&mut self.damage_found)
+    }
+
     /// Nothing to send and nothing under way: the next lane of the same partition may go on.
     pub(crate) fn is_idle(&self) -> bool {
         self.next >= self.view.end && self.under_way == 0 && !self.troubled
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.cursor >= self.view.end && self.under_way == 0
+    /// A lane of an earlier session that is acknowledged as a whole. One with parked records is
+    /// kept: its partition of the journal is the only copy of them.
+    pub(crate) fn is_removable(&self, session: u64) -> bool {
+        let is_done = self.cursor >= self.view.end && self.under_way == 0;
+        is_done && self.view.lane.session != session && self.view.parked.is_empty()
     }
 
     /// The record to be sent now, if any; it stays the next one until [`Shipping::sent`].
@@ -249,7 +264,7 @@ impl Shipping {
                         lane.lane,
                         self.next
                     );
-                    self.damaged.insert_range(self.next, last);
+                    self.note_damaged(last);
                     self.next = last + 1;
                     self.skip_settled();
                 }
@@ -257,6 +272,13 @@ impl Shipping {
             }
         }
         Ok(())
+    }
+
+    /// From the next record to `last`, without what is settled.
+    fn note_damaged(&mut self, last: u64) {
+        let range = IntervalSet::of(self.next, last).difference(&self.settled);
+        self.damage_found = self.damage_found.union(&range.difference(&self.damaged));
+        self.damaged = self.damaged.union(&range);
     }
 
     fn take(&mut self, slice: &Slice) -> Result<(), RelayError> {

@@ -25,9 +25,7 @@ use lossproof_wire::batch::{BatchBuilder, RecordHeader};
 
 use crate::error::{AcceptCause, AcceptError, OpenError, PositionError};
 use crate::input::{InputPosition, KnownInput};
-use crate::lane::{
-    Entry, LaneEntry, count_change, cursor_change, lane_key, parked_key, parse_cursor,
-};
+use crate::lane::{Entry, LaneEntry, count_change, cursor_change, lane_key, parse_cursor};
 use crate::partitioner::partition_of_key;
 
 /// Largest key, value and headers together: what brokers take by default, less our framing.
@@ -293,21 +291,19 @@ impl Spool {
         }
     }
 
-    /// All lanes that are not shipped and removed, oldest first.
+    /// All lanes that are not shipped and removed, oldest first; those with parked records stay.
     pub fn lanes(&self) -> Vec<LaneView> {
         self.lanes.lock().expect(NO_PANIC).values().cloned().collect()
     }
 
-    /// Removes a lane of an earlier session, of which everything was settled and reported. Its
-    /// parked records go with it: they were reported by name.
+    /// Removes a lane of an earlier session, of which everything was acknowledged and reported.
     pub(crate) fn remove_lane(&self, view: &LaneView) -> Result<(), CommitCause> {
+        assert!(view.parked.is_empty(), "RELAY-1: the only copy of parked records");
         let remove = |kind, key| StateChange { kind, key, value: None };
-        let mut changes = vec![
+        let changes = vec![
             remove(StateKind::Metadata, lane_key(view.id)),
             remove(StateKind::Cursor, cursor_change(view.id, 0).key),
         ];
-        let parked = view.parked.numbers();
-        changes.extend(parked.map(|seq| remove(StateKind::Metadata, parked_key(view.id, seq))));
         let partitions = vec![PartitionChange::Delete { id: view.id }];
         let commit = Commit { partitions, changes, ..Commit::default() };
         self.log.commit_blocking(commit).map_err(|error| error.cause)?;

@@ -140,7 +140,10 @@ fn headline(verdict: &Verdict) -> String {
     let waiting: u64 = verdict.waiting.iter().filter_map(|waiting| waiting.ids.count()).sum();
     match verdict.outcome {
         verdict::Outcome::Complete => {
-            format!("complete: {} accepted, nothing lost\n", verdict.stages.accepted)
+            let accepted = verdict.stages.accepted;
+            format!(
+                "complete: {accepted} accepted in the sessions that have reported, nothing lost\n"
+            )
         }
         verdict::Outcome::Lost => format!("LOST: {lost} records are lost\n"),
         verdict::Outcome::Unknown => {

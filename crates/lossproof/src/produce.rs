@@ -165,6 +165,7 @@ fn accept_all(
     if !know_partitions(spool, arguments, stop)? {
         return Ok(summary);
     }
+    shipping.announce(stop);
     let reader = Reader::new(arguments);
     let known = |input: &_| spool.position(input);
     let mut source = Source::open(environment, arguments, known)?;
@@ -303,7 +304,9 @@ fn conclude(summary: Summary, shipped: Progress) -> Outcome {
         return Err(Failure::new(exit::STILL_WAITING, message));
     }
     if parked > 0 {
-        let message = format_args!("the cluster refused {parked} records for good");
+        let message = format_args!(
+            "the cluster has refused {parked} records of this journal for good; it keeps them"
+        );
         return Err(Failure::new(exit::RECORDS_REJECTED, message));
     }
     if summary.refused > 0 {

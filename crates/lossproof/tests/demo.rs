@@ -74,6 +74,28 @@ fn the_safe_demo_loses_nothing_and_proves_it() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
+/// A field that is there twice cannot be told from a record that was altered: a dead letter, which
+/// is neither lost nor to be waited for.
+#[test]
+fn a_record_in_the_dead_letters_is_accounted_for_by_audit_and_judge() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("input.jsonl");
+    let mut lines: Vec<String> =
+        (0..200).map(|n| format!("{{\"id\":\"id-{n}\",\"text\":\"text {n}\"}}\n")).collect();
+    lines.insert(100, "{\"id\":\"dead\",\"text\":\"x\",\"text\":\"y\"}\n".to_owned());
+    std::fs::write(&file, lines.concat()).unwrap();
+    let ended = run(&["--keep", "--input", file.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(!ended.stderr.contains("patience is over"), "{}", ended.stderr);
+    let directory = kept(&ended);
+    let sink = sink(&directory);
+    assert!(sink.len() == 200 && !sink.contains_key("dead"), "{sink:?}");
+    let history = std::fs::read_to_string(directory.join("history.jsonl")).unwrap();
+    let letter = history.lines().find(|line| line.contains("\"dead_letter\"")).unwrap();
+    assert!(letter.contains("\"value\":\"dead\""), "{letter}");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn the_unsafe_demo_names_each_lost_message_and_its_stage() {
     let ended = run(&["--unsafe", "--keep"]);

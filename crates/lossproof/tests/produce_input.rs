@@ -1,5 +1,6 @@
 //! What `produce` does with its input: bad lines are named and nothing else is touched, standard
-//! input is acknowledged line by line, a stop keeps what was accepted, a changed file is refused.
+//! input is acknowledged line by line, a stop keeps what was accepted, a changed file is refused,
+//! the audit knows of whoever accepts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +8,7 @@ mod produce_support;
 
 use std::io::Write;
 
-use produce_support::{Broker, Produce, identities, lines_file, read_topic};
+use produce_support::{Broker, Produce, audit, identities, lines_file, read_topic};
 
 #[test]
 fn bad_json_is_refused_by_name_and_the_rest_arrives() {
@@ -88,5 +89,27 @@ fn standard_input_is_acknowledged_line_by_line_and_a_stop_ends_in_order() {
         identities(&read_topic(&broker.server, "news")).into_values().collect();
     values.sort();
     assert_eq!(values, ["one", "three", "\u{e9}t\u{e9}"]);
+    broker.kill();
+}
+
+/// Killed right after its first line, it must not be as if it had never been.
+#[test]
+fn the_audit_knows_of_a_session_before_its_first_line_is_accepted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let journal = scratch.path().join("journal");
+    let mut first = Produce::start(&broker.server, &journal, &[]);
+    first.write("one\n");
+    assert_eq!(first.finish().1, Some(0));
+    let (code, verdict) = audit(&broker.server);
+    assert_eq!((code, verdict["sessions"].as_array().unwrap().len()), (Some(0), 1), "{verdict}");
+
+    let mut second = Produce::start(&broker.server, &journal, &[]);
+    second.write("two\n");
+    second.read_acknowledged(1);
+    second.kill();
+    let (code, verdict) = audit(&broker.server);
+    assert_eq!(verdict["sessions"].as_array().unwrap().len(), 2, "{verdict}");
+    assert_ne!(code, Some(0), "{verdict}");
     broker.kill();
 }

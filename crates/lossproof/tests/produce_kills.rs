@@ -1,6 +1,8 @@
 //! The real binary against our own broker, both killed in the middle: every line that was
 //! acknowledged is in the topic, each line of the file has exactly one identity, and the journal
 //! is empty at the end. The topic is read from outside, by a client that knows nothing of journals.
+//! The audit, which reads receipts and topic, and the judge, which gets what this test has seen,
+//! must say the same.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +10,9 @@ mod produce_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use produce_support::{Broker, Produce, identities, lines_file, read_topic};
+use lossproof_judge::{Declaration, Event, HistoryWriter, Outcome, Position, Verdict};
+use produce_support::{Acknowledged, Broker, Produce, Topic};
+use produce_support::{audit, identities, lines_file, read_topic};
 
 const LINES: usize = 3_000;
 
@@ -51,6 +55,55 @@ fn producer_and_broker_are_killed_and_every_line_arrives_under_one_identity() {
     // A third start finds nothing to do.
     let (again, code) = Produce::start(&server, &journal, &arguments).finish();
     assert_eq!((again.len(), code), (0, Some(0)));
-    assert_eq!(identities(&read_topic(&server, "news")).len(), LINES);
+    let topic = read_topic(&server, "news");
+    assert_eq!(identities(&topic).len(), LINES);
+
+    let (code, audited) = audit(&server);
+    assert_eq!((code, audited["outcome"].as_str()), (Some(0), Some("complete")), "{audited}");
+    assert_eq!(audited["stages"]["accepted"], LINES, "{audited}");
+    assert_eq!(judge(&acknowledged, &topic), Verdict::Complete);
+    // The judge is no yes-man: the same history without one record is a loss.
+    let mut robbed = topic;
+    let victim = robbed.records.iter().position(|record| record.value == "line 1").unwrap();
+    robbed.records.remove(victim);
+    assert_eq!(judge(&acknowledged, &robbed), Verdict::Loss);
     broker.kill();
+}
+
+/// Lines handed in, acknowledgements on standard output, the topic: nothing else.
+fn judge(acknowledged: &Acknowledged, topic: &Topic) -> Verdict {
+    let topics = BTreeMap::from([("news".to_owned(), topic.ranges.len() as u32)]);
+    let declaration = Declaration { topics, sink: false };
+    let mut history = HistoryWriter::begin(Vec::new(), declaration).unwrap();
+    let mut note = |event: &Event| history.record(0, event).unwrap();
+    for number in 1..=LINES as u64 {
+        let value = format!("line {number}");
+        note(&Event::hand_in("producer", &value));
+        if let Some(identity) = acknowledged.get(&number) {
+            note(&Event::Acknowledge {
+                process: "producer".into(),
+                value,
+                outcome: Outcome::Ok,
+                identity: Some(identity.clone()),
+                position: None,
+            });
+        }
+    }
+    note(&Event::Crash { process: "producer".into() });
+    note(&Event::Crash { process: "broker".into() });
+    for record in &topic.records {
+        let (partition, offset) = (record.partition as u32, record.offset);
+        note(&Event::Store {
+            read: "final".into(),
+            position: Position { topic: "news".into(), partition, offset },
+            value: record.value.clone(),
+            identity: Some(record.identity.clone()),
+            digest: None,
+        });
+    }
+    for (partition, (start, end)) in &topic.ranges {
+        note(&Event::read_end("final", "news", *partition as u32, *start, *end));
+    }
+    let history = history.end(0, "final").unwrap();
+    lossproof_judge::judge(history.as_slice()).unwrap().verdict
 }

@@ -92,8 +92,8 @@ pub(super) fn group_goes_on(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 pub(super) fn two_members(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    let lines = numbered("shared", RECORDS);
-    produce(scene, "shared", &lines, &["acks=all"])?;
+    let first = numbered("shared", RECORDS);
+    produce(scene, "shared", &first, &["acks=all"])?;
     let mut members = Vec::new();
     for member in ["one", "two"] {
         let output = scene.run.join(format!("member-{member}.txt"));
@@ -103,20 +103,43 @@ pub(super) fn two_members(scene: &mut Scene<'_>) -> Result<(), Failure> {
         members.push((spawn(command.stdout(file))?, output));
     }
     let outputs: Vec<PathBuf> = members.iter().map(|(_, output)| output.clone()).collect();
-    let read = poll_until("both members together read everything", TIME_MAX, || {
-        let mut read = Vec::new();
-        for output in &outputs {
-            let text = fs::read_to_string(output).context(output.display())?;
-            read.extend(text.lines().map(str::to_owned));
-        }
-        // A rebalance may deliver a record again: seen at least once is what a group promises.
-        read.sort();
-        read.dedup();
-        Ok((read.len() >= lines.len()).then_some(read))
-    });
+    let read = share(scene, first, &outputs);
     for (mut child, _) in members {
         child.kill().context("kcat")?;
         wait(&mut child, TIME_MAX)?;
     }
-    same_once(&lines, &read?)
+    let (lines, read) = read?;
+    same_once(&lines, &read)
+}
+
+/// Sends until each member has got some, since the first one has everything to itself until the
+/// second one has joined; then waits until together they have all. What was sent, and what read.
+fn share(
+    scene: &Scene<'_>,
+    mut lines: Vec<String>,
+    outputs: &[PathBuf],
+) -> Result<(Vec<String>, Vec<String>), Failure> {
+    poll_until("both members have got records", TIME_MAX, || {
+        let more = numbered(&format!("shared-{}", lines.len()), RECORDS);
+        produce(scene, "shared", &more, &["acks=all"])?;
+        lines.extend(more);
+        let idle = read_outputs(outputs)?.iter().any(Vec::is_empty);
+        Ok((!idle).then_some(()))
+    })?;
+    poll_until("both members together read everything", TIME_MAX, || {
+        // A rebalance may deliver a record again: seen at least once is what a group promises.
+        let mut read: Vec<String> = read_outputs(outputs)?.into_iter().flatten().collect();
+        read.sort();
+        read.dedup();
+        Ok((read.len() >= lines.len()).then_some(read))
+    })
+    .map(|read| (lines, read))
+}
+
+fn read_outputs(outputs: &[PathBuf]) -> Result<Vec<Vec<String>>, Failure> {
+    let read = |output: &PathBuf| {
+        let text = fs::read_to_string(output).context(output.display())?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    outputs.iter().map(read).collect()
 }

@@ -28,7 +28,8 @@ const GROUP: &str = "news";
 const TWEETS: usize = 2000;
 
 /// The course of the run, in tweets. The feed stops at each gate until what is planned there has
-/// happened, so that every kill meets work in progress, on a fast machine as on a slow one.
+/// happened, so that every kill meets work in progress, on a fast machine as on a slow one; where
+/// the kill of the pipeline did not, the run fails.
 const BROKER_KILL_AT: usize = 300;
 const FIRST_GATE: usize = 700;
 const OUTAGE_AT: usize = 500;
@@ -186,6 +187,12 @@ impl Course {
         self.pipeline.process.kill()?;
         self.evidence.crash("pipeline");
         let indexed = self.search.count(INDEX);
+        if indexed >= PIPELINE_GATE as u64 {
+            return Err(Failure::broken(
+                "the kill of the pipeline met no work: everything that was handed in was in the \
+                 index already",
+            ));
+        }
         notes.push(format!("  pipeline killed with {indexed} tweets in the index"));
         self.pipeline.restart()?;
 

@@ -36,7 +36,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 /// Crates of others that only these of ours may use: what is absent elsewhere is absent on
 /// purpose.
 const RESERVED: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["lossproof-client"]),
+    ("rdkafka", &["lossproof", "lossproof-client"]),
     ("getrandom", &["lossproof-env"]),
     ("reqwest", &["lossproof", "lossproof-pipeline"]),
 ];

@@ -1,5 +1,7 @@
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use ::rdkafka::ClientContext;
@@ -14,24 +16,35 @@ use ::rdkafka::producer::{
 use super::{ProducerSettings, SettingsError, end_within, log_line};
 use crate::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored};
 
-/// The library's poll never returns before its time-out, so that waiting goes in steps.
-const POLL_STEP: Duration = Duration::from_millis(2);
+/// One wait in the library; only who closes the producer waits for its end.
+const LIBRARY_WAIT: Duration = Duration::from_millis(250);
 /// Reports taken in one go; more stay for the next poll.
 const REPORTS_PER_POLL_MAX: usize = 10_000;
-/// Polls after a purge, for the reports of what was purged.
-const PURGE_POLLS_MAX: usize = 250;
+/// Waits after a purge, for the reports of what was purged.
+const PURGE_WAIT: Duration = Duration::from_millis(20);
+const PURGE_WAITS_MAX: usize = 250;
 /// How long the library may take to end its threads.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Collects delivery reports; called inside `BaseProducer::poll`, on its thread.
+/// Collects delivery reports. They come on a thread of the producer's own, which waits in the
+/// library: the library's poll never returns before its time-out and spins through the last part
+/// of a millisecond of it, so that whoever polled in small steps would burn half a processor.
 #[derive(Debug, Default)]
 struct Reports {
     queue: Mutex<VecDeque<Delivery>>,
+    arrived: Condvar,
 }
 
 impl Reports {
-    fn take(&self) -> Vec<Delivery> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that are there, or come within `timeout`.
+    fn take(&self, timeout: Duration) -> Vec<Delivery> {
+        let waited =
+            self.arrived.wait_timeout_while(self.lock(), timeout, |queue| queue.is_empty());
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let count = queue.len().min(REPORTS_PER_POLL_MAX);
         queue.drain(..count).collect()
     }
@@ -56,7 +69,8 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(delivery_error(error)),
         };
         let delivery = Delivery { token: token as u64, outcome };
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
+        self.lock().push_back(delivery);
+        self.arrived.notify_one();
     }
 }
 
@@ -95,8 +109,37 @@ fn delivery_error(error: &KafkaError) -> DeliveryError {
     }
 }
 
+/// A producer, and the thread that serves it until this is dropped.
+struct Served {
+    producer: Arc<BaseProducer<Reports>>,
+    is_ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    fn start(producer: BaseProducer<Reports>) -> std::io::Result<Self> {
+        let (producer, is_ending) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let (served, told) = (Arc::clone(&producer), Arc::clone(&is_ending));
+        let thread = Builder::new().name("reports".into()).spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                served.poll(LIBRARY_WAIT);
+            }
+        })?;
+        Ok(Self { producer, is_ending, thread: Some(thread) })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that takes delivery reports has panicked");
+        }
+    }
+}
+
 pub(super) struct RdProducer {
-    producer: BaseProducer<Reports>,
+    served: Served,
     /// Accepted, and not returned by `poll` yet.
     outstanding: HashSet<u64>,
 }
@@ -112,31 +155,27 @@ impl std::fmt::Debug for RdProducer {
 impl RdProducer {
     pub(super) fn new(settings: &ProducerSettings) -> Result<Self, SettingsError> {
         let producer = settings.config()?.create_with_context(Reports::default())?;
-        Ok(Self { producer, outstanding: HashSet::new() })
+        let served = Served::start(producer);
+        let served =
+            served.map_err(|error| SettingsError::Refused { detail: error.to_string() })?;
+        Ok(Self { served, outstanding: HashSet::new() })
     }
 
     /// RDKAFKA-2: only the first report of a token that is outstanding counts.
-    fn take(&mut self) -> Vec<Delivery> {
-        let mut reports = self.producer.context().take();
+    fn take(&mut self, timeout: Duration) -> Vec<Delivery> {
+        let mut reports = self.served.producer.context().take(timeout);
         reports.retain(|delivery| self.outstanding.remove(&delivery.token));
         reports
     }
 
-    /// Serves what has come, without waiting.
-    fn serve(&self) {
-        // One event each; an event holds the reports of one request.
-        const EVENTS_PER_POLL_MAX: usize = 64;
-        for _ in 0..EVENTS_PER_POLL_MAX {
-            self.producer.poll(Duration::ZERO);
-        }
-    }
-
     fn purge(&mut self, what: PurgeConfig) -> Vec<Delivery> {
-        self.producer.purge(what);
+        self.served.producer.purge(what);
         let mut outcomes = Vec::new();
-        for _ in 0..PURGE_POLLS_MAX {
-            self.producer.poll(POLL_STEP);
-            let taken = self.take();
+        for _ in 0..PURGE_WAITS_MAX {
+            if self.outstanding.is_empty() {
+                break;
+            }
+            let taken = self.take(PURGE_WAIT);
             if taken.is_empty() {
                 break;
             }
@@ -184,7 +223,7 @@ impl LogProducer for RdProducer {
             if let Some(value) = &record.value {
                 message = message.payload(value);
             }
-            self.producer.send(message).map_err(|(error, _)| error)
+            self.served.producer.send(message).map_err(|(error, _)| error)
         };
         match outcome {
             Ok(()) => {
@@ -196,21 +235,11 @@ impl LogProducer for RdProducer {
     }
 
     fn poll(&mut self, timeout: Duration) -> Vec<Delivery> {
-        self.serve();
-        let mut waited = Duration::ZERO;
-        loop {
-            let reports = self.take();
-            if !reports.is_empty() || waited >= timeout {
-                return reports;
-            }
-            let step = POLL_STEP.min(timeout.saturating_sub(waited));
-            self.producer.poll(step);
-            waited += step;
-        }
+        self.take(timeout)
     }
 
     fn partition_count(&mut self, topic: &str, timeout: Duration) -> Result<i32, DeliveryError> {
-        let metadata = self.producer.client().fetch_metadata(Some(topic), timeout);
+        let metadata = self.served.producer.client().fetch_metadata(Some(topic), timeout);
         let unknown = |detail: String| DeliveryError::NotStored { detail };
         let metadata = metadata.map_err(|error| unknown(error.to_string()))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -229,18 +258,18 @@ impl LogProducer for RdProducer {
     }
 
     fn fatal(&self) -> Option<DeliveryError> {
-        let (code, reason) = self.producer.client().fatal_error()?;
+        let (code, reason) = self.served.producer.client().fatal_error()?;
         Some(DeliveryError::Fatal { detail: format!("{code}: {reason}") })
     }
 
     fn close(mut self: Box<Self>, timeout: Duration) -> (Vec<Delivery>, Vec<u64>) {
-        if let Err(error) = self.producer.flush(timeout) {
+        if let Err(error) = self.served.producer.flush(timeout) {
             let count = self.outstanding.len();
             tracing::info!("closing with up to {count} records unacknowledged: {error}");
         }
         let mut outcomes = Vec::new();
         loop {
-            let taken = self.take();
+            let taken = self.take(Duration::ZERO);
             if taken.is_empty() {
                 break;
             }
@@ -257,7 +286,7 @@ impl LogProducer for RdProducer {
             }
         }
         unknown.sort_unstable();
-        end_within(self.producer, END_TIMEOUT);
+        end_within(self.served, END_TIMEOUT);
         (outcomes, unknown)
     }
 }

@@ -1,17 +1,17 @@
 //! What the demo saw from outside, written down for the judge: the lines it handed in, what the
-//! producer said on standard output, its own reading of topic, sink and committed offsets through
-//! a foreign client. Nothing in it comes from receipts, ledger or journal.
+//! producer said on standard output, its own reading of topic, dead letters, sink and committed
+//! offsets. Nothing in it comes from receipts, ledger or journal, nor from the audit's reader: with
+//! the audit it shares librdkafka, a client that others wrote, and nothing else.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use lossproof_audit::identity::{HEADER_NAME, Header};
-use lossproof_client::{Admin, ConsumeError, Record, TopicPartition};
 use lossproof_judge::{Declaration, Event, HistoryWriter, Outcome, Position, Report};
 use serde_json::Value;
 
 use super::input::Line;
-use super::scene::{GROUP, Scene, TOPIC};
+use super::scene::{DEAD_LETTERS, GROUP, Scene, TOPIC};
+use super::witness::{Seen, Witness};
 use crate::exit::{DEMO_FAILED, Failure};
 
 const READ: &str = "final";
@@ -29,13 +29,13 @@ fn value_of(json: &[u8]) -> Option<String> {
 
 /// One line of the sink.
 #[derive(Clone, Debug)]
-pub(crate) struct Document {
-    pub(crate) identity: String,
-    pub(crate) value: String,
+struct Document {
+    identity: String,
+    value: String,
 }
 
 /// The sink's whole lines; a torn last one is no document.
-pub(crate) fn documents(sink: &str) -> Result<Vec<Document>, Failure> {
+fn documents(sink: &str) -> Result<Vec<Document>, Failure> {
     let whole = sink.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .split('\n')
@@ -53,86 +53,86 @@ pub(crate) fn documents(sink: &str) -> Result<Vec<Document>, Failure> {
 }
 
 /// Writes the history and has it judged. Also returns it, for who wants to keep it.
-pub(crate) fn judge(
-    scene: &Scene,
-    lines: &[Line],
-    documents: &[Document],
-    cluster: &mut dyn Admin,
-) -> Result<(Report, Vec<u8>), Failure> {
-    let partitions = cluster.partitions(TOPIC).map_err(failed)?.unwrap_or_default();
-    let topics = BTreeMap::from([(TOPIC.to_owned(), partitions.len() as u32)]);
+pub(crate) fn judge(scene: &Scene, lines: &[Line]) -> Result<(Report, Vec<u8>), Failure> {
+    let witness = Witness::new(&scene.bootstrap, GROUP)?;
+    let topic = witness.read(TOPIC)?;
+    let topics = BTreeMap::from([(TOPIC.to_owned(), topic.ranges.len() as u32)]);
     let declaration = Declaration { topics, sink: true };
     let mut history = HistoryWriter::begin(Vec::new(), declaration).map_err(failed)?;
     let now = || scene.environment.clock.monotonic().as_nanos() as u64;
     let mut note = |event: &Event| history.record(now(), event);
-    for (index, line) in lines.iter().enumerate() {
-        note(&Event::hand_in(PRODUCER, &line.id)).map_err(failed)?;
-        for identity in scene.accepted.get(&(index + 1)).into_iter().flatten() {
-            let said = Event::Acknowledge {
-                process: PRODUCER.to_owned(),
-                value: line.id.clone(),
-                outcome: Outcome::Ok,
-                identity: Some(identity.clone()),
-                position: None,
-            };
-            note(&said).map_err(failed)?;
-        }
+    note_producer(scene, lines, &mut note).map_err(failed)?;
+    for seen in &topic.records {
+        note(&store(seen)).map_err(failed)?;
     }
-    note(&Event::Crash { process: PRODUCER.to_owned() }).map_err(failed)?;
-    for partition in partitions {
-        let partition = TopicPartition { topic: TOPIC.to_owned(), partition };
-        read_partition(&partition, cluster, &mut note)?;
+    let committed = witness.committed(TOPIC, topic.ranges.keys().copied())?;
+    for (partition, (start, end)) in &topic.ranges {
+        let number = *partition as u32;
+        note(&Event::read_end(READ, TOPIC, number, *start, *end)).map_err(failed)?;
+        let offset = committed.get(partition).unwrap_or(start);
+        note(&Event::commit(GROUP, TOPIC, number, *offset)).map_err(failed)?;
     }
-    for document in documents {
-        let seen = Event::Index {
-            document: document.identity.clone(),
-            value: document.value.clone(),
-            identity: Some(document.identity.clone()),
-            digest: None,
-        };
-        note(&seen).map_err(failed)?;
+    for seen in witness.read(DEAD_LETTERS)?.records {
+        let letter = Event::DeadLetter { value: line_of(&seen), identity: seen.identity };
+        note(&letter).map_err(failed)?;
     }
-    note(&Event::SinkEnd { documents: documents.len() as u64 }).map_err(failed)?;
+    note_sink(&documents(&scene.read_sink()?)?, &mut note).map_err(failed)?;
     let history = history.end(now(), READ).map_err(failed)?;
     let report = lossproof_judge::judge(history.as_slice()).map_err(failed)?;
     Ok((report, history))
 }
 
-fn read_partition(
-    partition: &TopicPartition,
-    cluster: &mut dyn Admin,
+/// What was handed in, and what was said of it.
+fn note_producer(
+    scene: &Scene,
+    lines: &[Line],
     note: &mut impl FnMut(&Event) -> io::Result<()>,
-) -> Result<(), Failure> {
-    let refused = |error: ConsumeError| failed(error);
-    let ends = cluster.watermarks(partition).map_err(refused)?;
-    let mut events = Vec::new();
-    cluster
-        .read(partition, ends.low, ends.high, &mut |record| events.push(store(&record)))
-        .map_err(refused)?;
-    let number = partition.partition as u32;
-    events.push(Event::read_end(READ, &partition.topic, number, ends.low, ends.high));
-    let committed = cluster.committed(GROUP, std::slice::from_ref(partition)).map_err(refused)?;
-    for (_, offset) in committed {
-        let offset = offset.unwrap_or(ends.low);
-        events.push(Event::commit(GROUP, &partition.topic, number, offset));
+) -> io::Result<()> {
+    for (index, line) in lines.iter().enumerate() {
+        note(&Event::hand_in(PRODUCER, &line.id))?;
+        for identity in scene.accepted.get(&(index + 1)).into_iter().flatten() {
+            note(&Event::Acknowledge {
+                process: PRODUCER.to_owned(),
+                value: line.id.clone(),
+                outcome: Outcome::Ok,
+                identity: Some(identity.clone()),
+                position: None,
+            })?;
+        }
     }
-    events.iter().try_for_each(note).map_err(failed)
+    note(&Event::Crash { process: PRODUCER.to_owned() })
 }
 
-fn store(record: &Record) -> Event {
-    let header = record.headers.iter().find(|(name, _)| name == HEADER_NAME);
-    let header = header.and_then(|(_, value)| Header::decode(value.as_deref()?));
-    let value = record.value.as_deref().and_then(value_of);
+fn note_sink(
+    documents: &[Document],
+    note: &mut impl FnMut(&Event) -> io::Result<()>,
+) -> io::Result<()> {
+    for document in documents {
+        note(&Event::Index {
+            document: document.identity.clone(),
+            value: document.value.clone(),
+            identity: Some(document.identity.clone()),
+            digest: None,
+        })?;
+    }
+    note(&Event::SinkEnd { documents: documents.len() as u64 })
+}
+
+/// Whatever is no line of ours is one that nobody handed in.
+fn line_of(seen: &Seen) -> String {
+    value_of(&seen.value).unwrap_or_else(|| format!("not ours, at offset {}", seen.offset))
+}
+
+fn store(seen: &Seen) -> Event {
     Event::Store {
         read: READ.to_owned(),
         position: Position {
-            topic: record.topic.clone(),
-            partition: record.partition as u32,
-            offset: record.offset,
+            topic: TOPIC.to_owned(),
+            partition: seen.partition as u32,
+            offset: seen.offset,
         },
-        // Whatever is no line of ours is one that nobody handed in.
-        value: value.unwrap_or_else(|| format!("not ours, at offset {}", record.offset)),
-        identity: header.map(|header| header.id.to_string()),
+        value: line_of(seen),
+        identity: seen.identity.clone(),
         digest: None,
     }
 }

@@ -10,6 +10,7 @@ mod settings;
 mod talk;
 mod unsafe_run;
 mod verdict;
+mod witness;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use lossproof_env::Environment;
 
 pub(crate) use self::children::end_with_parent;
 use self::input::Line;
-use self::scene::{Mode, Scene};
+use self::scene::{GROUP, Mode, Scene};
 pub(crate) use self::service::{Arguments as ServiceArguments, run as run_service};
 use self::talk::Talk;
+use self::witness::{DeadLetterCount, Witness};
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Failure};
 use crate::files::read_text;
@@ -110,29 +112,31 @@ fn play_safe(scene: &mut Scene, lines: &[Line], stop: &Stop) -> Result<(), Failu
     scene.start_safe_producer(&input)?;
     let total = lines.len();
     let mut killed = Killed::default();
+    let mut dead_letters = DeadLetterCount::new(Witness::new(&scene.bootstrap, GROUP)?);
     loop {
         look(scene, stop)?;
+        let ended = scene.sink_lines() + dead_letters.look();
         if !killed.producer && scene.accepted.len() >= total / 4 {
             scene.kill_producer();
             scene.talk.event("SIGKILL to the producer; it starts again on its journal");
             scene.start_safe_producer(&input)?;
             killed.producer = true;
         }
-        if !killed.broker && scene.sink_lines() >= total / 3 {
+        if !killed.broker && ended >= total / 3 {
             scene.kill_broker();
             scene.talk.event("SIGKILL to the broker, with all that is not on its disk lost");
             scene.restart_broker()?;
             killed.broker = true;
         }
-        if !killed.pipeline && scene.sink_lines() >= total / 2 {
+        if !killed.pipeline && ended >= total / 2 {
             scene.kill_pipeline();
             scene.talk.event("SIGKILL to the pipeline; another one takes its place");
             scene.start_pipeline()?;
             killed.pipeline = true;
         }
         let all_killed = killed.producer && killed.broker && killed.pipeline;
-        if all_killed && scene.producer.is_none() && scene.sink_lines() >= total {
-            scene.talk.event("the producer is done and the sink holds as many lines as were sent");
+        if all_killed && scene.producer.is_none() && ended >= total {
+            scene.talk.event("the producer is done, and each line is in the sink or a dead letter");
             return scene.stop_pipeline();
         }
         if scene.talk.seconds() > PATIENCE_SECONDS {

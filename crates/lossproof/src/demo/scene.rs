@@ -14,6 +14,8 @@ use crate::exit::{DEMO_FAILED, Failure};
 use crate::files::read_text;
 
 pub(crate) const TOPIC: &str = "news";
+/// Of the safe run.
+pub(crate) const DEAD_LETTERS: &str = "news-dead";
 pub(crate) const GROUP: &str = "news-analysis";
 /// Records a second the producer is held to, so that every kill falls in the middle of the work.
 const RECORDS_PER_SECOND: &str = "900";

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::scene::{GROUP, Mode, TOPIC};
+use super::scene::{DEAD_LETTERS, GROUP, Mode, TOPIC};
 
 /// What is special about a run, in one line.
 pub(crate) fn describe(mode: Mode) -> &'static str {
@@ -33,14 +33,12 @@ session_timeout = "6s"
 commit_interval = "200ms"
 "#
     );
-    let (source, rest) = match mode {
-        Mode::Safe => (
-            "",
-            "[dead_letters]\ntopic = \"news-dead\"\n\n[breaker]\nopen = \"500ms\"\n\
-             open_max = \"1s\"\n",
-        ),
+    let dead_letters = format!("[dead_letters]\ntopic = \"{DEAD_LETTERS}\"\n\n");
+    let (source, dead_letters, rest) = match mode {
+        Mode::Safe => ("", &*dead_letters, "[breaker]\nopen = \"500ms\"\nopen_max = \"1s\"\n"),
         Mode::Unsafe => (
             "unsafe_commit_before_processing = true\n",
+            "",
             "[breaker]\nunsafe_no_breaker = true\n\n[retry]\nattempts = 2\nfirst = \"20ms\"\n\
              max = \"20ms\"\nunsafe_skip_failed = true\n",
         ),
@@ -63,7 +61,7 @@ timeout = "500ms"
 kind = "jsonl"
 path = "{directory}/sink.jsonl"
 
-{rest}"#
+{dead_letters}{rest}"#
     )
 }
 

@@ -11,7 +11,7 @@ use lossproof_client::Admin;
 use lossproof_client::librdkafka::{self, ClientSettings};
 use lossproof_judge::Report;
 
-use super::evidence::{self, Document};
+use super::evidence;
 use super::input::Line;
 use super::scene::{GROUP, Mode, Scene, TOPIC};
 use crate::Outcome;
@@ -33,9 +33,9 @@ pub(crate) fn cluster(scene: &Scene) -> Result<Box<dyn Admin>, Failure> {
 pub(crate) fn give(scene: &mut Scene, lines: &[Line]) -> Outcome {
     scene.talk.event("all sessions have ended: reading log, sink and committed offsets in full");
     let mut cluster = cluster(scene)?;
-    let documents = evidence::documents(&scene.read_sink()?)?;
-    let verdict = verdict(scene, lines, &documents, cluster.as_mut());
-    let (report, history) = evidence::judge(scene, lines, &documents, cluster.as_mut())?;
+    let in_sink = identities(&scene.read_sink()?)?;
+    let verdict = verdict(scene, lines, in_sink, cluster.as_mut());
+    let (report, history) = evidence::judge(scene, lines)?;
     scene.write("history.jsonl", &history)?;
     scene.talk.finish();
     let names = names(scene, lines);
@@ -53,10 +53,25 @@ pub(crate) fn acked(scene: &Scene, cluster: &mut dyn Admin) -> u64 {
     audit(cluster, &*scene.environment.clock, plan, None).verdict.stages.acked
 }
 
+/// What the audit is told of the sink: the `_id` of each whole line.
+fn identities(sink: &str) -> Result<Vec<String>, Failure> {
+    let whole = sink.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let identity = |line: &str| {
+        let document: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(document.get("_id")?.as_str()?.to_owned())
+    };
+    let unclear = |line: &str| failed(format_args!("a sink line has no _id: {line:.200}"));
+    whole
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| identity(line).ok_or_else(|| unclear(line)))
+        .collect()
+}
+
 fn verdict(
     scene: &Scene,
     lines: &[Line],
-    documents: &[Document],
+    in_sink: Vec<String>,
     cluster: &mut dyn Admin,
 ) -> Verdict {
     let entry = |index: usize, line: &Line| {
@@ -71,10 +86,7 @@ fn verdict(
         groups: vec![GROUP.to_owned()],
         name_field: Some("id".to_owned()),
         manifest: Some(Manifest::new(entries)),
-        sinks: vec![SinkRead {
-            group: GROUP.to_owned(),
-            ids: documents.iter().map(|document| document.identity.clone()).collect(),
-        }],
+        sinks: vec![SinkRead { group: GROUP.to_owned(), ids: in_sink }],
         all_ended: true,
     };
     audit(cluster, &*scene.environment.clock, plan, None).verdict
@@ -189,7 +201,8 @@ fn print_judgement(verdict: &Verdict, report: &Report, seconds: f64) {
     println!("took {seconds:.1} s");
 }
 
-/// Two verdicts that share no code and no evidence: where they differ, neither is to be trusted.
+/// Two verdicts from two readings that share librdkafka and no code of ours: where they differ,
+/// neither is to be trusted.
 fn agree(verdict: &Verdict, lost: &BTreeSet<String>, report: &Report) -> Result<(), Failure> {
     let judged: BTreeSet<String> = report.lost.iter().cloned().collect();
     let same_words = match verdict.outcome {

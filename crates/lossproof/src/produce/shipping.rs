@@ -25,6 +25,10 @@ const SHIP_TIMEOUT: Duration = Duration::from_millis(500);
 const LAST_SHIPS_MAX: u32 = 20;
 /// The number of partitions is asked for so often, in ships.
 const ASK_EVERY: u32 = 30;
+/// A cluster that is there has the first receipt of a session by then.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Until then it is tried so often.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
 const TALK_EVERY: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_millis(20);
 
@@ -53,13 +57,14 @@ impl Shipping {
         arguments: &Arguments,
     ) -> Result<Self, Failure> {
         let settings = arguments.producer_settings();
-        // Made once here, so that wrong settings are told at once.
+        // Made here, so that wrong settings are told at once.
         let first = librdkafka::producer(&settings).map_err(|error| settings_failure(&error))?;
-        first.close(Duration::ZERO);
+        let mut first = Some(first);
         let shared = Arc::new(Shared::default());
         let connect_settings = settings.clone();
         let connect = Box::new(move || {
-            let made = librdkafka::producer(&connect_settings);
+            let made = first.take().map(Ok);
+            let made = made.unwrap_or_else(|| librdkafka::producer(&connect_settings));
             made.map_err(|error| ConnectError { detail: error.to_string() })
         });
         let relay = Relay::new(environment, Arc::clone(spool), connect);
@@ -82,6 +87,25 @@ impl Shipping {
             return Err(Failure::new(exit::JOURNAL_FAILED, "the relay has stopped"));
         }
         Ok(())
+    }
+
+    /// Waits until the receipts topic knows of this session: whatever becomes of this machine, the
+    /// audit then knows that somebody was accepting. Without a cluster it goes on, and says so.
+    pub(super) fn announce(&self, stop: &Stop) {
+        let deadline = self.clock.monotonic() + ANNOUNCE_TIMEOUT;
+        while !self.receipts.is_announced.load(Ordering::Acquire) {
+            if stop.is_set() {
+                return;
+            }
+            if self.clock.monotonic() >= deadline {
+                eprintln!(
+                    "the cluster does not take receipts: lines are accepted into the journal, and \
+                     no audit knows of them until it does"
+                );
+                return;
+            }
+            self.clock.sleep_blocking(WATCH_EVERY);
+        }
     }
 
     /// Ships until nothing is waiting (if `may_wait`, and until told to stop), then seals.
@@ -156,6 +180,8 @@ pub(super) struct Receipts {
     reporter: Arc<Reporter>,
     is_ending: Arc<AtomicBool>,
     is_stopped: Arc<AtomicBool>,
+    /// The topic has the first receipt of this session.
+    is_announced: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
     thread: JoinHandle<()>,
 }
@@ -169,13 +195,14 @@ impl Receipts {
         flushes: bool,
         grow: Grow,
     ) -> Result<Self, Failure> {
-        let (is_ending, is_stopped) = (Arc::default(), Arc::default());
+        let (is_ending, is_stopped, is_announced) = Default::default();
         let shipper = Shipper {
             reporter: Arc::clone(&reporter),
             settings,
             clock: Arc::clone(&clock),
             is_ending: Arc::clone(&is_ending),
             is_stopped: Arc::clone(&is_stopped),
+            is_announced: Arc::clone(&is_announced),
             flushes,
             grow,
             told: false,
@@ -183,7 +210,7 @@ impl Receipts {
         let thread = std::thread::Builder::new().name("receipts".into());
         let thread = thread.spawn(move || shipper.run());
         let thread = thread.map_err(|error| Failure::new(exit::START_FAILED, error))?;
-        Ok(Self { reporter, is_ending, is_stopped, clock, thread })
+        Ok(Self { reporter, is_ending, is_stopped, is_announced, clock, thread })
     }
 
     /// Seals the session and sends what can be sent.
@@ -207,6 +234,7 @@ struct Shipper {
     clock: Arc<dyn Clock>,
     is_ending: Arc<AtomicBool>,
     is_stopped: Arc<AtomicBool>,
+    is_announced: Arc<AtomicBool>,
     flushes: bool,
     grow: Grow,
     /// That receipts do not get through was said.
@@ -265,7 +293,8 @@ impl Shipper {
         {
             tracing::debug!("{error}");
         }
-        let shipped = self.reporter.ship(client, SHIP_TIMEOUT);
+        let announced = self.announce(client);
+        let shipped = announced.and_then(|()| self.reporter.ship(client, SHIP_TIMEOUT));
         match &shipped {
             Ok(_) => self.told = false,
             Err(error) if self.told => tracing::debug!("{error}"),
@@ -277,6 +306,14 @@ impl Shipper {
         shipped
     }
 
+    fn announce(&self, client: &mut dyn LogProducer) -> Result<(), ShipError> {
+        if !self.is_announced.load(Ordering::Acquire) {
+            self.reporter.announce(client, SHIP_TIMEOUT)?;
+            self.is_announced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
     }
@@ -284,7 +321,11 @@ impl Shipper {
     /// Until the next ship, or until something ends.
     fn wait(&self, was_ending: bool) {
         let mut waited = Duration::ZERO;
-        let wait = if was_ending { WATCH_EVERY } else { SHIP_EVERY };
+        let wait = match (was_ending, self.is_announced.load(Ordering::Acquire)) {
+            (true, _) => WATCH_EVERY,
+            (false, true) => SHIP_EVERY,
+            (false, false) => ANNOUNCE_EVERY,
+        };
         while waited < wait && self.is_ending.load(Ordering::Acquire) == was_ending {
             self.clock.sleep_blocking(WATCH_EVERY);
             waited += WATCH_EVERY;

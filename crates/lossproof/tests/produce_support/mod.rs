@@ -1,4 +1,4 @@
-//! Starts the binary as broker and as producer, and reads a topic with a client of its own.
+//! Starts the binary as broker and as producer, and reads a topic with a client that others wrote.
 
 #![allow(dead_code)]
 
@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use lossproof_client::librdkafka::{self, ClientSettings};
-use lossproof_client::{Record, TopicPartition};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::MetadataPartition;
+use rdkafka::{Offset, TopicPartitionList};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_lossproof");
 
@@ -147,31 +151,75 @@ pub(crate) fn lines_file(directory: &Path, count: usize) -> PathBuf {
     path
 }
 
-pub(crate) fn read_topic(server: &str, topic: &str) -> Vec<Record> {
-    let mut admin = librdkafka::admin(&ClientSettings::new(server)).unwrap();
-    let mut records = Vec::new();
-    for partition in admin.partitions(topic).unwrap().unwrap() {
-        let place = TopicPartition { topic: topic.to_owned(), partition };
-        let watermarks = admin.watermarks(&place).unwrap();
-        let mut each = |record| records.push(record);
-        admin.read(&place, watermarks.low, watermarks.high, &mut each).unwrap();
+/// A record as it is in the log, its identity read by the test itself.
+pub(crate) struct Stored {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) identity: String,
+    pub(crate) value: String,
+}
+
+/// A topic, and where each of its partitions begins and ends.
+pub(crate) struct Topic {
+    pub(crate) ranges: BTreeMap<i32, (i64, i64)>,
+    pub(crate) records: Vec<Stored>,
+}
+
+const WAIT: Duration = Duration::from_secs(30);
+
+pub(crate) fn read_topic(server: &str, topic: &str) -> Topic {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", server).set("group.id", "test");
+    let consumer: BaseConsumer = settings.set("enable.auto.commit", "false").create().unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), WAIT).unwrap();
+    let (mut ranges, mut records) = (BTreeMap::new(), Vec::new());
+    for partition in metadata.topics()[0].partitions().iter().map(MetadataPartition::id) {
+        let (start, end) = consumer.fetch_watermarks(topic, partition, WAIT).unwrap();
+        ranges.insert(partition, (start, end));
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(start)).unwrap();
+        consumer.assign(&list).unwrap();
+        let mut next = start;
+        while next < end {
+            let message = consumer.poll(WAIT).unwrap().unwrap();
+            assert_eq!(message.partition(), partition);
+            next = message.offset() + 1;
+            let mut headers = message.headers().unwrap().iter();
+            let header = headers.find(|header| header.key == "lossproof").unwrap();
+            records.push(Stored {
+                partition,
+                offset: message.offset(),
+                identity: identity(header.value.unwrap()),
+                value: String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
+            });
+        }
     }
-    records
+    Topic { ranges, records }
+}
+
+/// `docs/format/identity.md`.
+fn identity(bytes: &[u8]) -> String {
+    let number = |from: usize, to: usize| {
+        bytes[from..to].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    format!("{:016x}-{}-{}", number(2, 10), number(10, 14), number(14, 22))
 }
 
 /// Identity to value; fails where one identity has two values.
-pub(crate) fn identities(records: &[Record]) -> BTreeMap<String, String> {
+pub(crate) fn identities(topic: &Topic) -> BTreeMap<String, String> {
     let mut identities = BTreeMap::new();
-    for record in records {
-        let header = record.headers.iter().find(|(name, _)| name == "lossproof").unwrap();
-        let bytes = header.1.as_ref().unwrap();
-        let number = |from: usize, to: usize| {
-            bytes[from..to].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
-        };
-        let id = format!("{:016x}-{}-{}", number(2, 10), number(10, 14), number(14, 22));
-        let value = String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap();
-        let before = identities.insert(id, value.clone());
-        assert!(before.is_none_or(|before| before == value));
+    for record in &topic.records {
+        let before = identities.insert(record.identity.clone(), record.value.clone());
+        assert!(before.is_none_or(|before| before == record.value));
     }
     identities
+}
+
+/// The exit code of `audit status`, and what it says.
+pub(crate) fn audit(server: &str) -> (Option<i32>, serde_json::Value) {
+    let output = Command::new(BINARY)
+        .args(["audit", "status", "-o", "json", "--bootstrap-server", server])
+        .output()
+        .unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
