@@ -424,23 +424,55 @@ fn a_group_that_never_reported_is_unknown() {
     assert_eq!(verdict.unknown[0].silent, "group stranger has never reported");
 }
 
-#[test]
-fn a_log_that_was_cut_at_its_start_loses_what_was_not_consumed() {
+/// Ten accepted and acknowledged but `rejected`; the log begins at offset 3.
+fn cut_at_its_start(rejected: &IntervalSet) -> Ledger {
     let mut ledger = Ledger::new();
-    ledger.apply(&producer(all(), IntervalSet::new(), Role::Producer));
+    let acked = all().difference(rejected);
+    let mut seal = producer(acked, IntervalSet::new(), Role::Producer);
+    let mark = Mark::Ended { disposition: Disposition::Rejected, reason: "too large".to_owned() };
+    if !rejected.is_empty() {
+        seal.entries.push(entry(mark, rejected.clone(), IntervalSet::new()));
+    }
+    ledger.apply(&seal);
     topic(&mut ledger, &IntervalSet::of(3, 9));
     ledger.topic_was_read(&place(), Watermarks { low: 3, high: 10 });
-    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(2))]));
-    ledger.apply_committed("indexer", &place(), 10);
-    assert_lost(&ledger.verdict(&options()), 2, Blame::Consumer, &Mechanism::Removed);
+    ledger
 }
 
 #[test]
-fn progress_is_contiguous() {
-    let mut ledger = produced();
-    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(4))]));
-    assert_eq!(ledger.progress(LANE, Stage::Stored), 10);
-    assert_eq!(ledger.group_progress(LANE, "indexer", Stage::Confirmed), 4);
+fn a_log_that_was_cut_at_its_start_loses_what_was_not_consumed() {
+    let none = IntervalSet::new();
+    let mut ledger = cut_at_its_start(&none);
+    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(2))]));
+    ledger.apply_committed("indexer", &place(), 10);
+    assert_lost(&ledger.verdict(&options()), 2, Blame::Consumer, &Mechanism::Removed);
+
+    // LEDGER-1: without a group, only what the auditor has read itself is complete.
+    let verdict = cut_at_its_start(&none).verdict(&options());
+    assert_eq!(verdict.outcome, Outcome::Unknown, "{verdict:#?}");
+    let removed = Interval { first: 0, last: 2 };
+    let ids = Ids::Stamped { lane: LANE, place: Some(place()), range: removed };
+    assert_eq!((verdict.unknown.len(), &verdict.unknown[0].ids), (1, &ids), "{verdict:#?}");
+}
+
+/// That the log was cut is no evidence that a record ever was in it.
+#[test]
+fn a_log_that_was_cut_at_its_start_excuses_no_record_that_never_was_in_it() {
+    let rejected = Mechanism::Rejected("too large".to_owned());
+    let mut ledger = cut_at_its_start(&IntervalSet::of(0, 0));
+    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(0))]));
+    ledger.apply_committed("indexer", &place(), 10);
+    assert_lost(&ledger.verdict(&options()), 0, Blame::Producer, &rejected);
+    let verdict = cut_at_its_start(&IntervalSet::of(0, 2)).verdict(&options());
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!((verdict.lost[0].stage, &verdict.lost[0].mechanism), (Blame::Producer, &rejected));
+
+    // Nobody has said of the first one that it was acknowledged.
+    let mut ledger = Ledger::new();
+    ledger.apply(&producer(IntervalSet::of(1, 9), IntervalSet::new(), Role::Producer));
+    topic(&mut ledger, &IntervalSet::of(1, 9));
+    ledger.topic_was_read(&place(), Watermarks { low: 1, high: 10 });
+    assert_lost(&ledger.verdict(&options()), 0, Blame::Producer, &Mechanism::NeverSent);
 }
 
 #[test]

@@ -165,6 +165,10 @@ impl Ledger {
         }
         let subject = Subject { key, lane, group: None };
         report_producer_side(subject, &side, &arrived, findings);
+        if groups.is_empty() {
+            // LEDGER-1: nobody has read them.
+            findings.doubt(subject, &side.removed, "removed from the log before anybody read it");
+        }
         for group in groups {
             let subject = Subject { group: Some(group), ..subject };
             self.judge_group(subject, evidence(group), &side, findings);
