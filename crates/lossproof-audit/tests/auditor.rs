@@ -192,6 +192,17 @@ fn what_cannot_be_read_is_unknown() {
     let (world, cluster) = run(None);
     cluster.set_reachable(false);
     assert_undecided(&world, &cluster, "not reachable");
+
+    // What a group has committed: the question itself, or which partitions there are, fails.
+    for refused in ["committed", "partitions of news"] {
+        let (world, cluster) = run(None);
+        let mut witness = Witness::new(&cluster);
+        witness.refused = Some(refused.to_owned());
+        let verdict = audit(&mut witness, &*world.environment.clock, Plan::default(), None).verdict;
+        assert_eq!(verdict.outcome, Outcome::Unknown, "{refused}: {verdict:#?}");
+        let about = |u: &lossproof_audit::verdict::Unknown| u.group.as_deref() == Some("indexer");
+        assert!(verdict.unknown.iter().any(about), "{refused}: {verdict:#?}");
+    }
 }
 
 #[test]
@@ -220,10 +231,26 @@ fn it_reads_topics_that_only_the_plan_names() {
 struct Witness {
     inner: Box<dyn Admin>,
     asked: Vec<String>,
+    /// The first question of this kind is refused.
+    refused: Option<String>,
+}
+
+impl Witness {
+    fn new(cluster: &Cluster) -> Self {
+        Self { inner: cluster.admin(), asked: Vec::new(), refused: None }
+    }
+
+    fn refuse(&mut self, question: &str) -> Result<(), ConsumeError> {
+        match self.refused.take_if(|refused| refused == question) {
+            Some(detail) => Err(ConsumeError::Refused { detail }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Admin for Witness {
     fn partitions(&mut self, topic: &str) -> Result<Option<Vec<i32>>, ConsumeError> {
+        self.refuse(&format!("partitions of {topic}"))?;
         self.inner.partitions(topic)
     }
 
@@ -237,6 +264,7 @@ impl Admin for Witness {
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, ConsumeError> {
+        self.refuse("committed")?;
         self.asked.push("committed".to_owned());
         self.inner.committed(group, partitions)
     }
@@ -260,7 +288,7 @@ impl Admin for Witness {
 #[test]
 fn it_reads_commits_then_receipts_then_topics_and_writes_nothing() {
     let (world, cluster) = run(None);
-    let mut witness = Witness { inner: cluster.admin(), asked: Vec::new() };
+    let mut witness = Witness::new(&cluster);
     let clock = &*world.environment.clock;
     assert_eq!(audit(&mut witness, clock, Plan::default(), None).verdict.exit_code(), 0);
     let last = |what: &str| witness.asked.iter().rposition(|asked| asked == what).unwrap();

@@ -134,17 +134,24 @@ impl Auditor<'_> {
 
     fn read_committed(&mut self, topics: &BTreeSet<String>) {
         let mut places = Vec::new();
+        let mut missing = None;
         for topic in topics {
-            // A topic that cannot be described is met again, and reported, when it is read.
-            let partitions = self.admin.partitions(topic).ok().flatten().unwrap_or_default();
             let place = |partition| TopicPartition { topic: topic.clone(), partition };
-            places.extend(partitions.into_iter().map(place));
+            match self.admin.partitions(topic) {
+                Ok(partitions) => places.extend(partitions.into_iter().flatten().map(place)),
+                Err(error) => missing = Some(format!("partitions of topic {topic}: {error}")),
+            }
         }
         for group in self.ledger.groups() {
+            // AUDIT-1
+            if let Some(why) = &missing {
+                self.ledger.committed_is_unreadable(&group, why.clone());
+            }
             match self.admin.committed(&group, &places) {
                 Ok(committed) => self.apply_committed(&group, committed),
                 Err(error) => {
-                    self.ledger.remark(format!("committed offsets of group {group}: {error}"));
+                    let why = format!("committed offsets of group {group}: {error}");
+                    self.ledger.committed_is_unreadable(&group, why);
                 }
             }
         }

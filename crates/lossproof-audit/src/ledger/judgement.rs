@@ -7,6 +7,9 @@ use crate::verdict::{
     Blame, Duplicate, Ids, Loss, Mechanism, Outcome, SessionState, Unknown, Verdict, Waiting,
 };
 
+/// Where a cluster keeps the committed offsets.
+const COMMITTED_OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// Under which conditions the evidence was gathered.
 #[derive(Clone, Copy, Debug)]
 pub struct VerdictOptions {
@@ -135,6 +138,13 @@ impl Ledger {
         for gap in &self.gaps {
             findings.doubt_ids(receipts(), gap.clone());
         }
+        for (group, why) in &self.unread_commits {
+            findings.unknown.push(Unknown {
+                ids: Ids::AllOf { topic: COMMITTED_OFFSETS_TOPIC.to_owned() },
+                group: Some(group.clone()),
+                silent: why.clone(),
+            });
+        }
         for (topic, why) in &self.unread_topics {
             findings.doubt_ids(Ids::AllOf { topic: topic.clone() }, why.clone());
         }
@@ -241,7 +251,7 @@ impl Ledger {
         if options.all_ended && self.sinks_read.contains(group) {
             return Hold::None;
         }
-        if let Some(gap) = self.gaps.first() {
+        if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
         }
         let mut open = None;

@@ -148,6 +148,8 @@ pub struct Ledger {
     manifest: Option<Manifest>,
     /// Receipts that could not be read, and what else is missing of the evidence.
     gaps: Vec<String>,
+    /// Groups whose committed offsets could not be read, and why.
+    unread_commits: BTreeMap<String, String>,
     /// Topics of which a part could not be read.
     unread_topics: BTreeMap<String, String>,
     remarks: Vec<String>,
@@ -233,6 +235,11 @@ impl Ledger {
         let topics = self.group_topics.entry(group.to_owned()).or_default();
         topics.insert(place.topic.clone());
         self.committed.entry(group.to_owned()).or_default().insert(place.clone(), offset);
+    }
+
+    /// What this group has committed, or a part of it, could not be read.
+    pub fn committed_is_unreadable(&mut self, group: &str, why: String) {
+        self.unread_commits.entry(group.to_owned()).or_insert(why);
     }
 
     /// One document of the sink that `group` writes to. Call [`Ledger::sink_was_read`] at the end.
