@@ -280,33 +280,6 @@ impl Ledger {
         self.lanes.entry(key).or_default()
     }
 
-    /// How far a lane has got at a stage of the producer without a gap from 0 on: the first
-    /// number that has not. Groups have their own, in [`Ledger::group_progress`].
-    pub fn progress(&self, lane: LaneId, stage: Stage) -> u64 {
-        let Some(known) = self.lanes.get(&LaneKey::Stamped(lane)) else { return 0 };
-        match stage {
-            Stage::Accepted => known.told.end(),
-            Stage::Sent => known.sent.union(&known.acked).union(&known.stored).contiguous_end(),
-            Stage::Acked => known.acked.union(&known.stored).contiguous_end(),
-            _ => known.stored.contiguous_end(),
-        }
-    }
-
-    /// The same for a stage of a group.
-    pub fn group_progress(&self, lane: LaneId, group: &str, stage: Stage) -> u64 {
-        let known = self.lanes.get(&LaneKey::Stamped(lane));
-        let Some(evidence) = known.and_then(|lane| lane.groups.get(group)) else { return 0 };
-        let mut set = evidence.ended_for_good();
-        set.union_with(&evidence.confirmed);
-        if stage <= Stage::Processed {
-            set.union_with(&evidence.processed);
-        }
-        if stage <= Stage::Delivered {
-            set.union_with(&evidence.delivered);
-        }
-        set.contiguous_end()
-    }
-
     /// Topics that any reporter has named.
     pub fn topics(&self) -> BTreeSet<String> {
         let places = self.lanes.iter().filter_map(|(key, lane)| match key {
