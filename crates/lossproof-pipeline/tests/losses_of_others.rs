@@ -121,7 +121,7 @@ fn kpipe_dead_letter_that_fails_counts_as_done() {
 fn a_dead_letter_that_is_refused_stops_the_partition() {
     let directory = tempfile::tempdir().unwrap();
     let cluster = cluster(1);
-    cluster.script_deliveries([DeliveryFault::Refuse]);
+    cluster.script_deliveries([DeliveryFault::Refuse, DeliveryFault::Refuse]);
     append(&cluster, 0, None, r#"{"good":1}"#);
     append(&cluster, 0, None, "poison");
     let sink = lines_sink(&directory.path().join("out"));
@@ -131,6 +131,27 @@ fn a_dead_letter_that_is_refused_stops_the_partition() {
     let summary = running.end();
     assert!(!summary.is_good() && summary.stopped[0].1.contains("refuses"), "{summary}");
     assert_eq!(cluster.committed(GROUP, &place(0)), Some(1));
+}
+
+/// A cluster refuses a whole batch for one record in it. Here both letters are refused, and only
+/// one of them also when it is sent alone: the partition of the other goes on.
+#[test]
+fn a_dead_letter_refused_for_its_neighbour_is_sent_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = cluster(2);
+    let refuse = DeliveryFault::Refuse;
+    cluster.script_deliveries([refuse, refuse, refuse, DeliveryFault::Deliver]);
+    append(&cluster, 0, None, "poison");
+    append(&cluster, 1, None, "poison");
+    let sink = lines_sink(&directory.path().join("out"));
+    let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+    running.wait_until("both", || {
+        let committed = |partition| cluster.committed(GROUP, &place(partition)) == Some(1);
+        running.ledger.flushes() > 5 && (committed(0) || committed(1))
+    });
+    let summary = running.end();
+    assert_eq!((summary.stopped.len(), summary.counts.dead_lettered), (1, 1), "{summary}");
+    assert_eq!(cluster.records(DEAD).len(), 1);
 }
 
 /// kpipe, the same: the breaker did not see failures of whole batches. With a breaker that stays
