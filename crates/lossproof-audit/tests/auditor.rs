@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit};
 use lossproof_audit::identity::{Identity, RecordId};
-use lossproof_audit::receipt::{Role, Stage};
+use lossproof_audit::receipt::{Disposition, Role, Stage};
 use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
 use lossproof_audit::verdict::{Blame, Mechanism, Outcome};
 use lossproof_client::memory::Cluster;
 use lossproof_client::{Admin, ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
-use support::{Journal, SECOND, World, record, ship, stamped, unstamped};
+use support::{DEAD, Journal, SECOND, World, dead_letter, record, ship, stamped, unstamped};
 
 const RECORDS: u64 = 10;
 
@@ -93,6 +93,26 @@ fn run(dropped: Option<u64>) -> (World, Cluster) {
     pipeline.seal().unwrap();
     ship(&pipeline, &cluster);
     (world, cluster)
+}
+
+/// LEDGER-6: a power cut takes a dead letter that was acknowledged from a page cache.
+#[test]
+fn dead_letters_are_read_where_the_receipts_say_that_they_are() {
+    let (world, cluster) = run(Some(4));
+    let session = shipped_session(&cluster);
+    let role = Role::Pipeline { group: "indexer".to_owned() };
+    let member = Reporter::open(Journal::new(3), &world.environment, role, Vec::new()).unwrap();
+    let member = member.with_dead_letters(Some(DEAD.to_owned()));
+    let reason = "HTTP 422";
+    member.note_end(Disposition::DeadLettered, reason, &record(session, 4, Some(4)));
+    member.seal().unwrap();
+    ship(&member, &cluster);
+    let verdict = || look(&world, &cluster, Plan::default(), None).verdict;
+    assert_eq!(verdict().outcome, Outcome::Unknown, "{:#?}", verdict());
+    cluster.create_topic(DEAD, 1);
+    assert_eq!(verdict().lost[0].mechanism, Mechanism::DeadLetterMissing, "{:#?}", verdict());
+    send(&cluster, [dead_letter(session, 4)]);
+    assert_eq!(verdict().outcome, Outcome::Complete, "{:#?}", verdict());
 }
 
 fn look(world: &World, cluster: &Cluster, plan: Plan, query: Option<&Query>) -> Audit {

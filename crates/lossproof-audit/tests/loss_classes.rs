@@ -10,7 +10,7 @@ use lossproof_audit::receipt::{
 };
 use lossproof_audit::verdict::{Blame, Ids, Mechanism, Outcome, SessionState, Verdict};
 use lossproof_client::Watermarks;
-use support::{stamped, unstamped};
+use support::{DEAD, dead_letter, stamped, unstamped};
 
 const PRODUCER: u64 = 0x77;
 const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
@@ -224,10 +224,60 @@ fn committed_and_not_processed() {
     let duplicate = entry(ended(Disposition::Duplicate), four(), four());
     let verdict = consumed(vec![delivered(), duplicate], 10);
     assert_lost(&verdict, 4, Blame::Consumer, &Mechanism::FalseDuplicate);
-    for disposition in [Disposition::Filtered, Disposition::DeadLettered, Disposition::Discarded] {
+    for disposition in [Disposition::Filtered, Disposition::Discarded] {
         let verdict = consumed(vec![entry(ended(disposition), four(), four())], 10);
         assert_eq!(verdict.outcome, Outcome::Complete, "{disposition:?}: {verdict:#?}");
     }
+}
+
+/// LEDGER-6: that the topic of dead letters has acknowledged a record is no evidence that it
+/// holds it.
+#[test]
+fn a_dead_letter_is_done_with_where_the_auditor_reads_it() {
+    let four = || IntervalSet::of(4, 4);
+    let reason = "HTTP 422".to_owned();
+    let mark = Mark::Ended { disposition: Disposition::DeadLettered, reason };
+    let dead = Place::new(DEAD, 0);
+    let build = |topic: Option<Place>| {
+        let mut ledger = produced();
+        let mut entries =
+            vec![stage(Stage::Confirmed, but(4)), entry(mark.clone(), four(), four())];
+        let none = IntervalSet::new;
+        entries.extend(topic.map(|place| Entry {
+            mark: Mark::DeadLettersIn,
+            lane: None,
+            place,
+            seqs: none(),
+            offsets: none(),
+        }));
+        ledger.apply(&pipeline(Kind::Sealed, entries));
+        ledger.apply_committed("indexer", &place(), 10);
+        ledger
+    };
+    let topic = || Some(Place::new(DEAD, -1));
+    let assert_unknown = |ledger: &Ledger, why: &str| {
+        let verdict = ledger.verdict(&options());
+        assert_eq!(verdict.outcome, Outcome::Unknown, "{verdict:#?}");
+        assert!(verdict.unknown.iter().any(|unknown| unknown.silent.contains(why)), "{verdict:#?}");
+    };
+    let mut ledger = build(topic());
+    ledger.topic_was_read(&dead, Watermarks { low: 0, high: 1 });
+    ledger.observe_dead_letter(&dead_letter(PRODUCER, 4));
+    assert_eq!(ledger.verdict(&options()).outcome, Outcome::Complete);
+
+    let mut ledger = build(topic());
+    ledger.observe_dead_letter(&dead_letter(PRODUCER, 5));
+    ledger.topic_was_read(&dead, Watermarks { low: 0, high: 1 });
+    let verdict = ledger.verdict(&options());
+    assert_lost(&verdict, 4, Blame::Broker, &Mechanism::DeadLetterMissing);
+
+    ledger.topic_was_read(&dead, Watermarks { low: 1, high: 2 });
+    assert_unknown(&ledger, "its beginning was removed");
+    assert_unknown(&build(topic()), "was not read");
+    assert_unknown(&build(None), "has not named the topic");
+    let mut ledger = build(topic());
+    ledger.topic_is_unreadable(DEAD, "no broker".to_owned());
+    assert_unknown(&ledger, "no broker");
 }
 
 /// It will be delivered again: no loss.
@@ -413,6 +463,48 @@ fn unstamped_records_are_judged_by_offset() {
     assert_eq!(verdict.lost.len(), 1, "{verdict:#?}");
     assert_eq!(verdict.lost[0].ids, Ids::Natural { place: place(), range });
     assert_eq!(verdict.lost[0].mechanism, Mechanism::Skipped);
+}
+
+/// LEDGER-5: the topic was deleted and made again, with ten other records at the same offsets.
+#[test]
+fn the_word_on_an_unstamped_record_does_not_hold_for_a_topic_made_again() {
+    let said = |mark, offsets| Entry {
+        mark,
+        lane: None,
+        place: place(),
+        seqs: IntervalSet::new(),
+        offsets,
+    };
+    let confirmed = |offsets| said(Mark::Reached(Stage::Confirmed), offsets);
+    let mut before = pipeline(Kind::Sealed, vec![confirmed(all())]);
+    before.wall_ms = NOW - 5_000;
+    let began = Mark::Began { wall_ms: NOW - 3_500 };
+    let mut after =
+        pipeline(Kind::Sealed, vec![said(began, IntervalSet::new()), confirmed(but(4))]);
+    after.session = 0x9a;
+    after.incarnation = 1;
+    let judge = |receipts: &[&Receipt], committed: Option<u64>| {
+        let mut ledger = Ledger::new();
+        receipts.iter().for_each(|receipt| ledger.apply(receipt));
+        (0..10).for_each(|offset| ledger.observe(&unstamped(offset)));
+        ledger.topic_was_read(&place(), Watermarks { low: 0, high: 10 });
+        ledger.add_group("indexer");
+        if let Some(committed) = committed {
+            ledger.apply_committed("indexer", &place(), committed);
+        }
+        ledger.verdict(&options())
+    };
+    assert_eq!(judge(&[&before], Some(10)).outcome, Outcome::Complete, "the first topic");
+    // Nobody has read the second one yet: the committed offsets went with the first.
+    let verdict = judge(&[&before], None);
+    assert_eq!(verdict.outcome, Outcome::Waiting, "{verdict:#?}");
+    // It was read, and one record of it skipped that was confirmed in the first.
+    for receipts in [[&before, &after], [&after, &before]] {
+        let verdict = judge(&receipts, Some(10));
+        assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+        let range = Interval { first: 4, last: 4 };
+        assert_eq!(verdict.lost[0].ids, Ids::Natural { place: place(), range });
+    }
 }
 
 #[test]

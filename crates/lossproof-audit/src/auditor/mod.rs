@@ -78,12 +78,22 @@ pub fn audit(admin: &mut dyn Admin, clock: &dyn Clock, plan: Plan, query: Option
     auditor.read_committed(&topics);
     auditor.read_receipts();
     for topic in auditor.topics(&plan.topics) {
-        auditor.read_topic(&topic);
+        auditor.read_topic(&topic, Reading::Audited);
+    }
+    for topic in auditor.ledger.dead_letter_topics() {
+        auditor.read_topic(&topic, Reading::DeadLetters);
     }
     auditor.take_sinks(&plan.sinks);
     let Auditor { ledger, found, .. } = auditor;
     let verdict = ledger.verdict(&VerdictOptions { now_ms: clock.wall_ms(), all_ended });
     Audit { ledger, verdict, found }
+}
+
+/// What a topic is read for; one that holds dead letters may be audited too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Audited,
+    DeadLetters,
 }
 
 struct Auditor<'a> {
@@ -166,14 +176,14 @@ impl Auditor<'_> {
         }
     }
 
-    fn read_topic(&mut self, topic: &str) {
+    fn read_topic(&mut self, topic: &str, reading: Reading) {
         // AUDIT-1
-        if let Err(error) = self.try_read_topic(topic) {
+        if let Err(error) = self.try_read_topic(topic, reading) {
             self.ledger.topic_is_unreadable(topic, error.to_string());
         }
     }
 
-    fn try_read_topic(&mut self, topic: &str) -> Result<(), ConsumeError> {
+    fn try_read_topic(&mut self, topic: &str, reading: Reading) -> Result<(), ConsumeError> {
         let Some(partitions) = self.admin.partitions(topic)? else {
             self.ledger.topic_is_missing(topic);
             return Ok(());
@@ -184,6 +194,9 @@ impl Auditor<'_> {
             let Self { admin, ledger, name_field, query, found, .. } = self;
             if watermarks.low < watermarks.high {
                 admin.read(&place, watermarks.low, watermarks.high, &mut |record| {
+                    if reading == Reading::DeadLetters {
+                        return ledger.observe_dead_letter(&record);
+                    }
                     ledger.observe(&record);
                     if let Some(name) = name_field.as_ref().and_then(|f| field_of(&record, f)) {
                         ledger.observe_name(&name, identity_of(&record));
