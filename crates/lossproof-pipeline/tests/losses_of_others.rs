@@ -329,26 +329,57 @@ fn connect_elasticsearch_429_of_one_document() {
 }
 
 /// Kafka Connect's Elasticsearch sink: when a topic was deleted and made again, offsets began
-/// anew, each document met a conflict, and was ignored without a word.
+/// anew, each document met a conflict, and was ignored without a word; or it overwrote the one of
+/// the first topic.
 #[test]
 fn connect_elasticsearch_conflict_after_the_topic_was_made_again() {
-    let cluster = cluster(1);
-    append(&cluster, 0, None, r#"{"text":"old and the same"}"#);
-    append(&cluster, 0, None, r#"{"text":"new"}"#);
-    append(&cluster, 0, None, r#"{"text":"fresh"}"#);
-    let service = Service::start(|_, seen: &Seen| match seen.path.as_str() {
-        "/news/_doc/news-0-0" => {
-            answer(200, r#"{"found":true,"_source":{"text":"old and the same"}}"#)
-        }
-        "/news/_doc/news-0-1" => answer(200, r#"{"found":true,"_source":{"text":"old"}}"#),
-        _ => bulk(seen, |id, _| if id == "news-0-2" { 201 } else { 409 }),
-    });
-    let sink = bulk_sink(&service.url) + "operation = \"create\"\n";
-    let running = start(&cluster, &(head("") + &sink + &dead_letters()));
-    running.wait_committed(&cluster, 0, 3);
-    let summary = running.end();
-    assert_eq!((summary.counts.confirmed, summary.counts.dead_lettered), (2, 1), "{summary}");
-    assert_eq!(cluster.records(DEAD)[0].value.as_deref(), Some(&br#"{"text":"new"}"#[..]));
+    for operation in ["create", "index"] {
+        let cluster = cluster(1);
+        append(&cluster, 0, None, r#"{"text":"old and the same"}"#);
+        append(&cluster, 0, None, r#"{"text":"new"}"#);
+        append(&cluster, 0, None, r#"{"text":"fresh"}"#);
+        let service = Service::start(|_, seen: &Seen| match seen.path.as_str() {
+            "/news/_doc/news-0-0" => {
+                answer(200, r#"{"found":true,"_source":{"text":"old and the same"}}"#)
+            }
+            "/news/_doc/news-0-1" => answer(200, r#"{"found":true,"_source":{"text":"old"}}"#),
+            _ => {
+                let overwrites = seen.body.starts_with(r#"{"index""#);
+                bulk(seen, |id, _| if overwrites || id == "news-0-2" { 201 } else { 409 })
+            }
+        });
+        let sink = format!("{}operation = \"{operation}\"\n", bulk_sink(&service.url));
+        let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+        running.wait_committed(&cluster, 0, 3);
+        let summary = running.end();
+        assert_eq!((summary.counts.confirmed, summary.counts.dead_lettered), (2, 1), "{summary}");
+        let dead = cluster.records(DEAD);
+        assert_eq!(dead[0].value.as_deref(), Some(&br#"{"text":"new"}"#[..]));
+    }
+}
+
+/// The same with a file: the line of the first topic stays, and the record is not taken for it.
+#[test]
+fn a_file_does_not_take_a_record_of_a_topic_made_again_for_the_one_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let config = head("") + &lines_sink(&path) + &dead_letters();
+    let first = cluster(1);
+    append_texts(&first, 0, 0..10);
+    let running = start(&first, &config);
+    running.wait_committed(&first, 0, 10);
+    assert!(running.end().is_good());
+    let lines = std::fs::read(&path).unwrap();
+
+    let again = cluster(1);
+    append_texts(&again, 0, 0..1);
+    append_texts(&again, 0, 101..110);
+    let running = start(&again, &config);
+    running.wait_committed(&again, 0, 10);
+    let counts = running.end().counts;
+    assert_eq!((counts.confirmed, counts.dead_lettered), (1, 9));
+    assert_eq!(again.records(DEAD).len(), 9);
+    assert_eq!(std::fs::read(&path).unwrap(), lines);
 }
 
 /// Confluent Parallel Consumer #409: after an offset out of range the old offset was committed
