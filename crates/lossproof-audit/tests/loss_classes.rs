@@ -485,7 +485,9 @@ fn the_word_on_an_unstamped_record_does_not_hold_for_a_topic_made_again() {
     after.incarnation = 1;
     let judge = |receipts: &[&Receipt], committed: Option<u64>| {
         let mut ledger = Ledger::new();
-        receipts.iter().for_each(|receipt| ledger.apply(receipt));
+        for receipt in receipts {
+            ledger.apply(receipt);
+        }
         (0..10).for_each(|offset| ledger.observe(&unstamped(offset)));
         ledger.topic_was_read(&place(), Watermarks { low: 0, high: 10 });
         ledger.add_group("indexer");

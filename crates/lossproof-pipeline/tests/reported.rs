@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::receipts::{Ledger, Witness};
-use common::{GROUP, append, cluster, dead_letters, head, lines_sink, place, start_with};
+use common::{GROUP, append, cluster, dead_letters, head, lines_sink, start_with};
 use lossproof_audit::receipt::{Mark, Receipt, Role, Stage};
 use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
 use lossproof_client::TopicPartition;

@@ -312,9 +312,10 @@ impl Ledger {
 
 fn apply_to_producer(lane: &mut Lane, mark: &Mark, numbers: &IntervalSet, offsets: &IntervalSet) {
     match mark {
-        Mark::Reached(Stage::Accepted) | Mark::Unknown(_) => {}
-        // Of pipelines only.
-        Mark::Began { .. } | Mark::DeadLettersIn => {}
+        Mark::Reached(Stage::Accepted)
+        | Mark::Unknown(_)
+        | Mark::Began { .. }
+        | Mark::DeadLettersIn => {}
         Mark::Reached(Stage::Sent) => lane.sent.union_with(numbers),
         Mark::Reached(_) => {
             lane.acked.union_with(numbers);

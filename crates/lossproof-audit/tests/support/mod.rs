@@ -141,7 +141,7 @@ pub(crate) fn stamped(session: u64, seq: u64, offset: i64) -> lossproof_client::
 /// What a pipeline of group `indexer` puts aside of [`stamped`].
 pub(crate) fn dead_letter(session: u64, seq: u64) -> lossproof_client::Record {
     let mut record = stamped(session, seq, 0);
-    record.topic = DEAD.to_owned();
+    DEAD.clone_into(&mut record.topic);
     for (_, value) in &mut record.headers {
         let header = Header::decode(value.as_ref().unwrap()).unwrap();
         let moved = Header { moved: true, ..header };
