@@ -358,7 +358,8 @@ fn connect_elasticsearch_conflict_after_the_topic_was_made_again() {
     }
 }
 
-/// LINES-4, the same with a file: the line of the first topic stays, and the record is not taken for it.
+/// LINES-4, the same with a file: the line of the first topic stays, and the record is not taken
+/// for it.
 #[test]
 fn a_file_does_not_take_a_record_of_a_topic_made_again_for_the_one_it_has() {
     let directory = tempfile::tempdir().unwrap();
