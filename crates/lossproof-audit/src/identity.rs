@@ -7,7 +7,12 @@ use thiserror::Error;
 
 /// Name of the record header that carries a [`Header`].
 pub const HEADER_NAME: &str = "lossproof";
-/// Its size in bytes.
+/// Headers of a dead letter: the group that put it aside, and where the record was read.
+pub const GROUP_HEADER: &str = "lossproof.group";
+pub const ORIGIN_TOPIC_HEADER: &str = "lossproof.origin.topic";
+pub const ORIGIN_PARTITION_HEADER: &str = "lossproof.origin.partition";
+pub const ORIGIN_OFFSET_HEADER: &str = "lossproof.origin.offset";
+/// Size in bytes of a [`Header`].
 pub const HEADER_BYTES: usize = 30;
 
 /// Given once, when the record is accepted: the incarnation of the process that accepted it, the

@@ -93,14 +93,6 @@ impl IntervalSet {
         self.last().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// The number up to which nothing is missing from 0 on: the first one that is not in the set.
-    pub fn contiguous_end(&self) -> u64 {
-        match self.intervals.first() {
-            Some(interval) if interval.first == 0 => interval.last.saturating_add(1),
-            _ => 0,
-        }
-    }
-
     pub fn contains(&self, number: u64) -> bool {
         let after = self.intervals.partition_point(|interval| interval.last < number);
         self.intervals.get(after).is_some_and(|interval| interval.first <= number)

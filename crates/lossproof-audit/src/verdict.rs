@@ -61,6 +61,8 @@ pub enum Mechanism {
     CommittedBeforeProcessing,
     /// It was set aside as a duplicate, and no copy of it went on.
     FalseDuplicate,
+    /// The topic of dead letters has acknowledged it, and does not hold it.
+    DeadLetterMissing,
     /// The offset was committed, and the sink never said that it has it.
     CommittedBeforeConfirmed,
     /// The sink said that it has it, and it has not.
@@ -82,6 +84,7 @@ impl fmt::Display for Mechanism {
             Self::Skipped => "committed without being delivered",
             Self::CommittedBeforeProcessing => "committed before it was processed",
             Self::FalseDuplicate => "set aside as a duplicate, and no copy went on",
+            Self::DeadLetterMissing => "set aside as a dead letter, and not in their topic",
             Self::CommittedBeforeConfirmed => "committed without the sink's confirmation",
             Self::MissingInSink => "confirmed, and not in the sink",
         })

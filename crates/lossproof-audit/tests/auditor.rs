@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit};
 use lossproof_audit::identity::{Identity, RecordId};
-use lossproof_audit::receipt::{Role, Stage};
+use lossproof_audit::receipt::{Disposition, Role, Stage};
 use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
 use lossproof_audit::verdict::{Blame, Mechanism, Outcome};
 use lossproof_client::memory::Cluster;
 use lossproof_client::{Admin, ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
-use support::{Journal, SECOND, World, record, ship, stamped, unstamped};
+use support::{DEAD, Journal, SECOND, World, dead_letter, record, ship, stamped, unstamped};
 
 const RECORDS: u64 = 10;
 
@@ -93,6 +93,26 @@ fn run(dropped: Option<u64>) -> (World, Cluster) {
     pipeline.seal().unwrap();
     ship(&pipeline, &cluster);
     (world, cluster)
+}
+
+/// LEDGER-6: a power cut takes a dead letter that was acknowledged from a page cache.
+#[test]
+fn dead_letters_are_read_where_the_receipts_say_that_they_are() {
+    let (world, cluster) = run(Some(4));
+    let session = shipped_session(&cluster);
+    let role = Role::Pipeline { group: "indexer".to_owned() };
+    let member = Reporter::open(Journal::new(3), &world.environment, role, Vec::new()).unwrap();
+    let member = member.with_dead_letters(Some(DEAD.to_owned()));
+    let reason = "HTTP 422";
+    member.note_end(Disposition::DeadLettered, reason, &record(session, 4, Some(4)));
+    member.seal().unwrap();
+    ship(&member, &cluster);
+    let verdict = || look(&world, &cluster, Plan::default(), None).verdict;
+    assert_eq!(verdict().outcome, Outcome::Unknown, "{:#?}", verdict());
+    cluster.create_topic(DEAD, 1);
+    assert_eq!(verdict().lost[0].mechanism, Mechanism::DeadLetterMissing, "{:#?}", verdict());
+    send(&cluster, [dead_letter(session, 4)]);
+    assert_eq!(verdict().outcome, Outcome::Complete, "{:#?}", verdict());
 }
 
 fn look(world: &World, cluster: &Cluster, plan: Plan, query: Option<&Query>) -> Audit {
@@ -192,6 +212,17 @@ fn what_cannot_be_read_is_unknown() {
     let (world, cluster) = run(None);
     cluster.set_reachable(false);
     assert_undecided(&world, &cluster, "not reachable");
+
+    // What a group has committed: the question itself, or which partitions there are, fails.
+    for refused in ["committed", "partitions of news"] {
+        let (world, cluster) = run(None);
+        let mut witness = Witness::new(&cluster);
+        witness.refused = Some(refused.to_owned());
+        let verdict = audit(&mut witness, &*world.environment.clock, Plan::default(), None).verdict;
+        assert_eq!(verdict.outcome, Outcome::Unknown, "{refused}: {verdict:#?}");
+        let about = |u: &lossproof_audit::verdict::Unknown| u.group.as_deref() == Some("indexer");
+        assert!(verdict.unknown.iter().any(about), "{refused}: {verdict:#?}");
+    }
 }
 
 #[test]
@@ -220,10 +251,26 @@ fn it_reads_topics_that_only_the_plan_names() {
 struct Witness {
     inner: Box<dyn Admin>,
     asked: Vec<String>,
+    /// The first question of this kind is refused.
+    refused: Option<String>,
+}
+
+impl Witness {
+    fn new(cluster: &Cluster) -> Self {
+        Self { inner: cluster.admin(), asked: Vec::new(), refused: None }
+    }
+
+    fn refuse(&mut self, question: &str) -> Result<(), ConsumeError> {
+        match self.refused.take_if(|refused| refused == question) {
+            Some(detail) => Err(ConsumeError::Refused { detail }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Admin for Witness {
     fn partitions(&mut self, topic: &str) -> Result<Option<Vec<i32>>, ConsumeError> {
+        self.refuse(&format!("partitions of {topic}"))?;
         self.inner.partitions(topic)
     }
 
@@ -237,6 +284,7 @@ impl Admin for Witness {
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, ConsumeError> {
+        self.refuse("committed")?;
         self.asked.push("committed".to_owned());
         self.inner.committed(group, partitions)
     }
@@ -260,7 +308,7 @@ impl Admin for Witness {
 #[test]
 fn it_reads_commits_then_receipts_then_topics_and_writes_nothing() {
     let (world, cluster) = run(None);
-    let mut witness = Witness { inner: cluster.admin(), asked: Vec::new() };
+    let mut witness = Witness::new(&cluster);
     let clock = &*world.environment.clock;
     assert_eq!(audit(&mut witness, clock, Plan::default(), None).verdict.exit_code(), 0);
     let last = |what: &str| witness.asked.iter().rposition(|asked| asked == what).unwrap();

@@ -67,9 +67,6 @@ fn assert_same(set: &IntervalSet, model: &BTreeSet<u64>) {
     assert_eq!(set.count(), model.len() as u64);
     assert_eq!(set.first(), model.first().copied());
     assert_eq!(set.last(), model.last().copied());
-    let contiguous =
-        (0..=model.len() as u64).find(|number| !model.contains(number)).unwrap_or_default();
-    assert_eq!(set.contiguous_end(), contiguous);
 }
 
 proptest! {

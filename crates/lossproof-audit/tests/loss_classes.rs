@@ -10,7 +10,7 @@ use lossproof_audit::receipt::{
 };
 use lossproof_audit::verdict::{Blame, Ids, Mechanism, Outcome, SessionState, Verdict};
 use lossproof_client::Watermarks;
-use support::{stamped, unstamped};
+use support::{DEAD, dead_letter, stamped, unstamped};
 
 const PRODUCER: u64 = 0x77;
 const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
@@ -224,10 +224,60 @@ fn committed_and_not_processed() {
     let duplicate = entry(ended(Disposition::Duplicate), four(), four());
     let verdict = consumed(vec![delivered(), duplicate], 10);
     assert_lost(&verdict, 4, Blame::Consumer, &Mechanism::FalseDuplicate);
-    for disposition in [Disposition::Filtered, Disposition::DeadLettered, Disposition::Discarded] {
+    for disposition in [Disposition::Filtered, Disposition::Discarded] {
         let verdict = consumed(vec![entry(ended(disposition), four(), four())], 10);
         assert_eq!(verdict.outcome, Outcome::Complete, "{disposition:?}: {verdict:#?}");
     }
+}
+
+/// LEDGER-6: that the topic of dead letters has acknowledged a record is no evidence that it
+/// holds it.
+#[test]
+fn a_dead_letter_is_done_with_where_the_auditor_reads_it() {
+    let four = || IntervalSet::of(4, 4);
+    let reason = "HTTP 422".to_owned();
+    let mark = Mark::Ended { disposition: Disposition::DeadLettered, reason };
+    let dead = Place::new(DEAD, 0);
+    let build = |topic: Option<Place>| {
+        let mut ledger = produced();
+        let mut entries =
+            vec![stage(Stage::Confirmed, but(4)), entry(mark.clone(), four(), four())];
+        let none = IntervalSet::new;
+        entries.extend(topic.map(|place| Entry {
+            mark: Mark::DeadLettersIn,
+            lane: None,
+            place,
+            seqs: none(),
+            offsets: none(),
+        }));
+        ledger.apply(&pipeline(Kind::Sealed, entries));
+        ledger.apply_committed("indexer", &place(), 10);
+        ledger
+    };
+    let topic = || Some(Place::new(DEAD, -1));
+    let assert_unknown = |ledger: &Ledger, why: &str| {
+        let verdict = ledger.verdict(&options());
+        assert_eq!(verdict.outcome, Outcome::Unknown, "{verdict:#?}");
+        assert!(verdict.unknown.iter().any(|unknown| unknown.silent.contains(why)), "{verdict:#?}");
+    };
+    let mut ledger = build(topic());
+    ledger.topic_was_read(&dead, Watermarks { low: 0, high: 1 });
+    ledger.observe_dead_letter(&dead_letter(PRODUCER, 4));
+    assert_eq!(ledger.verdict(&options()).outcome, Outcome::Complete);
+
+    let mut ledger = build(topic());
+    ledger.observe_dead_letter(&dead_letter(PRODUCER, 5));
+    ledger.topic_was_read(&dead, Watermarks { low: 0, high: 1 });
+    let verdict = ledger.verdict(&options());
+    assert_lost(&verdict, 4, Blame::Broker, &Mechanism::DeadLetterMissing);
+
+    ledger.topic_was_read(&dead, Watermarks { low: 1, high: 2 });
+    assert_unknown(&ledger, "its beginning was removed");
+    assert_unknown(&build(topic()), "was not read");
+    assert_unknown(&build(None), "has not named the topic");
+    let mut ledger = build(topic());
+    ledger.topic_is_unreadable(DEAD, "no broker".to_owned());
+    assert_unknown(&ledger, "no broker");
 }
 
 /// It will be delivered again: no loss.
@@ -415,6 +465,50 @@ fn unstamped_records_are_judged_by_offset() {
     assert_eq!(verdict.lost[0].mechanism, Mechanism::Skipped);
 }
 
+/// LEDGER-5: the topic was deleted and made again, with ten other records at the same offsets.
+#[test]
+fn the_word_on_an_unstamped_record_does_not_hold_for_a_topic_made_again() {
+    let said = |mark, offsets| Entry {
+        mark,
+        lane: None,
+        place: place(),
+        seqs: IntervalSet::new(),
+        offsets,
+    };
+    let confirmed = |offsets| said(Mark::Reached(Stage::Confirmed), offsets);
+    let mut before = pipeline(Kind::Sealed, vec![confirmed(all())]);
+    before.wall_ms = NOW - 5_000;
+    let began = Mark::Began { wall_ms: NOW - 3_500 };
+    let mut after =
+        pipeline(Kind::Sealed, vec![said(began, IntervalSet::new()), confirmed(but(4))]);
+    after.session = 0x9a;
+    after.incarnation = 1;
+    let judge = |receipts: &[&Receipt], committed: Option<u64>| {
+        let mut ledger = Ledger::new();
+        for receipt in receipts {
+            ledger.apply(receipt);
+        }
+        (0..10).for_each(|offset| ledger.observe(&unstamped(offset)));
+        ledger.topic_was_read(&place(), Watermarks { low: 0, high: 10 });
+        ledger.add_group("indexer");
+        if let Some(committed) = committed {
+            ledger.apply_committed("indexer", &place(), committed);
+        }
+        ledger.verdict(&options())
+    };
+    assert_eq!(judge(&[&before], Some(10)).outcome, Outcome::Complete, "the first topic");
+    // Nobody has read the second one yet: the committed offsets went with the first.
+    let verdict = judge(&[&before], None);
+    assert_eq!(verdict.outcome, Outcome::Waiting, "{verdict:#?}");
+    // It was read, and one record of it skipped that was confirmed in the first.
+    for receipts in [[&before, &after], [&after, &before]] {
+        let verdict = judge(&receipts, Some(10));
+        assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+        let range = Interval { first: 4, last: 4 };
+        assert_eq!(verdict.lost[0].ids, Ids::Natural { place: place(), range });
+    }
+}
+
 #[test]
 fn a_group_that_never_reported_is_unknown() {
     let mut ledger = produced();
@@ -424,23 +518,55 @@ fn a_group_that_never_reported_is_unknown() {
     assert_eq!(verdict.unknown[0].silent, "group stranger has never reported");
 }
 
-#[test]
-fn a_log_that_was_cut_at_its_start_loses_what_was_not_consumed() {
+/// Ten accepted and acknowledged but `rejected`; the log begins at offset 3.
+fn cut_at_its_start(rejected: &IntervalSet) -> Ledger {
     let mut ledger = Ledger::new();
-    ledger.apply(&producer(all(), IntervalSet::new(), Role::Producer));
+    let acked = all().difference(rejected);
+    let mut seal = producer(acked, IntervalSet::new(), Role::Producer);
+    let mark = Mark::Ended { disposition: Disposition::Rejected, reason: "too large".to_owned() };
+    if !rejected.is_empty() {
+        seal.entries.push(entry(mark, rejected.clone(), IntervalSet::new()));
+    }
+    ledger.apply(&seal);
     topic(&mut ledger, &IntervalSet::of(3, 9));
     ledger.topic_was_read(&place(), Watermarks { low: 3, high: 10 });
-    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(2))]));
-    ledger.apply_committed("indexer", &place(), 10);
-    assert_lost(&ledger.verdict(&options()), 2, Blame::Consumer, &Mechanism::Removed);
+    ledger
 }
 
 #[test]
-fn progress_is_contiguous() {
-    let mut ledger = produced();
-    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(4))]));
-    assert_eq!(ledger.progress(LANE, Stage::Stored), 10);
-    assert_eq!(ledger.group_progress(LANE, "indexer", Stage::Confirmed), 4);
+fn a_log_that_was_cut_at_its_start_loses_what_was_not_consumed() {
+    let none = IntervalSet::new();
+    let mut ledger = cut_at_its_start(&none);
+    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(2))]));
+    ledger.apply_committed("indexer", &place(), 10);
+    assert_lost(&ledger.verdict(&options()), 2, Blame::Consumer, &Mechanism::Removed);
+
+    // LEDGER-1: without a group, only what the auditor has read itself is complete.
+    let verdict = cut_at_its_start(&none).verdict(&options());
+    assert_eq!(verdict.outcome, Outcome::Unknown, "{verdict:#?}");
+    let removed = Interval { first: 0, last: 2 };
+    let ids = Ids::Stamped { lane: LANE, place: Some(place()), range: removed };
+    assert_eq!((verdict.unknown.len(), &verdict.unknown[0].ids), (1, &ids), "{verdict:#?}");
+}
+
+/// That the log was cut is no evidence that a record ever was in it.
+#[test]
+fn a_log_that_was_cut_at_its_start_excuses_no_record_that_never_was_in_it() {
+    let rejected = Mechanism::Rejected("too large".to_owned());
+    let mut ledger = cut_at_its_start(&IntervalSet::of(0, 0));
+    ledger.apply(&pipeline(Kind::Sealed, vec![stage(Stage::Confirmed, but(0))]));
+    ledger.apply_committed("indexer", &place(), 10);
+    assert_lost(&ledger.verdict(&options()), 0, Blame::Producer, &rejected);
+    let verdict = cut_at_its_start(&IntervalSet::of(0, 2)).verdict(&options());
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!((verdict.lost[0].stage, &verdict.lost[0].mechanism), (Blame::Producer, &rejected));
+
+    // Nobody has said of the first one that it was acknowledged.
+    let mut ledger = Ledger::new();
+    ledger.apply(&producer(IntervalSet::of(1, 9), IntervalSet::new(), Role::Producer));
+    topic(&mut ledger, &IntervalSet::of(1, 9));
+    ledger.topic_was_read(&place(), Watermarks { low: 1, high: 10 });
+    assert_lost(&ledger.verdict(&options()), 0, Blame::Producer, &Mechanism::NeverSent);
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn mark() -> impl Strategy<Value = Mark> {
         1 => stage.prop_map(Mark::Unknown),
         1 => (disposition, ".{0,30}")
             .prop_map(|(disposition, reason)| Mark::Ended { disposition, reason }),
+        1 => any::<i64>().prop_map(|wall_ms| Mark::Began { wall_ms }),
+        1 => Just(Mark::DeadLettersIn),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Puts poison aside: into the dead-letter topic, and the record is done with only after the
 //! cluster has acknowledged it there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -9,7 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_audit::identity::{HEADER_NAME, Header};
+use lossproof_audit::identity::{
+    GROUP_HEADER, HEADER_NAME, Header, ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER,
+    ORIGIN_TOPIC_HEADER,
+};
 use lossproof_client::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError};
 use lossproof_env::Clock;
 use tokio::sync::oneshot;
@@ -60,6 +63,8 @@ pub(crate) struct DeadLetterQueue {
 #[derive(Debug)]
 struct Letter {
     record: Record,
+    /// Sent with nothing else under way: only then is a refusal about this record.
+    alone: bool,
     reply: oneshot::Sender<Result<(), String>>,
 }
 
@@ -81,6 +86,7 @@ impl DeadLetterQueue {
             partitions: None,
             next_token: 0,
             pending: BTreeMap::new(),
+            refused: VecDeque::new(),
         };
         let handle = std::thread::Builder::new()
             .name("dead-letters".to_owned())
@@ -91,7 +97,7 @@ impl DeadLetterQueue {
     /// Returns once the cluster has acknowledged the record. An error is final.
     pub(crate) async fn put(&self, task: &Task, reason: &Reason) -> Result<(), String> {
         let (reply, outcome) = oneshot::channel();
-        let letter = Letter { record: self.record(task, reason), reply };
+        let letter = Letter { record: self.record(task, reason), alone: false, reply };
         let gone = || "the writer of dead letters is gone".to_owned();
         // The queue has room for every record that may be in flight: it never blocks.
         self.queue.try_send(letter).map_err(|_| gone())?;
@@ -116,11 +122,11 @@ impl DeadLetterQueue {
             cut -= 1;
         }
         let said = [
-            ("lossproof.origin.topic", origin.topic.clone()),
-            ("lossproof.origin.partition", origin.partition.to_string()),
-            ("lossproof.origin.offset", origin.offset.to_string()),
+            (ORIGIN_TOPIC_HEADER, origin.topic.clone()),
+            (ORIGIN_PARTITION_HEADER, origin.partition.to_string()),
+            (ORIGIN_OFFSET_HEADER, origin.offset.to_string()),
             ("lossproof.origin.timestamp", origin.timestamp_ms.unwrap_or(-1).to_string()),
-            ("lossproof.group", self.group.clone()),
+            (GROUP_HEADER, self.group.clone()),
             ("lossproof.step", reason.place.clone()),
             ("lossproof.reason", reason.text.get(..cut).unwrap_or_default().to_owned()),
             ("lossproof.attempts", reason.attempts.to_string()),
@@ -148,11 +154,21 @@ struct Writer {
     next_token: u64,
     /// Handed to the client, outcome unknown. Bounded by what may be in flight.
     pending: BTreeMap<u64, Letter>,
+    /// Refused once, perhaps for another record in the same batch: each goes once more, alone.
+    refused: VecDeque<Letter>,
 }
 
 impl Writer {
     fn run(&mut self, queue: &Receiver<Letter>) {
         loop {
+            if self.must_wait() {
+                self.take_outcomes();
+                continue;
+            }
+            if let Some(letter) = self.refused.pop_front() {
+                self.send(Letter { alone: true, ..letter });
+                continue;
+            }
             let next = if self.pending.is_empty() {
                 queue.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
@@ -165,6 +181,14 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return,
             }
         }
+    }
+
+    /// Whether what is under way has to be settled before anything else is sent.
+    fn must_wait(&mut self) -> bool {
+        // One that was given up, as all are at the end, holds up nobody.
+        self.refused.retain(|letter| !letter.reply.is_closed());
+        let mut pending = self.pending.values().filter(|letter| !letter.reply.is_closed());
+        pending.any(|letter| letter.alone || !self.refused.is_empty())
     }
 
     /// Tries until the client has taken the record, or refuses it for good.
@@ -238,7 +262,10 @@ impl Writer {
         match outcome {
             // Nobody is there to hear it only after the record was given up.
             Ok(_) => drop(letter.reply.send(Ok(()))),
-            Err(DeliveryError::Refused { detail }) => drop(letter.reply.send(Err(detail))),
+            Err(DeliveryError::Refused { detail }) if letter.alone => {
+                drop(letter.reply.send(Err(detail)));
+            }
+            Err(DeliveryError::Refused { .. }) => self.refused.push_back(letter),
             Err(error) => {
                 // Perhaps it is there already: then it is there twice under one identity.
                 warn!("dead letter sent again: {error}");

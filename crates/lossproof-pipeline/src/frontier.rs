@@ -57,10 +57,6 @@ impl Frontier {
         self.position
     }
 
-    pub fn is_unfinished(&self, offset: i64) -> bool {
-        self.unfinished.contains(&offset)
-    }
-
     pub fn unfinished_count(&self) -> usize {
         self.unfinished.len()
     }

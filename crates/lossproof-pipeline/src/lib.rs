@@ -2,7 +2,7 @@
 //! is confirmed there, filtered, or in the dead letters, with receipts for all of it.
 //!
 //! ```
-//! use lossproof_client::{Record, memory::Cluster};
+//! use lossproof_client::{Record, TopicPartition, memory::Cluster};
 //! use lossproof_env::Environment;
 //! use lossproof_pipeline::receipts::{Note, Receipts, ReceiptsError};
 //! use lossproof_pipeline::{Config, Parts, Stop};
@@ -12,6 +12,7 @@
 //! struct NoReceipts;
 //! impl Receipts for NoReceipts {
 //!     fn note(&mut self, _note: &Note) {}
+//!     fn note_beginning(&mut self, _partition: &TopicPartition) {}
 //!     fn flush_durable(&mut self) -> Result<(), ReceiptsError> {
 //!         Ok(())
 //!     }

@@ -211,6 +211,15 @@ impl Member {
         Ok(offsets)
     }
 
+    /// What waits to be noted belongs to assignments before this one.
+    fn note_beginning(&mut self, partition: &TopicPartition) {
+        let notes = std::mem::take(&mut self.shared.lock().notes);
+        for note in &notes {
+            self.receipts.note(note);
+        }
+        self.receipts.note_beginning(partition);
+    }
+
     fn flush(&mut self) -> Result<(), ReceiptsError> {
         self.cover(Some(&[])).map(drop)
     }
@@ -259,6 +268,9 @@ impl Rebalance for Member {
             warn!(
                 "{topic}-{number} is new to the group and begins at {low}: older records are gone"
             );
+        }
+        if committed.is_none() {
+            self.note_beginning(partition);
         }
         info!("{topic}-{number} assigned, reading from {start}");
         self.shared.lock().flow.assign(partition, start);

@@ -16,6 +16,9 @@ pub enum Fact {
     Processed,
     /// The sink said that it has it.
     Confirmed,
+    /// The sink had it before: an earlier attempt or another copy had put it there. Says nothing
+    /// without `Confirmed`.
+    Duplicate,
     Filtered {
         reason: String,
     },
@@ -38,6 +41,10 @@ pub struct Note {
 pub trait Receipts: Debug + Send {
     /// Cheap; in memory.
     fn note(&mut self, note: &Note);
+
+    /// The group had committed nothing in this partition, and reads it from the beginning: what
+    /// was said before of its unstamped records was about an earlier topic of this name.
+    fn note_beginning(&mut self, partition: &TopicPartition);
 
     /// Returns once everything noted so far is durable.
     fn flush_durable(&mut self) -> Result<(), ReceiptsError>;

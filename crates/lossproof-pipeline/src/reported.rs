@@ -9,7 +9,7 @@ use std::time::Duration;
 use lossproof_audit::identity::Identity;
 use lossproof_audit::receipt::{Disposition, Stage};
 use lossproof_audit::report::{FlushError, RecordRef, Reporter, ShipError};
-use lossproof_client::LogProducer;
+use lossproof_client::{LogProducer, TopicPartition};
 use lossproof_env::Clock;
 use lossproof_log::CommitCause;
 use tracing::{info, warn};
@@ -25,6 +25,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const SHIP_WAIT: Duration = Duration::from_secs(2);
 /// For the last acknowledgements; what is left goes out with the next start.
 const LAST_SHIP_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a record is a duplicate.
+const IN_THE_SINK: &str = "the sink has it already";
 
 /// The receipts of a pipeline in its journal. Until the receipts topic knows of this session,
 /// nothing is durable in the sense of [`Receipts`], so that nothing is committed.
@@ -71,6 +74,9 @@ impl Receipts for Reported {
             Fact::Delivered => self.reporter.note(Stage::Delivered, &record),
             Fact::Processed => self.reporter.note(Stage::Processed, &record),
             Fact::Confirmed => self.reporter.note(Stage::Confirmed, &record),
+            Fact::Duplicate => {
+                self.reporter.note_end(Disposition::Duplicate, IN_THE_SINK, &record);
+            }
             Fact::Filtered { reason } => {
                 self.reporter.note_end(Disposition::Filtered, reason, &record);
             }
@@ -78,6 +84,10 @@ impl Receipts for Reported {
                 self.reporter.note_end(Disposition::DeadLettered, reason, &record);
             }
         }
+    }
+
+    fn note_beginning(&mut self, partition: &TopicPartition) {
+        self.reporter.note_beginning(&partition.topic, partition.partition);
     }
 
     fn flush_durable(&mut self) -> Result<(), ReceiptsError> {

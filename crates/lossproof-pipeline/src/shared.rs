@@ -82,13 +82,13 @@ impl Shared {
         }
     }
 
-    /// A record is done with. Fact and frontier change under one lock (`FLOW-2`), so that a
+    /// A record is done with. Facts and frontier change under one lock (`FLOW-2`), so that a
     /// commit sees both or neither.
-    pub(crate) fn finish(&self, task: &Task, end: End, fact: Option<Fact>) {
+    pub(crate) fn finish(&self, task: &Task, end: End, facts: impl IntoIterator<Item = Fact>) {
         let mut inner = self.lock();
         if inner.flow.finish(task, end) {
             inner.finished += 1;
-            inner.notes.extend(fact.map(|fact| note_of(task, fact)));
+            inner.notes.extend(facts.into_iter().map(|fact| note_of(task, fact)));
             match end {
                 End::DeadLettered => inner.dead_in_a_row += 1,
                 End::Confirmed | End::Filtered => inner.dead_in_a_row = 0,

@@ -18,7 +18,7 @@ use crate::http_step::HttpCall;
 use crate::receipts::Fact;
 use crate::retry::{Budget, Failure, RetrySettings};
 use crate::shared::{Patience, Shared};
-use crate::sink::Sink;
+use crate::sink::{Sink, Written};
 
 /// One step, ready to run.
 #[derive(Debug)]
@@ -52,7 +52,11 @@ enum Exit {
 impl Workers {
     pub(crate) async fn run(self: Arc<Self>, task: Task) {
         match self.carry(&task).await {
-            Ok(()) => self.shared.finish(&task, End::Confirmed, Some(Fact::Confirmed)),
+            Ok(Written::Now) => self.shared.finish(&task, End::Confirmed, [Fact::Confirmed]),
+            Ok(Written::Before) => {
+                let facts = [Fact::Duplicate, Fact::Confirmed];
+                self.shared.finish(&task, End::Confirmed, facts);
+            }
             Err(Exit::Filtered { reason }) => {
                 self.shared.finish(&task, End::Filtered, Some(Fact::Filtered { reason }));
             }
@@ -61,7 +65,7 @@ impl Workers {
         }
     }
 
-    async fn carry(&self, task: &Task) -> Result<(), Exit> {
+    async fn carry(&self, task: &Task) -> Result<Written, Exit> {
         let value = task.record.value.as_deref().unwrap_or_default();
         let parsed = Document::parse(value);
         let mut document = parsed.map_err(|error| poison("value", 0, error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Under any script of faults of service, index, dead letters, receipts, commits and group:
 //! nothing is committed that is not confirmed or in the dead letters, and in the end everything is
-//! there, each record once.
+//! there: each record under its identity, whole, in the index or among the dead letters, and never
+//! in both. (The index answers as a server does that knows each identity once.)
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use common::service::{Reply, Seen, Service, answer, bulk, bulk_ids};
+use common::service::{Reply, Seen, Service, answer, bulk, bulk_id, bulk_ids};
 use common::{DEAD, GROUP, append, bulk_sink, cluster, dead_letters, head, http_step, start};
 use lossproof_client::memory::{CommitFault, DeliveryFault};
 use proptest::prelude::*;
@@ -68,27 +69,42 @@ fn service_reply(fault: u8) -> Reply {
     }
 }
 
-type Index = Arc<Mutex<BTreeMap<String, usize>>>;
+type Index = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Answers as an index does: what it says is stored, is stored.
+/// Answers as an index does: what it says is stored, is stored, and a document is made once.
 fn index_reply(index: &Index, fault: u8, seen: &Seen) -> Reply {
     let ids = bulk_ids(seen);
-    let reply = match fault {
-        0 => return answer(503, ""),
-        1 => return answer(429, ""),
-        2 => return answer(403, ""),
-        3 if ids.len() > 1 => return answer(413, ""),
-        4 if ids.len() > 1 => return answer(400, ""),
-        // Stored, and the answer is lost.
-        5 => answer(200, "{\"items\":[{"),
-        6 => bulk(seen, |id, _| if refused(&ids, id) { 429 } else { 201 }),
-        _ => bulk(seen, |_, _| 201),
-    };
     let mut index = index.lock().unwrap();
-    for id in ids.iter().filter(|id| fault != 6 || !refused(&ids, id)) {
-        *index.entry(id.clone()).or_default() += 1;
+    let mut store = |id: &str, source: &str| {
+        if index.contains_key(id) {
+            return 409;
+        }
+        index.insert(id.to_owned(), source.to_owned());
+        201
+    };
+    match fault {
+        0 => answer(503, ""),
+        1 => answer(429, ""),
+        2 => answer(403, ""),
+        3 if ids.len() > 1 => answer(413, ""),
+        4 if ids.len() > 1 => answer(400, ""),
+        // Stored, and the answer is lost.
+        5 => {
+            for pair in seen.body.lines().collect::<Vec<_>>().chunks(2) {
+                store(&bulk_id(pair[0]), pair[1]);
+            }
+            answer(200, "{\"items\":[{")
+        }
+        6 => bulk(seen, |id, source| if refused(&ids, id) { 429 } else { store(id, source) }),
+        _ => bulk(seen, store),
     }
-    reply
+}
+
+/// The document that a record without header is compared with.
+fn document_reply(index: &Index, id: &str) -> Reply {
+    let index = index.lock().unwrap();
+    let source = &index[id];
+    answer(200, format!(r#"{{"found":true,"_source":{source}}}"#))
 }
 
 /// Every third document, from the second on.
@@ -142,6 +158,9 @@ fn check(script: &Script) {
             let fault = faults.index.get(counts.1 - 1).copied().unwrap_or(9);
             return index_reply(&held, fault, seen);
         }
+        if let Some(id) = seen.path.strip_prefix("/news/_doc/") {
+            return document_reply(&held, id);
+        }
         counts.0 += 1;
         service_reply(faults.service.get(counts.0 - 1).copied().unwrap_or(9))
     });
@@ -170,7 +189,10 @@ fn check(script: &Script) {
     let dead = cluster.records(DEAD);
     for number in 0..RECORDS {
         let (partition, offset) = (number % PARTITIONS, number / PARTITIONS);
-        let in_index = index.contains_key(&format!("news-{partition}-{offset}"));
+        let document = index.get(&format!("news-{partition}-{offset}"));
+        let whole = format!(r#"{{"text":"n{number}","analysis":{{"entities":[]}}}}"#);
+        assert!(document.is_none_or(|document| *document == whole), "{document:?}");
+        let in_index = document.is_some();
         let origin = |name: &str, value: i64| {
             (format!("lossproof.origin.{name}"), Some(value.to_string().into()))
         };

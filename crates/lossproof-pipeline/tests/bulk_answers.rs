@@ -30,8 +30,8 @@ fn recorded(name: &str) -> Recorded {
 }
 
 fn judged(recorded: &Recorded, operation: Operation) -> Answer {
-    let ids: Vec<&str> = recorded.ids.iter().map(String::as_str).collect();
-    judge(recorded.status, recorded.body.as_bytes(), &ids, operation)
+    let sent: Vec<_> = recorded.ids.iter().map(|id| (id.as_str(), operation)).collect();
+    judge(recorded.status, recorded.body.as_bytes(), &sent)
 }
 
 fn items(name: &str) -> Vec<Item> {
@@ -137,7 +137,8 @@ fn a_conflict_of_create_is_a_document_that_exists() {
 fn an_answer_about_other_documents_stores_nothing() {
     let whole = recorded("opensearch.bulk-index-created");
     let fails = |body: &str, ids: &[&str]| {
-        let answer = judge(200, body.as_bytes(), ids, Operation::Index);
+        let sent: Vec<_> = ids.iter().map(|id| (*id, Operation::Index)).collect();
+        let answer = judge(200, body.as_bytes(), &sent);
         assert!(matches!(answer, Answer::All(Failure::Transient { .. })), "{body}: {answer:?}");
     };
     let ids: Vec<&str> = whole.ids.iter().map(String::as_str).collect();

@@ -59,12 +59,14 @@ fn a_second_run_goes_on_where_the_first_was_committed_and_writes_nothing_twice()
     }
     let first = start(&cluster, &config);
     first.wait_committed(&cluster, 0, 10);
+    assert_eq!(first.ledger.beginnings(), [place(0)]);
     assert_eq!(first.end().counts.confirmed, 10);
     // As after a crash between the sink and the commit: the records are read again.
     cluster.set_committed(common::GROUP, &place(0), 4);
     append(&cluster, 0, None, r#"{"n":10}"#);
     let second = start(&cluster, &config);
     second.wait_committed(&cluster, 0, 11);
+    assert_eq!(second.ledger.beginnings(), [], "it has committed before");
     assert_eq!(second.end().counts.confirmed, 7);
     let expected: Vec<String> = (0..11).map(|offset| format!("news-0-{offset}")).collect();
     let mut ids = ids_in(&path);

@@ -168,6 +168,13 @@ fn an_identity_that_comes_twice_is_one_line() {
     }
     let running = start_in(&cluster, &config(), on(&disk));
     running.wait_committed(&cluster, 0, 6);
+    // Both are said: that it was there before, and that the sink has it.
+    let duplicate = |offset: &i64| {
+        let facts = running.ledger.facts_of(0, *offset);
+        assert!(facts.contains(&Fact::Confirmed), "{offset}: {facts:?}");
+        facts.contains(&Fact::Duplicate)
+    };
+    assert_eq!((0..6).filter(duplicate).count(), 3);
     assert_eq!(running.end().counts.confirmed, 6);
     let mut ids = ids(&disk);
     ids.sort();

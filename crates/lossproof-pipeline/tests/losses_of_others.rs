@@ -121,7 +121,7 @@ fn kpipe_dead_letter_that_fails_counts_as_done() {
 fn a_dead_letter_that_is_refused_stops_the_partition() {
     let directory = tempfile::tempdir().unwrap();
     let cluster = cluster(1);
-    cluster.script_deliveries([DeliveryFault::Refuse]);
+    cluster.script_deliveries([DeliveryFault::Refuse, DeliveryFault::Refuse]);
     append(&cluster, 0, None, r#"{"good":1}"#);
     append(&cluster, 0, None, "poison");
     let sink = lines_sink(&directory.path().join("out"));
@@ -131,6 +131,27 @@ fn a_dead_letter_that_is_refused_stops_the_partition() {
     let summary = running.end();
     assert!(!summary.is_good() && summary.stopped[0].1.contains("refuses"), "{summary}");
     assert_eq!(cluster.committed(GROUP, &place(0)), Some(1));
+}
+
+/// A cluster refuses a whole batch for one record in it. Here both letters are refused, and only
+/// one of them also when it is sent alone: the partition of the other goes on.
+#[test]
+fn a_dead_letter_refused_for_its_neighbour_is_sent_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = cluster(2);
+    let refuse = DeliveryFault::Refuse;
+    cluster.script_deliveries([refuse, refuse, refuse, DeliveryFault::Deliver]);
+    append(&cluster, 0, None, "poison");
+    append(&cluster, 1, None, "poison");
+    let sink = lines_sink(&directory.path().join("out"));
+    let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+    running.wait_until("both", || {
+        let committed = |partition| cluster.committed(GROUP, &place(partition)) == Some(1);
+        running.ledger.flushes() > 5 && (committed(0) || committed(1))
+    });
+    let summary = running.end();
+    assert_eq!((summary.stopped.len(), summary.counts.dead_lettered), (1, 1), "{summary}");
+    assert_eq!(cluster.records(DEAD).len(), 1);
 }
 
 /// kpipe, the same: the breaker did not see failures of whole batches. With a breaker that stays
@@ -308,26 +329,58 @@ fn connect_elasticsearch_429_of_one_document() {
 }
 
 /// Kafka Connect's Elasticsearch sink: when a topic was deleted and made again, offsets began
-/// anew, each document met a conflict, and was ignored without a word.
+/// anew, each document met a conflict, and was ignored without a word; or it overwrote the one of
+/// the first topic.
 #[test]
 fn connect_elasticsearch_conflict_after_the_topic_was_made_again() {
-    let cluster = cluster(1);
-    append(&cluster, 0, None, r#"{"text":"old and the same"}"#);
-    append(&cluster, 0, None, r#"{"text":"new"}"#);
-    append(&cluster, 0, None, r#"{"text":"fresh"}"#);
-    let service = Service::start(|_, seen: &Seen| match seen.path.as_str() {
-        "/news/_doc/news-0-0" => {
-            answer(200, r#"{"found":true,"_source":{"text":"old and the same"}}"#)
-        }
-        "/news/_doc/news-0-1" => answer(200, r#"{"found":true,"_source":{"text":"old"}}"#),
-        _ => bulk(seen, |id, _| if id == "news-0-2" { 201 } else { 409 }),
-    });
-    let sink = bulk_sink(&service.url) + "operation = \"create\"\n";
-    let running = start(&cluster, &(head("") + &sink + &dead_letters()));
-    running.wait_committed(&cluster, 0, 3);
-    let summary = running.end();
-    assert_eq!((summary.counts.confirmed, summary.counts.dead_lettered), (2, 1), "{summary}");
-    assert_eq!(cluster.records(DEAD)[0].value.as_deref(), Some(&br#"{"text":"new"}"#[..]));
+    for operation in ["create", "index"] {
+        let cluster = cluster(1);
+        append(&cluster, 0, None, r#"{"text":"old and the same"}"#);
+        append(&cluster, 0, None, r#"{"text":"new"}"#);
+        append(&cluster, 0, None, r#"{"text":"fresh"}"#);
+        let service = Service::start(|_, seen: &Seen| match seen.path.as_str() {
+            "/news/_doc/news-0-0" => {
+                answer(200, r#"{"found":true,"_source":{"text":"old and the same"}}"#)
+            }
+            "/news/_doc/news-0-1" => answer(200, r#"{"found":true,"_source":{"text":"old"}}"#),
+            _ => {
+                let overwrites = seen.body.starts_with(r#"{"index""#);
+                bulk(seen, |id, _| if overwrites || id == "news-0-2" { 201 } else { 409 })
+            }
+        });
+        let sink = format!("{}operation = \"{operation}\"\n", bulk_sink(&service.url));
+        let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+        running.wait_committed(&cluster, 0, 3);
+        let summary = running.end();
+        assert_eq!((summary.counts.confirmed, summary.counts.dead_lettered), (2, 1), "{summary}");
+        let dead = cluster.records(DEAD);
+        assert_eq!(dead[0].value.as_deref(), Some(&br#"{"text":"new"}"#[..]));
+    }
+}
+
+/// LINES-4, the same with a file: the line of the first topic stays, and the record is not taken
+/// for it.
+#[test]
+fn a_file_does_not_take_a_record_of_a_topic_made_again_for_the_one_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let config = head("") + &lines_sink(&path) + &dead_letters();
+    let first = cluster(1);
+    append_texts(&first, 0, 0..10);
+    let running = start(&first, &config);
+    running.wait_committed(&first, 0, 10);
+    assert!(running.end().is_good());
+    let lines = std::fs::read(&path).unwrap();
+
+    let again = cluster(1);
+    append_texts(&again, 0, 0..1);
+    append_texts(&again, 0, 101..110);
+    let running = start(&again, &config);
+    running.wait_committed(&again, 0, 10);
+    let counts = running.end().counts;
+    assert_eq!((counts.confirmed, counts.dead_lettered), (1, 9));
+    assert_eq!(again.records(DEAD).len(), 9);
+    assert_eq!(std::fs::read(&path).unwrap(), lines);
 }
 
 /// Confluent Parallel Consumer #409: after an offset out of range the old offset was committed

@@ -17,6 +17,10 @@ use crate::files::read_text;
 use crate::journal;
 use crate::stop::Stop;
 
+/// Of a dead letter with its headers. No record that was received is larger: the client takes
+/// 100 MB in one answer.
+const DEAD_LETTER_BYTES_MAX: u32 = 128 << 20;
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Every key of the file is in docs/config.md.\n\nExamples:\n  \
     lossproof run pipeline.toml\n  lossproof run --check pipeline.toml")]
@@ -76,13 +80,15 @@ fn parts(config: &Config, environment: Environment) -> Result<(Log, Parts), Fail
         Role::Pipeline { group }
     };
     let reporter = Reporter::open(log.clone(), &environment, role, Vec::new())
-        .map_err(|error| Failure::new(exit::JOURNAL_DAMAGED, error))?;
+        .map_err(|error| Failure::new(exit::JOURNAL_DAMAGED, error))?
+        .with_dead_letters(config.dead_letters.as_ref().map(|letters| letters.topic.clone()));
     let clock = Arc::clone(&environment.clock);
-    let receipts = Reported::start(Arc::new(reporter), producers(&config.source), clock)
-        .map_err(|error| Failure::new(exit::START_FAILED, error))?;
+    let receipts =
+        Reported::start(Arc::new(reporter), producers(receipt_settings(&config.source)), clock)
+            .map_err(|error| Failure::new(exit::START_FAILED, error))?;
     let consumer = librdkafka::consumer(&consumer_settings(&config.source))
         .map_err(|error| Failure::new(exit::SETTINGS, error))?;
-    let producers = producers(&config.source);
+    let producers = producers(dead_letter_settings(&config.source));
     let parts = Parts { environment, consumer, producers, receipts: Box::new(receipts) };
     Ok((log, parts))
 }
@@ -97,9 +103,41 @@ fn consumer_settings(source: &Source) -> ConsumerSettings {
     settings
 }
 
-/// Producers for receipts and dead letters; the file's client settings are the consumer's alone.
-fn producers(source: &Source) -> ProducerFactory {
-    let client = ClientSettings::new(&source.bootstrap_servers);
-    let settings = ProducerSettings::new(client);
+/// The file's client settings are the consumer's alone.
+fn receipt_settings(source: &Source) -> ProducerSettings {
+    ProducerSettings::new(ClientSettings::new(&source.bootstrap_servers))
+}
+
+fn dead_letter_settings(source: &Source) -> ProducerSettings {
+    ProducerSettings { record_bytes_max: DEAD_LETTER_BYTES_MAX, ..receipt_settings(source) }
+}
+
+fn producers(settings: ProducerSettings) -> ProducerFactory {
     Box::new(move || librdkafka::producer(&settings).map_err(|error| error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use lossproof_client::Record;
+
+    use super::*;
+
+    /// The size of the largest record that `lossproof broker` takes, and one just above the
+    /// client's default. The client refuses what is too large at once, without a cluster.
+    #[test]
+    fn any_record_that_was_received_can_become_a_dead_letter() {
+        let text = "[source]\nbootstrap_servers = \"127.0.0.1:1\"\ntopic = \"news\"\n\
+                    group = \"index\"\n[journal]\ndirectory = \"none\"\n\
+                    [sink]\nkind = \"jsonl\"\npath = \"out\"\n";
+        let source = Config::parse(text).unwrap().source;
+        let mut producer = producers(dead_letter_settings(&source))().unwrap();
+        for bytes in [1_040_000, 16 << 20] {
+            let value = Some(vec![b'x'; bytes].into());
+            let headers = vec![("lossproof.reason".to_owned(), Some(vec![b'x'; 1024].into()))];
+            let topic = "news-dead".to_owned();
+            let sent = producer.send(Record { topic, value, headers, ..Record::default() }, 0);
+            assert!(sent.is_ok(), "{bytes}: {:?}", sent.map_err(|error| error.cause));
+        }
+        producer.close(std::time::Duration::ZERO);
+    }
 }

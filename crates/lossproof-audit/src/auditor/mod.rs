@@ -78,12 +78,22 @@ pub fn audit(admin: &mut dyn Admin, clock: &dyn Clock, plan: Plan, query: Option
     auditor.read_committed(&topics);
     auditor.read_receipts();
     for topic in auditor.topics(&plan.topics) {
-        auditor.read_topic(&topic);
+        auditor.read_topic(&topic, Reading::Audited);
+    }
+    for topic in auditor.ledger.dead_letter_topics() {
+        auditor.read_topic(&topic, Reading::DeadLetters);
     }
     auditor.take_sinks(&plan.sinks);
     let Auditor { ledger, found, .. } = auditor;
     let verdict = ledger.verdict(&VerdictOptions { now_ms: clock.wall_ms(), all_ended });
     Audit { ledger, verdict, found }
+}
+
+/// What a topic is read for; one that holds dead letters may be audited too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Audited,
+    DeadLetters,
 }
 
 struct Auditor<'a> {
@@ -134,17 +144,24 @@ impl Auditor<'_> {
 
     fn read_committed(&mut self, topics: &BTreeSet<String>) {
         let mut places = Vec::new();
+        let mut missing = None;
         for topic in topics {
-            // A topic that cannot be described is met again, and reported, when it is read.
-            let partitions = self.admin.partitions(topic).ok().flatten().unwrap_or_default();
             let place = |partition| TopicPartition { topic: topic.clone(), partition };
-            places.extend(partitions.into_iter().map(place));
+            match self.admin.partitions(topic) {
+                Ok(partitions) => places.extend(partitions.into_iter().flatten().map(place)),
+                Err(error) => missing = Some(format!("partitions of topic {topic}: {error}")),
+            }
         }
         for group in self.ledger.groups() {
+            // AUDIT-1
+            if let Some(why) = &missing {
+                self.ledger.committed_is_unreadable(&group, why.clone());
+            }
             match self.admin.committed(&group, &places) {
                 Ok(committed) => self.apply_committed(&group, committed),
                 Err(error) => {
-                    self.ledger.remark(format!("committed offsets of group {group}: {error}"));
+                    let why = format!("committed offsets of group {group}: {error}");
+                    self.ledger.committed_is_unreadable(&group, why);
                 }
             }
         }
@@ -159,14 +176,14 @@ impl Auditor<'_> {
         }
     }
 
-    fn read_topic(&mut self, topic: &str) {
+    fn read_topic(&mut self, topic: &str, reading: Reading) {
         // AUDIT-1
-        if let Err(error) = self.try_read_topic(topic) {
+        if let Err(error) = self.try_read_topic(topic, reading) {
             self.ledger.topic_is_unreadable(topic, error.to_string());
         }
     }
 
-    fn try_read_topic(&mut self, topic: &str) -> Result<(), ConsumeError> {
+    fn try_read_topic(&mut self, topic: &str, reading: Reading) -> Result<(), ConsumeError> {
         let Some(partitions) = self.admin.partitions(topic)? else {
             self.ledger.topic_is_missing(topic);
             return Ok(());
@@ -177,6 +194,9 @@ impl Auditor<'_> {
             let Self { admin, ledger, name_field, query, found, .. } = self;
             if watermarks.low < watermarks.high {
                 admin.read(&place, watermarks.low, watermarks.high, &mut |record| {
+                    if reading == Reading::DeadLetters {
+                        return ledger.observe_dead_letter(&record);
+                    }
                     ledger.observe(&record);
                     if let Some(name) = name_field.as_ref().and_then(|f| field_of(&record, f)) {
                         ledger.observe_name(&name, identity_of(&record));

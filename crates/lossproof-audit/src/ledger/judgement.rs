@@ -7,6 +7,9 @@ use crate::verdict::{
     Blame, Duplicate, Ids, Loss, Mechanism, Outcome, SessionState, Unknown, Verdict, Waiting,
 };
 
+/// Where a cluster keeps the committed offsets.
+const COMMITTED_OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// Under which conditions the evidence was gathered.
 #[derive(Clone, Copy, Debug)]
 pub struct VerdictOptions {
@@ -135,6 +138,13 @@ impl Ledger {
         for gap in &self.gaps {
             findings.doubt_ids(receipts(), gap.clone());
         }
+        for (group, why) in &self.unread_commits {
+            findings.unknown.push(Unknown {
+                ids: Ids::AllOf { topic: COMMITTED_OFFSETS_TOPIC.to_owned() },
+                group: Some(group.clone()),
+                silent: why.clone(),
+            });
+        }
         for (topic, why) in &self.unread_topics {
             findings.doubt_ids(Ids::AllOf { topic: topic.clone() }, why.clone());
         }
@@ -160,11 +170,15 @@ impl Ledger {
         // What every group has is lost for nobody, wherever it went afterwards.
         let mut arrived = IntervalSet::new();
         for (index, group) in groups.iter().enumerate() {
-            let done = self.done(group, evidence(group));
+            let done = self.done(group, key, lane, evidence(group));
             arrived = if index == 0 { done } else { arrived.intersection(&done) };
         }
         let subject = Subject { key, lane, group: None };
         report_producer_side(subject, &side, &arrived, findings);
+        if groups.is_empty() {
+            // LEDGER-1: nobody has read them.
+            findings.doubt(subject, &side.removed, "removed from the log before anybody read it");
+        }
         for group in groups {
             let subject = Subject { group: Some(group), ..subject };
             self.judge_group(subject, evidence(group), &side, findings);
@@ -172,11 +186,25 @@ impl Ledger {
     }
 
     /// LEDGER-1: what the group has for good.
-    fn done(&self, group: &str, evidence: &GroupEvidence) -> IntervalSet {
-        let mut done = evidence.ended_for_good();
+    fn done(
+        &self,
+        group: &str,
+        key: &LaneKey,
+        lane: &Lane,
+        evidence: &GroupEvidence,
+    ) -> IntervalSet {
+        let mut done = evidence.ended_by_word();
+        // LEDGER-6
+        let dead_letters = self.dead_letters.of(group, key);
+        done.union_with(&evidence.dead_lettered().intersection(&dead_letters));
         done.union_with(&evidence.in_sink);
         if !self.sinks_read.contains(group) {
             done.union_with(&evidence.confirmed);
+        }
+        if !Lane::is_stamped(key) {
+            // LEDGER-5: these were said of records of an earlier topic, or will be said again.
+            let committed = self.committed_numbers(group, key, lane);
+            done = done.difference(&lane.stored.difference(&committed));
         }
         done
     }
@@ -189,7 +217,7 @@ impl Ledger {
         findings: &mut Findings<'_>,
     ) {
         let Some(group) = subject.group else { return };
-        let done = self.done(group, evidence);
+        let done = self.done(group, subject.key, subject.lane, evidence);
         let mut rest = subject.lane.stored.union(&side.removed);
         rest = rest.difference(&done).difference(&side.ended);
         if rest.is_empty() {
@@ -203,7 +231,7 @@ impl Ledger {
         let committed = self.committed_numbers(group, subject.key, subject.lane);
         let past = rest.intersection(&committed.union(&side.removed));
         report_underway(subject, evidence, &rest.difference(&past), findings);
-        let past = self.set_forgotten_aside(subject, evidence, past, findings);
+        let past = self.set_unknown_aside(subject, evidence, past, findings);
         if past.is_empty() {
             return;
         }
@@ -214,8 +242,9 @@ impl Ledger {
         }
     }
 
-    /// Records that a reporter has said it forgot are unknown, until everything was read.
-    fn set_forgotten_aside(
+    /// Records that a reporter has said it forgot, and dead letters where these cannot be read, are
+    /// unknown, until everything was read.
+    fn set_unknown_aside(
         &self,
         subject: Subject<'_>,
         evidence: &GroupEvidence,
@@ -229,7 +258,13 @@ impl Ledger {
         let forgotten = past.intersection(&evidence.unknown);
         let silent = format!("pipeline of group {group}: ran out of memory");
         findings.doubt(subject, &forgotten, &silent);
-        past.difference(&forgotten)
+        let mut past = past.difference(&forgotten);
+        if let Some(silent) = self.dead_letters_silence(group) {
+            let unread = past.intersection(&evidence.dead_lettered());
+            findings.doubt(subject, &unread, &silent);
+            past = past.difference(&unread);
+        }
+        past
     }
 
     /// LEDGER-2: whether anybody could still say that the group has it.
@@ -237,7 +272,7 @@ impl Ledger {
         if options.all_ended && self.sinks_read.contains(group) {
             return Hold::None;
         }
-        if let Some(gap) = self.gaps.first() {
+        if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
         }
         let mut open = None;
@@ -434,6 +469,8 @@ fn report_lost(
         rest = rest.difference(&part);
         findings.lose(subject, &part, stage, mechanism);
     };
+    // LEDGER-6: and the cluster has acknowledged it.
+    lose(&evidence.dead_lettered(), Blame::Broker, &Mechanism::DeadLetterMissing);
     let duplicate = evidence.ended_as(|disposition| disposition == Disposition::Duplicate);
     lose(&duplicate, Blame::Consumer, &Mechanism::FalseDuplicate);
     let handed_on = evidence.processed.union(&evidence.confirmed);

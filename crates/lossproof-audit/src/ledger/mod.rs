@@ -8,7 +8,14 @@
 //!   or missing a receipt, or where the harness has read everything after all had ended.
 //! - `LEDGER-3`: order and repetition of the evidence do not matter.
 //! - `LEDGER-4`: copies, reordering, rebalances and restarts are never loss.
+//! - `LEDGER-5`: the word on an unstamped record holds for one topic, not for its name: it ends
+//!   when a group begins a partition anew, and it does not hold for what the group has yet to
+//!   read. (No Kafka client tells the id of a topic; a cluster drops the committed offsets of a
+//!   topic together with it, and that is seen.)
+//! - `LEDGER-6`: a dead letter is one that the auditor has read in the topic of dead letters.
 
+mod dead_letters;
+mod group;
 mod judgement;
 mod lookup;
 mod manifest;
@@ -26,6 +33,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::identity::{Identity, RecordId};
 use crate::interval::IntervalSet;
 use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
+use dead_letters::DeadLetters;
+use group::GroupEvidence;
 use sessions::Sessions;
 use topic::TopicParts;
 
@@ -76,28 +85,6 @@ struct StatementOrder {
     wall_ms: i64,
 }
 
-/// What the members of one group have reported on one lane.
-#[derive(Debug, Default)]
-pub(crate) struct GroupEvidence {
-    delivered: IntervalSet,
-    processed: IntervalSet,
-    confirmed: IntervalSet,
-    ended: Endings,
-    unknown: IntervalSet,
-    in_sink: IntervalSet,
-}
-
-impl GroupEvidence {
-    fn ended_as(&self, wanted: impl Fn(Disposition) -> bool) -> IntervalSet {
-        union_of(&self.ended, wanted)
-    }
-
-    /// Ended for good, on purpose. A duplicate is not: its other copy must be confirmed.
-    fn ended_for_good(&self) -> IntervalSet {
-        self.ended_as(|disposition| disposition != Disposition::Duplicate)
-    }
-}
-
 fn union_of(endings: &Endings, wanted: impl Fn(Disposition) -> bool) -> IntervalSet {
     let mut union = IntervalSet::new();
     for ((disposition, _), set) in endings {
@@ -115,7 +102,12 @@ impl Lane {
 
     /// All records of the lane that there have been, as far as anybody has told.
     fn universe(&self, key: &LaneKey) -> IntervalSet {
-        if Self::is_stamped(key) { IntervalSet::below(self.told.end()) } else { self.told.clone() }
+        if Self::is_stamped(key) {
+            return IntervalSet::below(self.told.end());
+        }
+        let mut universe = self.told.clone();
+        self.groups.values().for_each(|evidence| universe.union_with(&evidence.everything()));
+        universe
     }
 
     /// LEDGER-3: the smallest of all, whoever comes first.
@@ -145,9 +137,12 @@ pub struct Ledger {
     /// Groups whose sink was read in full.
     sinks_read: BTreeSet<String>,
     sink_copies: BTreeMap<(String, Identity), u64>,
+    dead_letters: DeadLetters,
     manifest: Option<Manifest>,
     /// Receipts that could not be read, and what else is missing of the evidence.
     gaps: Vec<String>,
+    /// Groups whose committed offsets could not be read, and why.
+    unread_commits: BTreeMap<String, String>,
     /// Topics of which a part could not be read.
     unread_topics: BTreeMap<String, String>,
     remarks: Vec<String>,
@@ -175,6 +170,19 @@ impl Ledger {
             self.add_group(group);
         }
         for entry in &receipt.entries {
+            match (&entry.mark, group) {
+                (Mark::Began { wall_ms }, Some(group)) => {
+                    let key = LaneKey::Natural(entry.place.clone());
+                    let lane = self.lanes.entry(key).or_default();
+                    lane.groups.entry(group.to_owned()).or_default().begin(*wall_ms);
+                    continue;
+                }
+                (Mark::DeadLettersIn, Some(group)) => {
+                    self.dead_letters.name_topic(group, &entry.place.topic);
+                    continue;
+                }
+                _ => {}
+            }
             let key = match entry.lane {
                 Some(lane) => LaneKey::Stamped(lane),
                 None => LaneKey::Natural(entry.place.clone()),
@@ -185,13 +193,20 @@ impl Ledger {
                 self.sessions.forgot(receipt.session);
                 continue;
             }
+            let stamped = Lane::is_stamped(&key);
             let lane = self.lanes.entry(key).or_default();
-            lane.told.union_with(numbers);
             lane.words.push((receipt.wall_ms, numbers.clone()));
+            if stamped {
+                lane.told.union_with(numbers);
+            }
             if let Some(group) = group {
                 lane.is_consumed_at(&entry.place);
                 let evidence = lane.groups.entry(group.to_owned()).or_default();
-                apply_to_group(evidence, &entry.mark, numbers);
+                if stamped {
+                    evidence.apply(&entry.mark, numbers);
+                } else {
+                    evidence.apply_unstamped(receipt.wall_ms, &entry.mark, numbers);
+                }
                 let topics = self.group_topics.entry(group.to_owned()).or_default();
                 topics.insert(entry.place.topic.clone());
             } else {
@@ -235,6 +250,11 @@ impl Ledger {
         self.committed.entry(group.to_owned()).or_default().insert(place.clone(), offset);
     }
 
+    /// What this group has committed, or a part of it, could not be read.
+    pub fn committed_is_unreadable(&mut self, group: &str, why: String) {
+        self.unread_commits.entry(group.to_owned()).or_insert(why);
+    }
+
     /// One document of the sink that `group` writes to. Call [`Ledger::sink_was_read`] at the end.
     pub fn apply_sink_document(&mut self, group: &str, id: &Identity) {
         let (key, number) = match id {
@@ -273,33 +293,6 @@ impl Ledger {
         self.lanes.entry(key).or_default()
     }
 
-    /// How far a lane has got at a stage of the producer without a gap from 0 on: the first
-    /// number that has not. Groups have their own, in [`Ledger::group_progress`].
-    pub fn progress(&self, lane: LaneId, stage: Stage) -> u64 {
-        let Some(known) = self.lanes.get(&LaneKey::Stamped(lane)) else { return 0 };
-        match stage {
-            Stage::Accepted => known.told.end(),
-            Stage::Sent => known.sent.union(&known.acked).union(&known.stored).contiguous_end(),
-            Stage::Acked => known.acked.union(&known.stored).contiguous_end(),
-            _ => known.stored.contiguous_end(),
-        }
-    }
-
-    /// The same for a stage of a group.
-    pub fn group_progress(&self, lane: LaneId, group: &str, stage: Stage) -> u64 {
-        let known = self.lanes.get(&LaneKey::Stamped(lane));
-        let Some(evidence) = known.and_then(|lane| lane.groups.get(group)) else { return 0 };
-        let mut set = evidence.ended_for_good();
-        set.union_with(&evidence.confirmed);
-        if stage <= Stage::Processed {
-            set.union_with(&evidence.processed);
-        }
-        if stage <= Stage::Delivered {
-            set.union_with(&evidence.delivered);
-        }
-        set.contiguous_end()
-    }
-
     /// Topics that any reporter has named.
     pub fn topics(&self) -> BTreeSet<String> {
         let places = self.lanes.iter().filter_map(|(key, lane)| match key {
@@ -319,7 +312,10 @@ impl Ledger {
 
 fn apply_to_producer(lane: &mut Lane, mark: &Mark, numbers: &IntervalSet, offsets: &IntervalSet) {
     match mark {
-        Mark::Reached(Stage::Accepted) | Mark::Unknown(_) => {}
+        Mark::Reached(Stage::Accepted)
+        | Mark::Unknown(_)
+        | Mark::Began { .. }
+        | Mark::DeadLettersIn => {}
         Mark::Reached(Stage::Sent) => lane.sent.union_with(numbers),
         Mark::Reached(_) => {
             lane.acked.union_with(numbers);
@@ -328,18 +324,5 @@ fn apply_to_producer(lane: &mut Lane, mark: &Mark, numbers: &IntervalSet, offset
         Mark::Ended { disposition, reason } => {
             lane.ended.entry((*disposition, reason.clone())).or_default().union_with(numbers);
         }
-    }
-}
-
-fn apply_to_group(evidence: &mut GroupEvidence, mark: &Mark, numbers: &IntervalSet) {
-    match mark {
-        Mark::Reached(Stage::Processed) => evidence.processed.union_with(numbers),
-        // LEDGER-1: that an offset was committed says nothing of the record.
-        Mark::Reached(Stage::Confirmed) => evidence.confirmed.union_with(numbers),
-        Mark::Reached(_) => evidence.delivered.union_with(numbers),
-        Mark::Ended { disposition, reason } => {
-            evidence.ended.entry((*disposition, reason.clone())).or_default().union_with(numbers);
-        }
-        Mark::Unknown(_) => evidence.unknown.union_with(numbers),
     }
 }

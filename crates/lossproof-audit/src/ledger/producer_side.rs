@@ -68,7 +68,15 @@ impl Ledger {
             side.doubt(absent, format!("{place} was not read"));
             return side;
         }
-        side.removed = self.removed(lane, place, &absent);
+        // Before all that the log could explain: these never were in it.
+        for ((disposition, reason), records) in &lane.ended {
+            if *disposition == Disposition::Rejected {
+                let rejected = absent.intersection(records);
+                absent = absent.difference(&rejected);
+                side.lose(rejected, Blame::Producer, Mechanism::Rejected(reason.clone()));
+            }
+        }
+        side.removed = self.removed(key, lane, place, &absent);
         absent = absent.difference(&side.removed);
         for (elsewhere, records) in &lane.misplaced {
             let gone = absent.intersection(records);
@@ -78,31 +86,34 @@ impl Ledger {
         let acked = absent.intersection(&lane.acked);
         absent = absent.difference(&acked);
         side.lose(acked, Blame::Broker, self.broker_mechanism(lane, place));
-        for ((disposition, reason), records) in &lane.ended {
-            if *disposition == Disposition::Rejected {
-                let rejected = absent.intersection(records);
-                absent = absent.difference(&rejected);
-                side.lose(rejected, Blame::Producer, Mechanism::Rejected(reason.clone()));
-            }
-        }
         if !absent.is_empty() {
             self.judge_unsent(key, lane, absent, options, &mut side);
         }
         side
     }
 
-    /// Records that were in the log below its present start, as far as that can be told.
-    fn removed(&self, lane: &Lane, place: &Place, absent: &IntervalSet) -> IntervalSet {
+    /// Records that were in the log below its present start, as far as that can be told. That the
+    /// log was cut is no evidence that a record was in it: only an acknowledgement is, or a
+    /// consumer's word on an offset.
+    fn removed(
+        &self,
+        key: &LaneKey,
+        lane: &Lane,
+        place: &Place,
+        absent: &IntervalSet,
+    ) -> IntervalSet {
         let low =
             self.topics.watermarks(place).map_or(0, |watermarks| watermarks.low.max(0) as u64);
         if low == 0 {
             return IntervalSet::new();
         }
+        if !Lane::is_stamped(key) {
+            return absent.intersection(&IntervalSet::below(low));
+        }
+        let acked = absent.intersection(&lane.acked);
         match lane.stored.first() {
-            Some(first) => absent.intersection(&IntervalSet::below(first)),
-            None if lane.acked_offset_max.is_some_and(|offset| offset < low) => {
-                absent.intersection(&lane.acked)
-            }
+            Some(first) => acked.intersection(&IntervalSet::below(first)),
+            None if lane.acked_offset_max.is_some_and(|offset| offset < low) => acked,
             None => IntervalSet::new(),
         }
     }

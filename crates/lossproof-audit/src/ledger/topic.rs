@@ -30,6 +30,12 @@ impl TopicParts {
         self.read.get(place).copied().or(gone)
     }
 
+    /// First offsets of the partitions of a topic that were read.
+    pub(super) fn lows_of(&self, topic: &str) -> Vec<i64> {
+        let read = self.read.iter().filter(|(place, _)| place.topic == topic);
+        read.map(|(_, watermarks)| watermarks.low).collect()
+    }
+
     /// Numbers of the lane of which every copy in the log is below `offset`.
     pub(super) fn below_offset(&self, key: &LaneKey, offset: u64) -> IntervalSet {
         let LaneKey::Stamped(lane) = key else { return IntervalSet::below(offset) };

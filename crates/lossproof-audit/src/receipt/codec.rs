@@ -18,6 +18,8 @@ pub(crate) const ENTRIES_MAX: usize = 65_536;
 
 const TAG_STAGES: u8 = 0;
 const TAG_UNKNOWN: u8 = 7;
+const TAG_BEGAN: u8 = 8;
+const TAG_DEAD_LETTERS_IN: u8 = 9;
 
 /// Why bytes are no receipt.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -126,6 +128,8 @@ fn group_entries(entries: &[Entry]) -> Vec<Group<'_>> {
         let (tag, stages, reason) = match &entry.mark {
             Mark::Reached(stage) => (TAG_STAGES, stage_bit(*stage), ""),
             Mark::Unknown(stage) => (TAG_UNKNOWN, stage_bit(*stage), ""),
+            Mark::Began { .. } => (TAG_BEGAN, 0, ""),
+            Mark::DeadLettersIn => (TAG_DEAD_LETTERS_IN, 0, ""),
             Mark::Ended { disposition, reason } => {
                 (disposition_code(*disposition), 0, reason.as_str())
             }
@@ -145,10 +149,11 @@ fn group_entries(entries: &[Entry]) -> Vec<Group<'_>> {
 impl Group<'_> {
     fn put(&self, body: &mut Vec<u8>, tables: &mut Tables) {
         body.push(self.tag);
-        if self.stages == 0 {
-            put_varint(body, tables.text(cut_text(self.reason)));
-        } else {
-            body.push(self.stages);
+        match self.entry.mark {
+            Mark::Began { wall_ms } => put_varint(body, zigzag(wall_ms)),
+            Mark::DeadLettersIn => {}
+            Mark::Ended { .. } => put_varint(body, tables.text(cut_text(self.reason))),
+            Mark::Reached(_) | Mark::Unknown(_) => body.push(self.stages),
         }
         put_varint(body, self.entry.lane.map_or(0, |lane| tables.lane(lane) + 1));
         put_varint(body, tables.place(&self.entry.place));
@@ -401,6 +406,12 @@ impl<'a> Reader<'a> {
     fn marks(&mut self, tables: &ReadTables) -> Result<Vec<Mark>, DecodeError> {
         self.field = "entries";
         let tag = self.byte()?;
+        if tag == TAG_BEGAN {
+            return Ok(vec![Mark::Began { wall_ms: unzigzag(self.varint("entries")?) }]);
+        }
+        if tag == TAG_DEAD_LETTERS_IN {
+            return Ok(vec![Mark::DeadLettersIn]);
+        }
         if tag != TAG_STAGES && tag != TAG_UNKNOWN {
             let known = Disposition::ALL.into_iter().find(|known| disposition_code(*known) == tag);
             let disposition = known.ok_or_else(|| self.malformed())?;

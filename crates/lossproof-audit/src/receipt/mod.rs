@@ -194,6 +194,14 @@ pub enum Mark {
     /// The reporter had to forget what it knew of these records and this stage. With no numbers at
     /// all: of any record.
     Unknown(Stage),
+    /// The group had committed nothing at this place, and began with the log: what was said of
+    /// unstamped records of this place before this time (milliseconds since the Unix epoch) was
+    /// about an earlier topic of the same name. Without numbers.
+    Began {
+        wall_ms: i64,
+    },
+    /// The reporter puts its dead letters in the topic of this place. Without numbers.
+    DeadLettersIn,
 }
 
 /// One statement: these records of this lane, read from or written to this place, have this mark.

@@ -64,6 +64,8 @@ pub struct Reporter {
     store: Box<dyn ReceiptStore>,
     clock: Arc<dyn Clock>,
     role: Role,
+    /// The topic in which a pipeline puts its dead letters.
+    dead_letters: Option<String>,
     directory: u64,
     incarnation: u64,
     session: u64,
@@ -121,6 +123,7 @@ impl Reporter {
             store: Box::new(store),
             clock: environment.clock.clone(),
             role,
+            dead_letters: None,
             cutting: Mutex::new(()),
             state: Mutex::new(State {
                 notes: Notes::default(),
@@ -168,6 +171,12 @@ impl Reporter {
         Ok(())
     }
 
+    /// Receipts on dead letters name this topic: the auditor believes only what it reads there.
+    #[must_use]
+    pub fn with_dead_letters(self, topic: Option<String>) -> Self {
+        Self { dead_letters: topic, ..self }
+    }
+
     /// Random, new with each [`Reporter::open`], durable. The session of every lane that a
     /// producer opens: the auditor ties the ends of lanes to the session that accepted them.
     pub fn session(&self) -> u64 {
@@ -189,13 +198,26 @@ impl Reporter {
     }
 
     /// The record has ended on purpose. In memory only. `Duplicate` is for a record whose
-    /// identity was recognised; what the sink calls a duplicate is confirmed.
+    /// identity was recognised; what the sink calls a duplicate is confirmed too.
     pub fn note_end(&self, disposition: Disposition, reason: &str, record: &RecordRef<'_>) {
         let mut state = self.lock();
         state.notes.note_end(disposition, reason, record);
+        if let Some(topic) = self.dead_letters.as_ref()
+            && disposition == Disposition::DeadLettered
+        {
+            state.notes.dead_letters_in(topic);
+        }
         if self.role.group().is_none() {
             state.lanes.note_end(disposition, record);
         }
+    }
+
+    /// The group had committed nothing at this place, and reads the log from its beginning. What
+    /// was noted of its unstamped records before was about an earlier topic of this name. In
+    /// memory only.
+    pub fn note_beginning(&self, topic: &str, partition: i32) {
+        let wall_ms = self.clock.wall_ms();
+        self.lock().notes.begin(topic, partition, wall_ms);
     }
 
     /// Cuts a receipt of all that was noted and fsyncs it. After it has returned, an offset whose
@@ -256,8 +278,10 @@ impl Reporter {
 
         let mut state = self.lock();
         if let Err(cause) = outcome {
-            // REPORT-1: not durable, so it stays noted.
+            // REPORT-1: not durable, so it stays noted, before what was noted meanwhile.
+            let newer = state.notes.take();
             state.notes.absorb(&receipt.entries);
+            state.notes.absorb(&newer);
             state.lanes.put_back(&receipt.lane_ends);
             state.kept.put_back_removals(&removals);
             return Err(FlushError::Journal { cause });

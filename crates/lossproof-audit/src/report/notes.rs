@@ -38,6 +38,8 @@ enum MarkKey {
     Reached(Stage),
     Ended(Disposition, u32),
     Unknown(Stage),
+    Began(i64),
+    DeadLettersIn,
 }
 
 impl MarkKey {
@@ -45,7 +47,8 @@ impl MarkKey {
     fn stage(self) -> Stage {
         match self {
             Self::Reached(stage) | Self::Unknown(stage) => stage,
-            Self::Ended(..) => Stage::Confirmed,
+            Self::Ended(..) | Self::DeadLettersIn => Stage::Confirmed,
+            Self::Began(_) => Stage::Delivered,
         }
     }
 }
@@ -79,6 +82,20 @@ impl Notes {
     ) {
         let reason = self.reason(cut_text(reason));
         self.add_record(MarkKey::Ended(disposition, reason), record);
+    }
+
+    /// What was noted of unstamped records of this place was about an earlier topic of its name.
+    pub(super) fn begin(&mut self, topic: &str, partition: i32, wall_ms: i64) {
+        let place = self.place(topic, partition);
+        self.sets.retain(|key, _| key.lane.is_some() || key.place != place);
+        self.intervals = self.sets.values().map(Sets::interval_count).sum();
+        self.add(Key { mark: MarkKey::Began(wall_ms), lane: None, place }, |_| {});
+    }
+
+    /// Dead letters that are noted are in this topic.
+    pub(super) fn dead_letters_in(&mut self, topic: &str) {
+        let place = self.place(topic, nowhere().partition);
+        self.add(Key { mark: MarkKey::DeadLettersIn, lane: None, place }, |_| {});
     }
 
     fn add_record(&mut self, mark: MarkKey, record: &RecordRef<'_>) {
@@ -152,6 +169,12 @@ impl Notes {
     /// Takes in the entries of a receipt: one that could not be made durable, or an old one that
     /// is merged.
     pub(super) fn absorb(&mut self, entries: &[Entry]) {
+        // What stands in one receipt with a beginning was said after it.
+        for Entry { mark, place, .. } in entries {
+            if let Mark::Began { wall_ms } = mark {
+                self.begin(&place.topic, place.partition, *wall_ms);
+            }
+        }
         for entry in entries {
             let mark = match &entry.mark {
                 Mark::Reached(stage) => MarkKey::Reached(*stage),
@@ -163,6 +186,8 @@ impl Notes {
                 Mark::Ended { disposition, reason } => {
                     MarkKey::Ended(*disposition, self.reason(reason))
                 }
+                Mark::DeadLettersIn => MarkKey::DeadLettersIn,
+                Mark::Began { .. } => continue,
             };
             let place = self.place(&entry.place.topic, entry.place.partition);
             self.add(Key { mark, lane: entry.lane, place }, |sets| {
@@ -181,6 +206,8 @@ impl Notes {
             mark: match key.mark {
                 MarkKey::Reached(stage) => Mark::Reached(stage),
                 MarkKey::Unknown(stage) => Mark::Unknown(stage),
+                MarkKey::Began(wall_ms) => Mark::Began { wall_ms },
+                MarkKey::DeadLettersIn => Mark::DeadLettersIn,
                 MarkKey::Ended(disposition, reason) => {
                     Mark::Ended { disposition, reason: reason_of(reason).unwrap_or_default() }
                 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
+use lossproof_audit::identity::{GROUP_HEADER, HEADER_NAME, Header, RecordId, binding, checksum};
 use lossproof_audit::interval::IntervalSet;
 use lossproof_audit::ledger::{Ledger, VerdictOptions};
 use lossproof_audit::receipt::{Disposition, LaneEnd, LaneId, Place, Receipt, Role, Stage};
@@ -16,7 +16,7 @@ use lossproof_audit::verdict::{Blame, Ids, Verdict};
 use lossproof_client::memory::Cluster;
 use lossproof_client::{Record, Watermarks};
 
-use super::{Journal, SECOND, World, shipped};
+use super::{DEAD, Journal, SECOND, World, shipped};
 
 pub(crate) const TOPIC: &str = "news";
 const FLUSH_EVERY: usize = 97;
@@ -195,7 +195,8 @@ impl History {
 
     fn open(&self, journal: &Journal, role: &Role, recovered: Vec<LaneEnd>) -> Reporter {
         let environment = &self.world.environment;
-        Reporter::open(journal.clone(), environment, role.clone(), recovered).unwrap()
+        let reporter = Reporter::open(journal.clone(), environment, role.clone(), recovered);
+        reporter.unwrap().with_dead_letters(Some(DEAD.to_owned()))
     }
 
     fn produce(&mut self) {
@@ -434,6 +435,19 @@ impl History {
             let watermarks = Watermarks { low: 0, high: log.len() as i64 };
             ledger.topic_was_read(&place(partition as u32), watermarks);
         }
+        let mut dead = 0;
+        let dead_lettered = self.fates.iter().filter(|(_, fate)| **fate == Fate::DeadLettered);
+        for (id, _) in dead_lettered {
+            for group in 0..self.shape.groups {
+                let stored = Stored { id: *id, origin: id.lane, altered: false };
+                let mut record = to_record(&stored, 0, dead);
+                let group = format!("group-{group}").into();
+                record.headers.push((GROUP_HEADER.to_owned(), Some(group)));
+                ledger.observe_dead_letter(&record);
+                dead += 1;
+            }
+        }
+        ledger.topic_was_read(&Place::new(DEAD, 0), Watermarks { low: 0, high: dead as i64 });
         for ((group, partition), offset) in &self.committed {
             ledger.apply_committed(&format!("group-{group}"), &place(*partition), *offset);
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
+use lossproof_audit::identity::{GROUP_HEADER, HEADER_NAME, Header, RecordId, binding, checksum};
 use lossproof_audit::receipt::Receipt;
 use lossproof_audit::report::{RECEIPTS_TOPIC, ReceiptStore, RecordRef, Reporter};
 use lossproof_client::TopicPartition;
@@ -91,6 +91,8 @@ impl World {
     }
 }
 
+/// The topic of the dead letters.
+pub(crate) const DEAD: &str = "news-dead";
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn record(session: u64, seq: u64, offset: Option<i64>) -> RecordRef<'static> {
@@ -134,6 +136,19 @@ pub(crate) fn stamped(session: u64, seq: u64, offset: i64) -> lossproof_client::
         value: Some(value),
         ..unstamped(offset)
     }
+}
+
+/// What a pipeline of group `indexer` puts aside of [`stamped`].
+pub(crate) fn dead_letter(session: u64, seq: u64) -> lossproof_client::Record {
+    let mut record = stamped(session, seq, 0);
+    DEAD.clone_into(&mut record.topic);
+    for (_, value) in &mut record.headers {
+        let header = Header::decode(value.as_ref().unwrap()).unwrap();
+        let moved = Header { moved: true, ..header };
+        *value = Some(Bytes::copy_from_slice(&moved.encode()));
+    }
+    record.headers.push((GROUP_HEADER.to_owned(), Some("indexer".into())));
+    record
 }
 
 pub(crate) fn unstamped(offset: i64) -> lossproof_client::Record {

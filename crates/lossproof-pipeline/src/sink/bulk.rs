@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::Written;
 use super::bulk_answer::{Answer, Item, judge};
 use crate::breaker::Report;
 use crate::config::{BulkSettings, Operation};
@@ -41,9 +42,12 @@ struct Entry {
     id: String,
     /// Is the identity unique for ever, or does it start anew with a topic that is made anew?
     stamped: bool,
+    operation: Operation,
     source: String,
-    reply: oneshot::Sender<Result<(), Failure>>,
+    reply: oneshot::Sender<Outcome>,
 }
+
+type Outcome = Result<Written, Failure>;
 
 /// What the senders share.
 #[derive(Debug)]
@@ -87,14 +91,16 @@ impl BulkSink {
         Ok(Self { queue, operation })
     }
 
-    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Outcome {
         let text = id.to_string();
         if text.len() > ID_BYTES_MAX {
             return Err(Failure::poison(format!("an identity too long for the server: {text}")));
         }
         let (reply, outcome) = oneshot::channel();
-        let stamped = matches!(id, Identity::Stamped(_)) && self.operation == Operation::Create;
-        let entry = Entry { id: text, stamped, source: document.to_json(), reply };
+        let stamped = matches!(id, Identity::Stamped(_));
+        // An identity that begins anew with its topic must overwrite nothing.
+        let operation = if stamped { self.operation } else { Operation::Create };
+        let entry = Entry { id: text, stamped, operation, source: document.to_json(), reply };
         // A sender that is gone has sent nothing more; a reply that is dropped confirms nothing.
         self.queue.send(entry).await.map_err(|_| Failure::Abandoned)?;
         outcome.await.unwrap_or(Err(Failure::Abandoned))
@@ -140,8 +146,8 @@ impl Sender {
     }
 
     /// One outcome for each entry, in order.
-    async fn deliver(&self, batch: &[Entry]) -> Vec<Result<(), Failure>> {
-        let mut outcomes: Vec<Result<(), Failure>> = vec![Err(Failure::Abandoned); batch.len()];
+    async fn deliver(&self, batch: &[Entry]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = vec![Err(Failure::Abandoned); batch.len()];
         // Ranges still to be sent. Each is sent once; a range of n is halved at most log2(n) times.
         let mut ranges: Vec<_> = std::iter::once(0..batch.len()).collect();
         while let Some(range) = ranges.pop() {
@@ -170,12 +176,12 @@ impl Sender {
     }
 
     async fn request(&self, part: &[Entry]) -> Answer {
-        let ids: Vec<&str> = part.iter().map(|entry| entry.id.as_str()).collect();
+        let sent: Vec<_> = part.iter().map(|entry| (entry.id.as_str(), entry.operation)).collect();
         let url = format!("{}/_bulk", self.settings.url);
         let body: String = part.iter().map(|entry| self.lines(entry)).collect();
         let request = self.client.post(url).headers(self.headers.clone());
-        let sent = request.timeout(self.settings.timeout).body(body).send().await;
-        let response = match sent {
+        let answered = request.timeout(self.settings.timeout).body(body).send().await;
+        let response = match answered {
             Ok(response) => response,
             Err(error) => return Answer::All(broken(error)),
         };
@@ -187,7 +193,7 @@ impl Sender {
             Err(_) if status == 413 => bytes::Bytes::new(),
             Err(failure) => return Answer::All(failure),
         };
-        let answer = judge(status, &body, &ids, self.settings.operation);
+        let answer = judge(status, &body, &sent);
         self.adapt(status, part.len());
         match answer {
             Answer::All(Failure::Pushback { reason, .. }) => {
@@ -198,7 +204,7 @@ impl Sender {
     }
 
     fn lines(&self, entry: &Entry) -> String {
-        let action = match self.settings.operation {
+        let action = match entry.operation {
             Operation::Index => "index",
             Operation::Create => "create",
         };
@@ -217,14 +223,14 @@ impl Sender {
         self.batch_records.store(next, Ordering::SeqCst);
     }
 
-    async fn settle(&self, entry: &Entry, item: Item) -> Result<(), Failure> {
+    async fn settle(&self, entry: &Entry, item: Item) -> Outcome {
         match item {
-            Item::Stored => Ok(()),
+            Item::Stored => Ok(Written::Now),
             Item::Failed(failure) => Err(failure),
             // A stamped identity is given once: what is there is this record, put there by an
             // attempt whose answer was lost.
-            Item::Exists if entry.stamped => Ok(()),
-            Item::Exists => self.compare(entry).await,
+            Item::Exists if entry.stamped => Ok(Written::Before),
+            Item::Exists => self.compare(entry).await.map(|()| Written::Before),
         }
     }
 
@@ -252,13 +258,13 @@ impl Sender {
     }
 }
 
-fn fill(outcomes: &mut [Result<(), Failure>], range: Range<usize>, failure: &Failure) {
+fn fill(outcomes: &mut [Outcome], range: Range<usize>, failure: &Failure) {
     for outcome in outcomes.get_mut(range).into_iter().flatten() {
         *outcome = Err(failure.clone());
     }
 }
 
-fn answer(batch: impl Iterator<Item = Entry>, outcomes: Vec<Result<(), Failure>>) {
+fn answer(batch: impl Iterator<Item = Entry>, outcomes: Vec<Outcome>) {
     for (entry, outcome) in batch.zip(outcomes) {
         // Nobody is there to hear it only after the record was given up.
         let _ = entry.reply.send(outcome);
@@ -266,7 +272,7 @@ fn answer(batch: impl Iterator<Item = Entry>, outcomes: Vec<Result<(), Failure>>
 }
 
 /// The endpoint has failed when it took nothing and is to blame for some of it.
-fn report_of(outcomes: &[Result<(), Failure>]) -> Report {
+fn report_of(outcomes: &[Outcome]) -> Report {
     let stored = outcomes.iter().any(Result::is_ok);
     let blamed = outcomes.iter().any(|o| o.as_ref().is_err_and(Failure::blames_endpoint));
     if blamed && !stored { Report::Failed } else { Report::Answered }

@@ -34,11 +34,11 @@ pub enum Answer {
     All(Failure),
 }
 
-/// Judges an answer to a request with these ids.
-pub fn judge(status: u16, body: &[u8], ids: &[&str], operation: Operation) -> Answer {
+/// Judges an answer to a request with these documents, each by identity and action.
+pub fn judge(status: u16, body: &[u8], sent: &[(&str, Operation)]) -> Answer {
     let reason = || format!("HTTP {status}: {}", excerpt(body));
     match status {
-        200 => judge_items(body, ids, operation).unwrap_or_else(|detail| {
+        200 => judge_items(body, sent).unwrap_or_else(|detail| {
             Answer::All(Failure::transient(format!("bad answer: {detail}: {}", excerpt(body))))
         }),
         413 => Answer::Halve(Failure::poison("the document is too large for the server")),
@@ -49,15 +49,15 @@ pub fn judge(status: u16, body: &[u8], ids: &[&str], operation: Operation) -> An
     }
 }
 
-fn judge_items(body: &[u8], ids: &[&str], operation: Operation) -> Result<Answer, String> {
+fn judge_items(body: &[u8], sent: &[(&str, Operation)]) -> Result<Answer, String> {
     let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let items = answer.get("items").and_then(Value::as_array).ok_or("it has no items")?;
-    if items.len() != ids.len() {
-        return Err(format!("{} items for {} documents", items.len(), ids.len())); // BULK-2
+    if items.len() != sent.len() {
+        return Err(format!("{} items for {} documents", items.len(), sent.len())); // BULK-2
     }
-    let pairs = items.iter().zip(ids);
+    let pairs = items.iter().zip(sent);
     pairs
-        .map(|(item, id)| judge_item(item, id, operation))
+        .map(|(item, (id, operation))| judge_item(item, id, *operation))
         .collect::<Result<_, _>>()
         .map(Answer::Items)
 }

@@ -6,7 +6,10 @@
 //! - `LINES-2`: no identity is written twice, restarts included.
 //! - `LINES-3`: after a failed fsync nothing is confirmed any more, and what could have been lost
 //!   by it is written anew at the next start.
+//! - `LINES-4`: a record that nobody stamped is taken for the one that has its identity only where
+//!   the lines are the same: offsets begin anew with a topic that is deleted and made again.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::Written;
 use super::seen::SeenIds;
 use crate::config::LinesSettings;
 use crate::document::Document;
@@ -41,9 +45,13 @@ pub(crate) struct LinesSink {
 #[derive(Debug)]
 struct Entry {
     id: String,
+    /// Is the identity unique for ever?
+    stamped: bool,
     line: Vec<u8>,
-    reply: oneshot::Sender<Result<(), Failure>>,
+    reply: oneshot::Sender<Outcome>,
 }
+
+type Outcome = Result<Written, Failure>;
 
 /// Why the file cannot be written to.
 #[derive(Debug, Error)]
@@ -90,13 +98,14 @@ impl LinesSink {
         Ok((Self { queue, id_field: settings.id_field.clone() }, handle))
     }
 
-    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Outcome {
+        let stamped = matches!(id, Identity::Stamped(_));
         let id = id.to_string();
         let mut line = document.to_json_with(&self.id_field, &id).into_bytes();
         line.push(b'\n');
         let (reply, outcome) = oneshot::channel();
         // The queue has room for every record that may be in flight: it never blocks.
-        self.queue.try_send(Entry { id, line, reply }).map_err(|_| Failure::Abandoned)?;
+        self.queue.try_send(Entry { id, stamped, line, reply }).map_err(|_| Failure::Abandoned)?;
         outcome.await.unwrap_or(Err(Failure::Abandoned))
     }
 }
@@ -135,25 +144,42 @@ impl Lines {
                 bytes += entry.line.len();
                 batch.push(entry);
             }
-            let outcome = self.append(&batch);
+            let outcomes = match self.append(&batch) {
+                Ok(outcomes) => outcomes,
+                Err(failure) => vec![Err(failure); batch.len()],
+            };
             if let Some(reason) = &self.fenced {
                 shared.fail(reason.clone());
             }
-            for entry in batch {
+            for (entry, outcome) in batch.into_iter().zip(outcomes) {
                 // Nobody is there to hear it only after the record was given up.
-                let _ = entry.reply.send(outcome.clone());
+                let _ = entry.reply.send(outcome);
             }
         }
     }
 
-    /// All of the batch or none of it.
-    fn append(&mut self, batch: &[Entry]) -> Result<(), Failure> {
+    /// Writes all that is new in the batch, or nothing of it; one outcome for each entry.
+    fn append(&mut self, batch: &[Entry]) -> Result<Vec<Outcome>, Failure> {
         if let Some(reason) = &self.fenced {
             return Err(Failure::Held { reason: reason.clone() }); // LINES-3
         }
-        let mut fresh = std::collections::HashSet::new();
-        let new = batch.iter().filter(|e| !self.seen.contains(&e.id) && fresh.insert(&e.id));
-        let text: Vec<u8> = new.flat_map(|entry| entry.line.iter().copied()).collect();
+        let there = self.lines_there(batch)?;
+        let mut fresh: HashMap<&str, &[u8]> = HashMap::new();
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut text = Vec::new();
+        for entry in batch {
+            let before = fresh.get(entry.id.as_str()).copied();
+            if before.is_none() && !self.seen.contains(&entry.id) {
+                fresh.insert(&entry.id, &entry.line);
+                text.extend_from_slice(&entry.line);
+                outcomes.push(Ok(Written::Now));
+                continue;
+            }
+            let line = entry.line.as_slice();
+            let same = entry.stamped || before == Some(line) || there.contains(line); // LINES-4
+            let other = || Failure::poison("another record has this identity in the file");
+            outcomes.push(if same { Ok(Written::Before) } else { Err(other()) });
+        }
         if let Err(error) = self.file.write_all_at(&text, self.length) {
             // Nothing was confirmed of it; what is left of it is cut or written over.
             if let Err(second) = self.file.truncate(self.length) {
@@ -168,11 +194,60 @@ impl Lines {
             return Err(Failure::Held { reason });
         }
         self.length += text.len() as u64; // LINES-1
-        for entry in batch {
-            self.seen.insert(&entry.id); // LINES-2
+        for id in fresh.keys() {
+            self.seen.insert(id); // LINES-2
         }
-        Ok(())
+        Ok(outcomes)
     }
+
+    /// Of the lines of unstamped records whose identities are in the file, those that are in it
+    /// byte for byte. Only a crash or a rebalance makes records come again, so that the file is
+    /// read then, once for a batch, and nothing of it is kept in memory.
+    fn lines_there<'a>(&self, batch: &'a [Entry]) -> Result<HashSet<&'a [u8]>, Failure> {
+        let again = batch.iter().filter(|entry| !entry.stamped && self.seen.contains(&entry.id));
+        let wanted: HashSet<&[u8]> = again.map(|entry| entry.line.as_slice()).collect();
+        let mut there = HashSet::new();
+        if wanted.is_empty() {
+            return Ok(there);
+        }
+        let read = each_line(self.file.as_ref(), self.length, |line| {
+            there.extend(wanted.get(line));
+            Ok(())
+        });
+        read.map_err(|error: io::Error| Failure::Held {
+            reason: format!("cannot read the file: {error}"),
+        })?;
+        Ok(there)
+    }
+}
+
+/// Calls `each` with every whole line below `end`, its line break included, until one fails.
+/// Returns how many bytes are left behind the last one.
+fn each_line<E: From<io::Error>>(
+    file: &dyn DiskFile,
+    end: u64,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<usize, E> {
+    let mut rest: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut offset = 0;
+    while offset < end {
+        let count = file.read_at(&mut buffer, offset)?;
+        let count = count.min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+        let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
+        offset += count as u64;
+        rest.extend_from_slice(chunk);
+        let mut used = 0;
+        while let Some(length) = rest[used..].iter().position(|byte| *byte == b'\n') {
+            each(&rest[used..=used + length])?;
+            used += length + 1;
+        }
+        rest.drain(..used);
+        if rest.len() > LINE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end").into());
+        }
+    }
+    Ok(rest.len())
 }
 
 /// Makes the name of a file in `directory` durable, and those of the directories above it, of which
@@ -187,6 +262,18 @@ fn sync_names(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
         }
     }
     if directory.is_relative() { disk.sync_dir(Path::new(".")) } else { Ok(()) }
+}
+
+/// Why reading the file ends before its end.
+enum ScanEnd {
+    Io(io::Error),
+    Foreign(OpenLinesError),
+}
+
+impl From<io::Error> for ScanEnd {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// Reads what is there.
@@ -207,34 +294,17 @@ impl<'a> Scan<'a> {
     }
 
     fn read(&mut self, file: &dyn DiskFile) -> Result<(), OpenLinesError> {
-        let mut rest: Vec<u8> = Vec::new();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut offset = 0;
-        loop {
-            let count = file.read_at(&mut buffer, offset).map_err(|source| OpenLinesError::Io {
-                path: self.settings.path.clone(),
-                source,
-            })?;
-            let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
-            offset += count as u64;
-            rest.extend_from_slice(chunk);
-            let mut used = 0;
-            while let Some(end) = rest[used..].iter().position(|byte| *byte == b'\n') {
-                let line = rest[used..used + end].to_vec();
-                used += end + 1;
-                self.line(&line)?;
-            }
-            rest.drain(..used);
-            if rest.len() > LINE_BYTES_MAX {
-                return Err(self.foreign("a line without end".to_owned()));
-            }
-        }
-        if !rest.is_empty() {
+        let path = self.settings.path.clone();
+        let left = each_line(file, u64::MAX, |line| self.line(line).map_err(ScanEnd::Foreign));
+        let left = left.map_err(|end| match end {
+            ScanEnd::Io(source) => OpenLinesError::Io { path: path.clone(), source },
+            ScanEnd::Foreign(error) => error,
+        })?;
+        if left > 0 {
             warn!(
-                "{}: the last line was cut short by a crash; its {} bytes were never confirmed and \
-                 are removed",
-                self.settings.path.display(),
-                rest.len()
+                "{}: the last line was cut short by a crash; its {left} bytes were never confirmed \
+                 and are removed",
+                path.display()
             );
         }
         Ok(())
@@ -251,7 +321,7 @@ impl<'a> Scan<'a> {
         if !self.seen.insert(&id) {
             return Err(self.foreign(format!("{id} is there twice")));
         }
-        self.complete += line.len() as u64 + 1;
+        self.complete += line.len() as u64;
         self.starts.push_back(self.complete);
         // Kept: the start of the last line, and of those up to a batch before it.
         let last = self.starts.len().checked_sub(2).and_then(|i| self.starts.get(i)).copied();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use lossproof_client::memory::Cluster;
 use lossproof_client::{Record, TopicPartition};
 use lossproof_env::Environment;
+use lossproof_pipeline::receipts::Receipts;
 use lossproof_pipeline::{Config, Parts, Stop, Summary};
 use receipts::{Ledger, Watched};
 
@@ -88,15 +89,27 @@ pub fn start(cluster: &Cluster, config: &str) -> Running {
 }
 
 pub fn start_in(cluster: &Cluster, config: &str, environment: Environment) -> Running {
+    let ledger = Ledger::default();
+    let receipts = Box::new(ledger.receipts());
+    start_with(cluster, config, environment, ledger, receipts)
+}
+
+pub fn start_with(
+    cluster: &Cluster,
+    config: &str,
+    environment: Environment,
+    ledger: Ledger,
+    receipts: Box<dyn Receipts>,
+) -> Running {
     let config = Config::parse(config).unwrap_or_else(|error| panic!("{error}\n{config}"));
-    let (stop, ledger) = (Stop::default(), Ledger::default());
+    let stop = Stop::default();
     let consumer = Watched::new(cluster.consumer(GROUP, &[TOPIC]), ledger.clone());
     let producers = cluster.clone();
     let parts = Parts {
         environment,
         consumer: Box::new(consumer),
         producers: Box::new(move || Ok(producers.producer())),
-        receipts: Box::new(ledger.receipts()),
+        receipts,
     };
     let end = stop.clone();
     let thread = std::thread::spawn(move || {

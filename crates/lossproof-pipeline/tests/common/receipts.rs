@@ -22,11 +22,26 @@ struct State {
     closed: bool,
     revokes: usize,
     assignments: usize,
+    beginnings: Vec<TopicPartition>,
+    /// Looks for receipts elsewhere than in `durable`.
+    witness: Option<Box<dyn Witness>>,
     handed_out: BTreeMap<TopicPartition, BTreeSet<i64>>,
     violations: Vec<String>,
 }
 
+/// Where receipts can be seen that are not kept by [`TestReceipts`].
+pub trait Witness: std::fmt::Debug + Send {
+    /// Offsets of the partition of which a receipt says how their records ended.
+    fn settled(&self, partition: &TopicPartition) -> BTreeSet<i64>;
+}
+
 impl Ledger {
+    pub fn with_witness(witness: impl Witness + 'static) -> Self {
+        let ledger = Self::default();
+        ledger.0.lock().unwrap().witness = Some(Box::new(witness));
+        ledger
+    }
+
     pub fn receipts(&self) -> TestReceipts {
         TestReceipts(self.clone())
     }
@@ -50,6 +65,11 @@ impl Ledger {
         self.0.lock().unwrap().assignments
     }
 
+    /// Partitions that the group was said to begin with.
+    pub fn beginnings(&self) -> Vec<TopicPartition> {
+        self.0.lock().unwrap().beginnings.clone()
+    }
+
     pub fn violations(&self) -> Vec<String> {
         self.0.lock().unwrap().violations.clone()
     }
@@ -67,12 +87,11 @@ impl Ledger {
     /// POLL-1: every record handed out below a committed offset is settled, with a durable receipt.
     fn check(&self, partition: &TopicPartition, committed: i64) {
         let mut state = self.0.lock().unwrap();
-        let settled: BTreeSet<i64> = state
-            .durable
-            .iter()
-            .filter(|note| note.partition.as_ref() == partition && is_end(&note.fact))
-            .map(|note| note.offset)
-            .collect();
+        let of = |note: &&Note| note.partition.as_ref() == partition && is_end(&note.fact);
+        let settled = match &state.witness {
+            Some(witness) => witness.settled(partition),
+            None => state.durable.iter().filter(of).map(|note| note.offset).collect(),
+        };
         let handed_out = state.handed_out.get(partition).cloned().unwrap_or_default();
         let open: Vec<i64> =
             handed_out.range(..committed).filter(|o| !settled.contains(o)).copied().collect();
@@ -98,6 +117,10 @@ pub struct TestReceipts(Ledger);
 impl Receipts for TestReceipts {
     fn note(&mut self, note: &Note) {
         self.0.0.lock().unwrap().noted.push(note.clone());
+    }
+
+    fn note_beginning(&mut self, partition: &TopicPartition) {
+        self.0.0.lock().unwrap().beginnings.push(partition.clone());
     }
 
     fn flush_durable(&mut self) -> Result<(), ReceiptsError> {

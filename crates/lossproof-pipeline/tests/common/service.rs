@@ -44,7 +44,7 @@ impl Gate {
 }
 
 /// As a bulk interface answers: a status for each document, by its identity and source.
-pub fn bulk(seen: &Seen, status: impl Fn(&str, &str) -> u16) -> Reply {
+pub fn bulk(seen: &Seen, mut status: impl FnMut(&str, &str) -> u16) -> Reply {
     let mut items = Vec::new();
     let mut errors = false;
     let lines: Vec<&str> = seen.body.lines().collect();
@@ -65,13 +65,14 @@ pub fn bulk(seen: &Seen, status: impl Fn(&str, &str) -> u16) -> Reply {
 
 /// The identities of the documents in a bulk request.
 pub fn bulk_ids(seen: &Seen) -> Vec<String> {
-    let heads = seen.body.lines().step_by(2);
-    let id = |line: &str| {
-        let head: serde_json::Value = serde_json::from_str(line).expect("an action");
-        let meta = head.as_object().unwrap().values().next().unwrap().clone();
-        meta["_id"].as_str().unwrap().to_owned()
-    };
-    heads.map(id).collect()
+    seen.body.lines().step_by(2).map(bulk_id).collect()
+}
+
+/// The identity that the head of a document names.
+pub fn bulk_id(head: &str) -> String {
+    let head: serde_json::Value = serde_json::from_str(head).expect("an action");
+    let meta = head.as_object().unwrap().values().next().unwrap().clone();
+    meta["_id"].as_str().unwrap().to_owned()
 }
 
 pub fn answer(status: u16, body: impl Into<String>) -> Reply {
