@@ -5,9 +5,11 @@
 
 mod support;
 
+use core::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit};
+use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit, audit_with_sinks};
 use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::receipt::{Disposition, Role, Stage};
 use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
@@ -169,16 +171,23 @@ fn a_sink_that_was_read_decides() {
     let session = shipped_session(&cluster);
     let id = |seq| RecordId { session, lane: 0, seq }.to_string();
     let ids: Vec<String> = (0..RECORDS).filter(|seq| *seq != 6).map(id).collect();
-    let plan = |ids| Plan {
-        sinks: vec![SinkRead { group: "indexer".to_owned(), ids }],
-        all_ended: true,
-        ..Plan::default()
+    let query = Query::Field { field: "id".to_owned(), value: "message-4".to_owned() };
+    let look = |ids: Vec<String>| {
+        let plan = Plan { all_ended: true, ..Plan::default() };
+        let found = vec![id(7)];
+        let sink = SinkRead { group: "indexer".to_owned(), ids, found };
+        let sinks = || Ok::<_, Infallible>(vec![sink]);
+        let clock = &*world.environment.clock;
+        let Ok(audit) = audit_with_sinks(&mut *cluster.admin(), clock, plan, Some(&query), sinks);
+        let traced: Vec<String> = audit.trace(&query).into_iter().map(|trace| trace.id).collect();
+        assert_eq!(traced, [id(4), id(7)], "one found in the topic, one in the sink");
+        audit
     };
-    let verdict = look(&world, &cluster, plan(ids), None).verdict;
+    let verdict = look(ids).verdict;
     assert_eq!((verdict.lost.len(), verdict.lost[0].stage), (1, Blame::Sink), "{verdict:#?}");
     assert_eq!(verdict.lost[0].ids.to_string(), id(6));
     let twice: Vec<String> = (0..RECORDS).chain([3]).map(id).collect();
-    let verdict = look(&world, &cluster, plan(twice), None).verdict;
+    let verdict = look(twice).verdict;
     assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Duplicates, 4), "{verdict:#?}");
 }
 
@@ -250,14 +259,14 @@ fn it_reads_topics_that_only_the_plan_names() {
 #[derive(Debug)]
 struct Witness {
     inner: Box<dyn Admin>,
-    asked: Vec<String>,
+    asked: Arc<Mutex<Vec<String>>>,
     /// The first question of this kind is refused.
     refused: Option<String>,
 }
 
 impl Witness {
     fn new(cluster: &Cluster) -> Self {
-        Self { inner: cluster.admin(), asked: Vec::new(), refused: None }
+        Self { inner: cluster.admin(), asked: Arc::default(), refused: None }
     }
 
     fn refuse(&mut self, question: &str) -> Result<(), ConsumeError> {
@@ -275,7 +284,7 @@ impl Admin for Witness {
     }
 
     fn watermarks(&mut self, partition: &TopicPartition) -> Result<Watermarks, ConsumeError> {
-        self.asked.push(partition.topic.clone());
+        self.asked.lock().unwrap().push(partition.topic.clone());
         self.inner.watermarks(partition)
     }
 
@@ -285,7 +294,7 @@ impl Admin for Witness {
         partitions: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, ConsumeError> {
         self.refuse("committed")?;
-        self.asked.push("committed".to_owned());
+        self.asked.lock().unwrap().push("committed".to_owned());
         self.inner.committed(group, partitions)
     }
 
@@ -306,13 +315,21 @@ impl Admin for Witness {
 
 /// AUDIT-2; and AUDIT-3, where what it reads with can do nothing else.
 #[test]
-fn it_reads_commits_then_receipts_then_topics_and_writes_nothing() {
+fn it_reads_commits_then_receipts_then_topics_then_sinks_and_writes_nothing() {
     let (world, cluster) = run(None);
     let mut witness = Witness::new(&cluster);
     let clock = &*world.environment.clock;
-    assert_eq!(audit(&mut witness, clock, Plan::default(), None).verdict.exit_code(), 0);
-    let last = |what: &str| witness.asked.iter().rposition(|asked| asked == what).unwrap();
-    let first = |what: &str| witness.asked.iter().position(|asked| asked == what).unwrap();
-    assert!(last("committed") < last(RECEIPTS_TOPIC), "{:?}", witness.asked);
-    assert!(last(RECEIPTS_TOPIC) < first("news"), "{:?}", witness.asked);
+    let asked = Arc::clone(&witness.asked);
+    let sinks = || {
+        asked.lock().unwrap().push("sinks".to_owned());
+        Ok::<_, Infallible>(Vec::new())
+    };
+    let Ok(audit) = audit_with_sinks(&mut witness, clock, Plan::default(), None, sinks);
+    assert_eq!(audit.verdict.exit_code(), 0);
+    let asked = asked.lock().unwrap();
+    let last = |what: &str| asked.iter().rposition(|asked| asked == what).unwrap();
+    let first = |what: &str| asked.iter().position(|asked| asked == what).unwrap();
+    assert!(last("committed") < last(RECEIPTS_TOPIC), "{asked:?}");
+    assert!(last(RECEIPTS_TOPIC) < first("news"), "{asked:?}");
+    assert!(last("news") < first("sinks"), "{asked:?}");
 }

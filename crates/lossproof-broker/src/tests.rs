@@ -11,6 +11,7 @@ use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
+use crate::topic_config::TopicConfig;
 use crate::topics::NewTopic;
 use crate::{BrokerConfig, Server};
 
@@ -37,7 +38,7 @@ async fn server() -> (Server, MemoryNet) {
 }
 
 fn topic(name: &str, partitions: i32) -> NewTopic {
-    NewTopic { name: name.into(), partitions, config: Default::default() }
+    NewTopic { name: name.into(), partitions, config: TopicConfig::default() }
 }
 
 fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
@@ -90,7 +91,7 @@ async fn a_fetched_batch_that_is_being_sent_is_charged() {
     let (server, net) = server().await;
     let topic = server.broker.create_topic(topic("t", 1)).await.expect("a topic");
     let mut builder = BatchBuilder::new();
-    builder.push(0, None, Some(&[b'x'; LARGE_BYTES]), &[]);
+    builder.push(0, None, Some(&vec![b'x'; LARGE_BYTES]), &[]);
     let batch = builder.build().expect("a batch");
     let commit = lossproof_log::Commit::append(topic.partitions[0], batch);
     server.broker.log.commit(commit).await.expect("acknowledged");

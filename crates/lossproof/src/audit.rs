@@ -1,23 +1,27 @@
 //! `lossproof audit`: the verdict from outside.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
-use lossproof_audit::auditor::{Audit, Plan, Query, Trace, audit};
+use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, Trace, audit_with_sinks};
 use lossproof_audit::verdict::{self, Verdict};
 use lossproof_client::librdkafka::{self, ClientSettings};
-use lossproof_env::RealClock;
+use lossproof_env::Environment;
+use lossproof_pipeline::Config;
+use lossproof_pipeline::sink::read;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::exit::{AUDIT_CLIENT, AUDIT_NOT_FOUND, AUDIT_QUERY, Exit, Failure};
+use crate::exit::{AUDIT_CLIENT, AUDIT_NOT_FOUND, AUDIT_QUERY, AUDIT_SINK, Exit, Failure};
+use crate::run;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     lossproof audit status --bootstrap-server 127.0.0.1:9092\n  \
     lossproof audit losses --bootstrap-server 127.0.0.1:9092 -o json\n  \
-    lossproof audit show --field id=42 --bootstrap-server 127.0.0.1:9092")]
+    lossproof audit show --field id=42 --pipeline news.toml --bootstrap-server 127.0.0.1:9092")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     view: View,
@@ -36,7 +40,8 @@ enum View {
         /// SESSION-LANE-SEQ or TOPIC-PARTITION-OFFSET
         #[arg(required_unless_present = "field")]
         id: Option<String>,
-        /// NAME=VALUE: all records whose JSON has this value in this field (dots for nested ones)
+        /// NAME=VALUE: all records, and with --pipeline all documents of its sink, whose JSON has
+        /// this value in this field (dots for nested ones)
         #[arg(long, conflicts_with = "id")]
         field: Option<String>,
         #[command(flatten)]
@@ -55,6 +60,10 @@ struct Source {
     /// A group beside those that have reported; may be given several times
     #[arg(long)]
     group: Vec<String>,
+    /// Pipeline file: audits its group, and reads its sink in full as well; may be given several
+    /// times
+    #[arg(long, value_name = "FILE")]
+    pipeline: Vec<PathBuf>,
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -110,9 +119,39 @@ fn look(source: &Source, query: Option<&Query>) -> Result<Audit, Failure> {
     let settings = ClientSettings::new(&source.bootstrap_server);
     let admin = librdkafka::admin(&settings);
     let mut admin = admin.map_err(|error| Failure::new(AUDIT_CLIENT, error))?;
-    let plan =
+    let environment = Environment::real();
+    let mut plan =
         Plan { topics: source.topic.clone(), groups: source.group.clone(), ..Plan::default() };
-    Ok(audit(&mut *admin, &RealClock::new(), plan, query))
+    let mut pipelines = Vec::new();
+    for file in &source.pipeline {
+        let config = run::read(file, &environment)?;
+        plan.topics.push(config.source.topic.clone());
+        plan.groups.push(config.source.group.clone());
+        pipelines.push(config);
+    }
+    audit_with_sinks(&mut *admin, &*environment.clock, plan, query, || {
+        pipelines.iter().map(|config| read_sink(config, &environment, query)).collect()
+    })
+}
+
+/// Everything that the sink of a pipeline holds.
+fn read_sink(
+    config: &Config,
+    environment: &Environment,
+    query: Option<&Query>,
+) -> Result<SinkRead, Failure> {
+    let mut sink = SinkRead { group: config.source.group.clone(), ..SinkRead::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(AUDIT_SINK, error))?;
+    let mut take = |id: &str, document: &[u8]| {
+        if query.is_some_and(|query| query.matches_document(document)) {
+            sink.found.push(id.to_owned());
+        }
+        sink.ids.push(id.to_owned());
+    };
+    let read = read::read(&config.sink, &*environment.disk, &mut take);
+    runtime.block_on(read).map_err(|error| Failure::new(AUDIT_SINK, error))?;
+    Ok(sink)
 }
 
 fn print<T: Serialize + ?Sized>(source: &Source, value: &T, text: impl Fn(&T) -> String) {

@@ -93,6 +93,7 @@ codes! {
     AUDIT_CLIENT = "LP4001": "correct --bootstrap-server";
     AUDIT_QUERY = "LP4002": "give an identity, a place, or --field NAME=VALUE";
     AUDIT_NOT_FOUND = "LP4003": "check the identity, or name its topic with --topic";
+    AUDIT_SINK = "LP4004": "see that the sink answers, and that the pipeline file is its own";
     DEMO_FAILED = "LP5001": "run it again with --keep and look into its directory";
     UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
 }

@@ -1,6 +1,6 @@
 //! `lossproof run`: a pipeline from a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lossproof_audit::receipt::Role;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let environment = Environment::real();
-    let config = read(arguments, &environment)?;
+    let config = read(&arguments.file, &environment)?;
     for switch in config.unsafe_switches() {
         eprintln!("UNSAFE: {switch} is on: this pipeline can lose records");
     }
@@ -61,12 +61,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(Exit::Proven)
 }
 
-fn read(arguments: &Arguments, environment: &Environment) -> Result<Config, Failure> {
-    let shown = arguments.file.display();
+/// A pipeline file, also for the audit of what it describes.
+pub(crate) fn read(file: &Path, environment: &Environment) -> Result<Config, Failure> {
+    let shown = file.display();
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(exit::PIPELINE_FILE, format_args!("{shown}: {error}"))
     };
-    let text = read_text(&*environment.disk, &arguments.file).map_err(|error| wrong(&error))?;
+    let text = read_text(&*environment.disk, file).map_err(|error| wrong(&error))?;
     Config::parse(&text).map_err(|error| wrong(&error))
 }
 

@@ -5,12 +5,14 @@
 //! - `AUDIT-1`: whatever cannot be read is unknown: no error ends in "complete".
 //! - `AUDIT-2`: committed offsets are read before the last receipts, and topics after them: what
 //!   was committed by then has its receipt cut, and what was acknowledged by then is in the topic.
+//!   Sinks come last: what the receipts say is confirmed must be there.
 //! - `AUDIT-3`: it writes nothing to the cluster, and joins no group.
 
 mod trace;
 
 pub use trace::{Copy, ParseQueryError, Query, StageReached, Trace};
 
+use core::convert::Infallible;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lossproof_client::{Admin, ConsumeError, Record, TopicPartition};
@@ -33,19 +35,19 @@ pub struct Plan {
     /// manifest.
     pub name_field: Option<String>,
     pub manifest: Option<Manifest>,
-    /// Sinks that were read in full, after their pipelines had ended.
-    pub sinks: Vec<SinkRead>,
     /// See [`VerdictOptions::all_ended`].
     pub all_ended: bool,
 }
 
-/// The documents of one sink, each as often as it is there.
+/// The documents of one sink that was read in full, each as often as it is there.
 #[derive(Clone, Debug, Default)]
 pub struct SinkRead {
     /// The group whose pipeline writes to it.
     pub group: String,
     /// Ids as the pipeline gives them: an identity, or topic-partition-offset.
     pub ids: Vec<String>,
+    /// Those of them that the query means by what their documents hold.
+    pub found: Vec<String>,
 }
 
 /// The evidence, and the verdict on it.
@@ -59,6 +61,19 @@ pub struct Audit {
 
 /// Reads everything and judges it. `query` is looked for on the way.
 pub fn audit(admin: &mut dyn Admin, clock: &dyn Clock, plan: Plan, query: Option<&Query>) -> Audit {
+    let Ok(audit) = audit_with_sinks::<Infallible>(admin, clock, plan, query, || Ok(Vec::new()));
+    audit
+}
+
+/// The same, with sinks: `read_sinks` is called when everything else was read. Where a sink cannot
+/// be read in full there is no verdict.
+pub fn audit_with_sinks<E>(
+    admin: &mut dyn Admin,
+    clock: &dyn Clock,
+    plan: Plan,
+    query: Option<&Query>,
+    read_sinks: impl FnOnce() -> Result<Vec<SinkRead>, E>,
+) -> Result<Audit, E> {
     let all_ended = plan.all_ended;
     let mut auditor = Auditor {
         admin,
@@ -83,10 +98,10 @@ pub fn audit(admin: &mut dyn Admin, clock: &dyn Clock, plan: Plan, query: Option
     for topic in auditor.ledger.dead_letter_topics() {
         auditor.read_topic(&topic, Reading::DeadLetters);
     }
-    auditor.take_sinks(&plan.sinks);
+    auditor.take_sinks(&read_sinks()?);
     let Auditor { ledger, found, .. } = auditor;
     let verdict = ledger.verdict(&VerdictOptions { now_ms: clock.wall_ms(), all_ended });
-    Audit { ledger, verdict, found }
+    Ok(Audit { ledger, verdict, found })
 }
 
 /// What a topic is read for; one that holds dead letters may be audited too.
@@ -221,6 +236,7 @@ impl Auditor<'_> {
                     }
                 }
             }
+            self.found.extend(sink.found.iter().filter_map(|id| parse_identity(id)));
             self.ledger.sink_was_read(&sink.group);
         }
     }
@@ -257,7 +273,12 @@ pub fn parse_identity(text: &str) -> Option<Identity> {
 
 /// The value of a field of a JSON record, as text; `a.b` goes into nested objects.
 pub(crate) fn field_of(record: &Record, field: &str) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
+    value_of(record.value.as_deref()?, field)
+}
+
+/// The same of any JSON text.
+fn value_of(json: &[u8], field: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(json).ok()?;
     let value = match json.get(field) {
         Some(value) => value,
         None => field.split('.').try_fold(&json, |value, part| value.get(part))?,

@@ -4,7 +4,7 @@ use lossproof_client::Record;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Audit, field_of, parse_identity};
+use super::{Audit, field_of, parse_identity, value_of};
 use crate::identity::Identity;
 use crate::receipt::Stage;
 use crate::verdict::Ids;
@@ -37,6 +37,16 @@ impl FromStr for Query {
 }
 
 impl Query {
+    /// Whether a document of a sink is the one asked for by what it holds.
+    pub fn matches_document(&self, document: &[u8]) -> bool {
+        match self {
+            Self::Identity(_) => false,
+            Self::Field { field, value } => {
+                value_of(document, field).is_some_and(|found| found == *value)
+            }
+        }
+    }
+
     /// Whether a record that is read on the way is the one asked for. An identity is looked up
     /// in the ledger; only the name of a place has to be turned into one.
     pub(super) fn matches(&self, record: &Record) -> bool {

@@ -1,9 +1,10 @@
 //! The end of the demo: the audit's verdict and the judge's, which must agree, as a table.
 
+use core::convert::Infallible;
 use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{Table, presets};
-use lossproof_audit::auditor::{Plan, SinkRead, audit, parse_identity};
+use lossproof_audit::auditor::{Plan, SinkRead, audit, audit_with_sinks, parse_identity};
 use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::ledger::{Manifest, ManifestEntry};
 use lossproof_audit::verdict::{Blame, Ids, Outcome as Finding, StageTable, Verdict};
@@ -86,10 +87,12 @@ fn verdict(
         groups: vec![GROUP.to_owned()],
         name_field: Some("id".to_owned()),
         manifest: Some(Manifest::new(entries)),
-        sinks: vec![SinkRead { group: GROUP.to_owned(), ids: in_sink }],
         all_ended: true,
     };
-    audit(cluster, &*scene.environment.clock, plan, None).verdict
+    let sink = SinkRead { group: GROUP.to_owned(), ids: in_sink, ..SinkRead::default() };
+    let sinks = || Ok::<_, Infallible>(vec![sink]);
+    let Ok(found) = audit_with_sinks(cluster, &*scene.environment.clock, plan, None, sinks);
+    found.verdict
 }
 
 /// The names of the lines by their identities.
