@@ -7,6 +7,7 @@ use super::{Scene, numbered, same_once};
 use crate::command::{poll_until, run_to_log, spawn, wait};
 use crate::failure::{Context, Failure};
 use crate::fetch::{any_java, kafka_libraries};
+use crate::service::Broker;
 
 const TIME_MAX: Duration = Duration::from_mins(2);
 const RECORDS: usize = 500;
@@ -151,6 +152,47 @@ fn feed_around_a_kill(
     // The client takes no more lines while it knows no broker.
     scene.broker.restart()?;
     hand_in(&lines[2 * part..])
+}
+
+/// Storage rule 13: the broker has lost what was acknowledged unsafely, and with it what it knew of
+/// the producer, which goes on in the middle of its sequence. It must not be told that all is
+/// stored; and what is acknowledged from then on must be there, without help by anybody.
+pub(super) fn starts_over(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let run = scene.run.join("starts-over");
+    let mut broker = Broker::start_unsafe(&scene.binaries.lossproof, &run)?;
+    let Scene { cache, binaries, .. } = *scene;
+    let mut scene = Scene { cache, broker: &mut broker, binaries, run: &run };
+    let arguments = ["--topic", "again", "--message-send-max-retries", "1000000"];
+    let mut command = tool(&scene, PRODUCER, &arguments)?;
+    let log = run.join("producer.log");
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command.stderr(File::create(&log).context(log.display())?);
+    let mut producer = spawn(&mut command)?;
+    let input = producer.stdin.take().ok_or_else(|| Failure::broken("it has no pipe"))?;
+    let handed_in = lose_and_go_on(&mut scene, input);
+    let status = wait(&mut producer, TIME_MAX)?;
+    handed_in?;
+    if !status.is_some_and(|status| status.success()) {
+        let said = fs::read_to_string(&log).context(log.display())?;
+        return Err(Failure::broken(format!("the producer ended with {status:?}:\n{said}")));
+    }
+    let read = super::kcat::read_all(&scene, "again")?;
+    let said = fs::read_to_string(run.join("broker.log")).context("the broker's log")?;
+    if !said.contains("append refused") {
+        return Err(Failure::broken("the broker knew the producer: the test shows nothing"));
+    }
+    same_once(&["kept".to_owned()], &read)
+}
+
+fn lose_and_go_on(scene: &mut Scene<'_>, mut input: ChildStdin) -> Result<(), Failure> {
+    input.write_all(b"lost\n").context("hand a line to the producer")?;
+    poll_until("the first record is stored", TIME_MAX, || {
+        let some = super::kcat::read_all(scene, "again").is_ok_and(|read| !read.is_empty());
+        Ok(some.then_some(()))
+    })?;
+    scene.broker.kill()?;
+    scene.broker.restart()?;
+    input.write_all(b"kept\n").context("hand a line to the producer")
 }
 
 /// A producer of Kafka's own system tests: it prints one line for each acknowledgement.

@@ -13,19 +13,20 @@ use std::{env, fs, process};
 use crate::cache::{Cache, remove_all};
 use crate::failure::{Context, Failure};
 use crate::report::{Counts, Outcome};
-use crate::service::{Broker, build};
+use crate::service::{Binaries, Broker, build};
 use crate::workspace::Workspace;
 
 /// What a test gets: a broker that runs, and a directory for what the clients leave.
 pub(crate) struct Scene<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) broker: &'a mut Broker,
+    pub(crate) binaries: &'a Binaries,
     pub(crate) run: &'a Path,
 }
 
 type Test = (&'static str, fn(&mut Scene<'_>) -> Result<(), Failure>);
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 11] = [
     ("kcat: every acks setting is stored and read back", kcat::every_acks_setting),
     ("kcat: a group commits and goes on where it was", kcat::group_goes_on),
     ("kcat: two members of a group share the partitions", kcat::two_members),
@@ -33,6 +34,7 @@ const TESTS: [Test; 10] = [
     ("java: topics are created, described and deleted", java::topics),
     ("java: the console producer and consumer agree", java::console),
     ("java: idempotent records survive SIGKILL of the broker", java::survives_kill),
+    ("java: a producer that the broker has forgotten starts over", java::starts_over),
     ("java: the verifiable producer gets every acknowledgement", java::verifiable),
     ("python: produce, consume, commit, and read the offset back", python::round_trip),
     ("anyone: hostile bytes close their connection and no more", hostile::bytes),
@@ -43,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, cache: &Cache) -> Result<Outcome, Failu
     let binaries = build(workspace)?;
     let run = run_directory("e2e")?;
     let mut broker = Broker::start(&binaries.lossproof, &run)?;
-    let mut scene = Scene { cache, broker: &mut broker, run: &run };
+    let mut scene = Scene { cache, broker: &mut broker, binaries: &binaries, run: &run };
     let strict = env::var_os("CI").is_some();
     let mut counts = Counts::default();
     let mut notes = Vec::new();

@@ -234,6 +234,24 @@ impl Course {
         self.feed.check_alive()
     }
 
+    /// One tweet by its own id, in the topic and in the index.
+    fn trace(&self, binary: &Path, id: &str, run: &Path) -> Result<(), Failure> {
+        let mut show = Command::new(binary);
+        show.args(["audit", "show", "--field", &format!("id={id}"), "--output", "json"]);
+        show.args(["--bootstrap-server", &self.broker.address(), "--pipeline"]);
+        show.arg(&self.pipeline.file);
+        let text = run_to_log(&run.join("show.log"), &mut show, RUN_TIME_MAX)?;
+        let text = text.expect_success("audit show")?;
+        let traces: Value = serde_json::from_str(&text).context("audit show")?;
+        let confirmed = traces[0]["stages"].as_array().into_iter().flatten().any(|stage| {
+            stage["stage"].as_str() == Some("confirmed") && stage["reached"] == Value::Bool(true)
+        });
+        if confirmed && traces.as_array().is_some_and(|all| all.len() == 1) {
+            return Ok(());
+        }
+        Err(Failure::broken(format!("audit show of tweet {id} says {traces}")))
+    }
+
     /// Reads everything from outside, then asks both judges.
     fn prove(&mut self, needs: &Needs, run: &Path) -> Result<Vec<String>, Failure> {
         let documents = self.search.documents(INDEX)?;
@@ -243,6 +261,7 @@ impl Course {
 
         let mut audit = Command::new(&needs.binaries.lossproof);
         audit.args(["audit", "status", "--bootstrap-server", &self.broker.address()]);
+        audit.arg("--pipeline").arg(&self.pipeline.file);
         let audited = run_to_log(&run.join("audit.log"), &mut audit, RUN_TIME_MAX)?;
         let history = run.join("history.jsonl");
         self.evidence.write(&history)?;
@@ -254,6 +273,8 @@ impl Course {
                 "the judge says {judge_verdict}: {judged}\nthe audit says:\n{audit}"
             )));
         }
+        let some = documents.values().find_map(|document| document["id"].as_str());
+        self.trace(&needs.binaries.lossproof, some.unwrap_or_default(), run)?;
         let skip = log_length(&history);
         Ok(vec![own, format!("  audit and judge: complete ({skip} bytes of evidence)")])
     }

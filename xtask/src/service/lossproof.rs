@@ -13,8 +13,7 @@ use crate::command::{self, cargo};
 use crate::failure::{Context, Failure};
 use crate::workspace::Workspace;
 
-const FORGETFUL_DISK: &str = "forgets";
-const REAL_DISK: &str = "keeps";
+const FORGETS: &[&str] = &["--disk", "forgets"];
 const READY: &str = "ready bootstrap.servers=";
 /// It is ready in a tenth of a second; a machine that builds at the same time is slower.
 const START_TIME_MAX: Duration = Duration::from_mins(1);
@@ -57,8 +56,7 @@ fn executable_in(line: &str, name: &str) -> Option<PathBuf> {
 pub(crate) struct Broker {
     /// The binary, behind what it is run by.
     program: Vec<OsString>,
-    /// Its `--disk`.
-    disk: &'static str,
+    options: &'static [&'static str],
     data: PathBuf,
     log: PathBuf,
     port: u16,
@@ -70,23 +68,34 @@ impl Broker {
     /// of a plain disk outlives the process, and a broker that acknowledges before it syncs would
     /// pass.
     pub(crate) fn start(binary: &Path, run: &Path) -> Result<Self, Failure> {
-        Broker::start_as(&[binary.as_os_str()], FORGETFUL_DISK, run)
+        Broker::start_as(&[binary.as_os_str()], FORGETS, run)
     }
 
     /// On one processor alone, and on the real disk, which is what is measured.
     pub(crate) fn start_on_cpu(binary: &Path, run: &Path, cpu: &str) -> Result<Self, Failure> {
         let program = ["taskset".as_ref(), "-c".as_ref(), cpu.as_ref(), binary.as_ref()];
-        Broker::start_as(&program, REAL_DISK, run)
+        Broker::start_as(&program, &[], run)
     }
 
-    fn start_as(program: &[&OsStr], disk: &'static str, run: &Path) -> Result<Self, Failure> {
+    /// UNSAFE: acknowledges at once, so that a kill loses what was acknowledged, and what was known
+    /// of its producers.
+    pub(crate) fn start_unsafe(binary: &Path, run: &Path) -> Result<Self, Failure> {
+        const OPTIONS: &[&str] = &["--disk", "forgets", "--flush", "page-cache"];
+        Broker::start_as(&[binary.as_os_str()], OPTIONS, run)
+    }
+
+    fn start_as(
+        program: &[&OsStr],
+        options: &'static [&'static str],
+        run: &Path,
+    ) -> Result<Self, Failure> {
         let program: Vec<OsString> = program.iter().map(OsString::from).collect();
         let port = free_port()?;
         let data = run.join("broker");
         fs::create_dir_all(&data).context(data.display())?;
         let log = run.join("broker.log");
-        let process = launch(&program, disk, &data, &log, port)?;
-        Ok(Broker { program, disk, data, log, port, process })
+        let process = launch(&program, options, &data, &log, port)?;
+        Ok(Broker { program, options, data, log, port, process })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -111,7 +120,7 @@ impl Broker {
     }
 
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        self.process = launch(&self.program, self.disk, &self.data, &self.log, self.port)?;
+        self.process = launch(&self.program, self.options, &self.data, &self.log, self.port)?;
         Ok(())
     }
 
@@ -123,7 +132,7 @@ impl Broker {
 
 fn launch(
     program: &[OsString],
-    disk: &str,
+    options: &[&str],
     data: &Path,
     log: &Path,
     port: u16,
@@ -132,7 +141,7 @@ fn launch(
     let (first, rest) = program.split_first().ok_or_else(|| Failure::broken("no program"))?;
     let mut command = Command::new(first);
     command.args(rest);
-    command.args(["broker", "--disk", disk, "--listen", &format!("127.0.0.1:{port}"), "--data"]);
+    command.args(["broker", "--listen", &format!("127.0.0.1:{port}")]).args(options).arg("--data");
     command.arg(data);
     let mut process = Process::start("the broker", log, &mut command)?;
     process.wait_for_log(READY, skip, START_TIME_MAX)?;
