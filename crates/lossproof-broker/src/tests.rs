@@ -11,6 +11,7 @@ use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
+use crate::budget::DECODERS_MAX;
 use crate::topic_config::TopicConfig;
 use crate::topics::NewTopic;
 use crate::{BrokerConfig, Server};
@@ -104,6 +105,33 @@ async fn a_fetched_batch_that_is_being_sent_is_charged() {
     };
     let (length, used) = held_by(server, &net, &frame(&request, 12)).await;
     assert!(length > LARGE_BYTES && used >= length, "{length} bytes, {used} charged");
+}
+
+/// BUDGET-3: one batch more than there are places waits for a place.
+#[tokio::test]
+async fn few_batches_are_decompressed_at_a_time() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    let gate = Arc::new(std::sync::Barrier::new(DECODERS_MAX + 1));
+    let mut running = Vec::new();
+    for _ in 0..DECODERS_MAX {
+        let (broker, gate) = (Arc::clone(broker), Arc::clone(&gate));
+        running.push(tokio::spawn(async move { broker.decode(move |_| gate.wait()).await }));
+    }
+    while broker.decoders.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (late, is_late) = std::sync::mpsc::channel();
+    let mut one_more = Box::pin(broker.decode(move |_| late.send(()).expect("the test waits")));
+    assert!(one_more.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(is_late.try_recv().is_err(), "it has no place");
+    tokio::task::spawn_blocking(move || gate.wait()).await.expect("no panic");
+    one_more.await.expect("no panic");
+    is_late.try_recv().expect("it has run");
+    for decoded in running {
+        decoded.await.expect("no panic").expect("no panic");
+    }
+    broker.log.close().await.expect("the log closes");
 }
 
 /// TOPIC-4: the client of a change is gone after its first step.

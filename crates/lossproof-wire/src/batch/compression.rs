@@ -103,8 +103,8 @@ const XERIAL_HEADER_BYTES: usize = 16;
 const XERIAL_VERSION: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// Size of the blocks that we write, snappy-java's default.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
-/// Raw Snappy is one block, which is there as a whole while it is read. librdkafka, which writes it,
-/// fills no batch beyond 1 MB.
+/// Raw Snappy is one block, which is there as a whole while it is read. librdkafka, which writes
+/// it, fills no batch beyond 1 MB.
 const SNAPPY_BLOCK_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// As a power of two: 32 MiB of window, which only the highest levels ask for on so much text.
 const ZSTD_WINDOW_LOG_MAX: u32 = 25;
