@@ -23,7 +23,9 @@ pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
     pub(crate) producer_ids: ProducerIdBlocks,
+    /// For requests.
     pub(crate) budget: Budget,
+    pub(crate) answers: Budget,
     /// Places for [`Broker::decode`].
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) host: String,

@@ -1,12 +1,17 @@
 //! # Invariants
 //!
-//! - BUDGET-1: the bytes of all requests and answers in flight are covered by shares of the budget
-//!   until the answer is sent, but for: a batch that is larger than an answer may be; and per
-//!   connection the one answer that is written and waits for its share.
+//! - BUDGET-1: the bytes of all requests in flight, until they are answered, are covered by one
+//!   budget, but for [`SMALL_BYTES`] of small ones per connection; those of all answers, until they
+//!   are sent, by another, but for: a batch that is larger than an answer may be, and per
+//!   connection one answer that is written and waits for its share, and those that take no more
+//!   than their requests did.
 //! - BUDGET-2: no set of half received requests can block all of them for good: one at a time
 //!   may finish on the reserve, which is as large as the largest request.
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
 //!   [`DECODERS_MAX`] batches at a time.
+//! - BUDGET-4: nobody waits for a share of a budget while he holds another of the same, but for
+//!   BUDGET-2; and who holds a share of the requests needs none to be answered. So slow readers
+//!   cannot hold up producers, and requests that wait for each other always fit in.
 
 use std::sync::Arc;
 
@@ -14,6 +19,12 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// Batches that are decompressed at a time: more would only take turns on the processors.
 pub(crate) const DECODERS_MAX: usize = 4;
+
+/// What one connection may have in flight of small requests beside the budget: those of groups and
+/// of waiting consumers, which wait for others of their kind, and must not wait for memory as well.
+pub(crate) const SMALL_BYTES: usize = 128 << 10;
+/// Memory for answers under way: sixteen of the largest.
+pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 
 /// Permits are handed out in units of this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -30,6 +41,8 @@ pub(crate) struct Budget {
 pub(crate) struct Share {
     permits: Option<OwnedSemaphorePermit>,
     bytes: usize,
+    /// Of the connection's own, beside the budget; given back like the rest.
+    _small: Option<OwnedSemaphorePermit>,
     /// Held by the one request that may finish on the reserve.
     reserve: Option<OwnedMutexGuard<()>>,
 }
@@ -73,6 +86,17 @@ impl Budget {
 }
 
 impl Share {
+    /// A share that needs no budget, where the connection has so much left of its own.
+    pub(crate) fn small(own: &Arc<Semaphore>, bytes: usize) -> Option<Self> {
+        let small = Arc::clone(own).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()?;
+        Some(Self { bytes, _small: Some(small), ..Self::default() })
+    }
+
+    /// Others may wait for the reserve: not to be kept for long.
+    pub(crate) fn is_on_reserve(&self) -> bool {
+        self.reserve.is_some()
+    }
+
     fn add(&mut self, permit: OwnedSemaphorePermit, units: u32) {
         self.bytes += units as usize * UNIT_BYTES;
         match &mut self.permits {
@@ -81,16 +105,8 @@ impl Share {
         }
     }
 
-    /// What is covered without the reserve.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Gives back what is beyond `bytes`, the reserve too where it is not needed for them.
+    /// Gives back what is beyond `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        if bytes <= self.bytes {
-            self.reserve = None;
-        }
         let surplus = self.bytes.saturating_sub(units(bytes) as usize * UNIT_BYTES);
         let permits = self.permits.as_mut();
         if let Some(returned) = permits.and_then(|held| held.split(surplus / UNIT_BYTES)) {
@@ -118,6 +134,20 @@ mod tests {
         assert_eq!(budget.free_bytes(), 47 << 10);
         drop(share);
         assert_eq!(budget.free_bytes(), 48 << 10);
+    }
+
+    /// BUDGET-4.
+    #[tokio::test]
+    async fn small_requests_need_no_budget() {
+        let own = Arc::new(Semaphore::new(SMALL_BYTES));
+        let held = Share::small(&own, SMALL_BYTES - 10).expect("there is room");
+        assert!(Share::small(&own, 11).is_none());
+        let budget = Budget::new(32 << 10, 16 << 10);
+        let mut last = Share::small(&own, 10).expect("exactly");
+        budget.grow(&mut last, 10).await;
+        assert_eq!(budget.free_bytes(), 16 << 10);
+        drop((held, last));
+        assert_eq!(own.available_permits(), SMALL_BYTES);
     }
 
     /// BUDGET-2.

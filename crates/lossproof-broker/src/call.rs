@@ -16,7 +16,7 @@ pub(crate) struct Call {
     pub(crate) client_id: String,
     pub(crate) answer: Answerer,
     pub(crate) body: Bytes,
-    /// The memory that the request takes, and later its answer.
+    /// The memory that the request takes.
     pub(crate) share: Share,
 }
 
@@ -56,11 +56,14 @@ pub(crate) enum Reply {
 
 pub(crate) type Later = Pin<Box<dyn Future<Output = Result<Option<Answer>, CallError>> + Send>>;
 
-/// An answer, and the memory that is held for it until it is sent.
+/// An answer, and the memory that is held until it is sent.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) bytes: Bytes,
+    /// Of the answers; grown to what it takes before it is sent.
     pub(crate) share: Share,
+    /// Of the request, where the answer was written at once and takes its place.
+    _request: Share,
 }
 
 impl Call {
@@ -97,13 +100,22 @@ impl Call {
         version: i16,
     ) -> Result<Reply, CallError> {
         let bytes = self.answer.write_in(message, version)?;
-        Ok(Reply::Ready(Answer { bytes, share: self.share }))
+        Ok(Reply::Ready(Answer { bytes, share: Share::default(), _request: self.share }))
     }
 
     /// The end of a [`Later`].
     pub(crate) fn late<M: Message>(self, message: &M) -> Result<Option<Answer>, CallError> {
+        self.late_with(message, Share::default())
+    }
+
+    /// The same where memory for the answer has been reserved.
+    pub(crate) fn late_with<M: Message>(
+        self,
+        message: &M,
+        share: Share,
+    ) -> Result<Option<Answer>, CallError> {
         let bytes = self.answer.write_in(message, self.version)?;
-        Ok(Some(Answer { bytes, share: self.share }))
+        Ok(Some(Answer { bytes, share, _request: Share::default() }))
     }
 
     pub(crate) fn decode<M: Message>(&mut self) -> Result<M, CallError> {

@@ -16,13 +16,16 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Broker;
-use crate::call::{Answer, Call, CallError, Reply};
+use crate::call::{Call, CallError, Reply};
 use crate::frame::{FrameError, FrameLimits, FrameReader};
 use crate::handlers;
 
 /// Requests of one connection that were taken and not answered; librdkafka sends up to a million,
 /// which then wait in the socket.
 const PIPELINE_MAX: usize = 128;
+
+/// Slower than any line that a consumer is put on.
+const SENT_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
 type Stream = Box<dyn Connection>;
 
@@ -34,6 +37,8 @@ enum ConnectionError {
     Call(#[from] CallError),
     #[error("the peer took no bytes for {} s", .0.as_secs())]
     Stalled(Duration),
+    #[error("the peer did not take an answer within {} s", .0.as_secs())]
+    Slow(Duration),
     #[error("cannot write to the connection: {0}")]
     Write(#[source] std::io::Error),
 }
@@ -97,10 +102,7 @@ async fn take_requests(
             frame = frames.next() => frame?,
         };
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
-        let mut reply = handlers::start(broker, Call::parse(bytes, share)?).await?;
-        if let Reply::Ready(answer) = &mut reply {
-            broker.budget.grow(&mut answer.share, answer.bytes.len()).await; // BUDGET-1
-        }
+        let reply = handlers::start(broker, Call::parse(bytes, share)?).await?;
         if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }
@@ -122,16 +124,33 @@ async fn send_answers(
             Reply::Ready(answer) => Some(answer),
             Reply::Later(later) => later.await?,
         };
-        if let Some(Answer { bytes, mut share }) = answer {
-            broker.budget.grow(&mut share, bytes.len()).await; // BUDGET-1
+        if let Some(mut answer) = answer {
+            // BUDGET-1, -4: a share of each answer, one at a time.
+            answer.share.shrink(answer.bytes.len());
+            broker.answers.grow(&mut answer.share, answer.bytes.len()).await;
             let clock = &*broker.env.clock;
-            send(clock, broker.config.stalled_connection, stream, &bytes).await?;
+            send(clock, broker.config.stalled_connection, stream, &answer.bytes).await?;
         }
     }
     Ok(())
 }
 
+/// Sends all of an answer. A peer that takes it more slowly than [`SENT_BYTES_PER_SECOND_MIN`] holds
+/// memory that others wait for, and is dropped.
 async fn send(
+    clock: &dyn Clock,
+    stalled: Duration,
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> Result<(), ConnectionError> {
+    let slowest = Duration::from_secs(bytes.len() as u64 / SENT_BYTES_PER_SECOND_MIN);
+    tokio::select! {
+        sent = write_all(clock, stalled, stream, bytes) => sent,
+        () = clock.sleep(stalled + slowest) => Err(ConnectionError::Slow(stalled + slowest)),
+    }
+}
+
+async fn write_all(
     clock: &dyn Clock,
     stalled: Duration,
     stream: &mut (impl AsyncWrite + Unpin),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use lossproof_env::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
 
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, SMALL_BYTES, Share};
 
 /// Least and usual size of a read.
 const CHUNK_BYTES: usize = 8 << 10;
@@ -47,6 +48,8 @@ pub(crate) struct FrameReader<R> {
     buffer: BytesMut,
     limits: FrameLimits,
     budget: Budget,
+    /// Bytes of small requests that need no budget.
+    small: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
 }
 
@@ -57,7 +60,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         budget: Budget,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { stream, buffer: BytesMut::new(), limits, budget, clock }
+        let small = Arc::new(Semaphore::new(SMALL_BYTES));
+        Self { stream, buffer: BytesMut::new(), limits, budget, small, clock }
     }
 
     /// The next request without its length, with the memory it takes; `None` when the peer has
@@ -72,7 +76,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let length = self.length()?;
         self.buffer.advance(LENGTH_BYTES);
-        let mut share = Share::default();
+        let mut share = Share::small(&self.small, length).unwrap_or_default();
         self.budget.grow(&mut share, length.min(self.buffer.len().max(1))).await;
         while self.buffer.len() < length {
             // At most doubled by what has come (FRAME-1).

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::budget::{Budget, DECODERS_MAX};
+use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX};
 use crate::config::BrokerConfig;
 use crate::connection;
 use crate::group::Coordinator;
@@ -99,6 +99,7 @@ impl Server {
         let broker = Arc::new(Broker {
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
+            answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),

@@ -11,7 +11,7 @@ use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
-use crate::budget::DECODERS_MAX;
+use crate::budget::{DECODERS_MAX, Share};
 use crate::topic_config::TopicConfig;
 use crate::topics::NewTopic;
 use crate::{BrokerConfig, Server};
@@ -57,23 +57,39 @@ fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
     frame
 }
 
+/// Everything that topic `t` has from `fetch_offset` on.
+fn one_partition(fetch_offset: i64) -> FetchRequest {
+    let partition =
+        FetchPartition { fetch_offset, partition_max_bytes: i32::MAX, ..Default::default() };
+    FetchRequest {
+        max_bytes: i32::MAX,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: "t".into(),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
 /// Sends `request` and reads no more than the length of its answer: the rest is under way then, and
 /// held in memory. Returns the length, and how much of the budget is used meanwhile.
 async fn held_by(server: Server, net: &MemoryNet, request: &[u8]) -> (usize, usize) {
     let broker: Arc<Broker> = Arc::clone(&server.broker);
-    let free_before = broker.budget.free_bytes();
+    let free_before = broker.answers.free_bytes();
     let stopper = server.stopper();
     let served = tokio::spawn(server.run());
     let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
     client.write_all(request).await.expect("connected");
     let length = client.read_i32().await.expect("an answer") as usize;
-    let used = free_before - broker.budget.free_bytes();
+    let used = free_before - broker.answers.free_bytes();
     let mut answer = vec![0; length];
     client.read_exact(&mut answer).await.expect("all of it");
     drop(client);
     stopper.drain();
     served.await.expect("no panic").expect("the log closes");
-    assert_eq!(broker.budget.free_bytes(), free_before, "everything is given back");
+    assert_eq!(broker.answers.free_bytes(), free_before, "everything is given back");
     (length, used)
 }
 
@@ -96,15 +112,45 @@ async fn a_fetched_batch_that_is_being_sent_is_charged() {
     let batch = builder.build().expect("a batch");
     let commit = lossproof_log::Commit::append(topic.partitions[0], batch);
     server.broker.log.commit(commit).await.expect("acknowledged");
-    let partitions = vec![FetchPartition { partition_max_bytes: i32::MAX, ..Default::default() }];
-    let request = FetchRequest {
-        max_bytes: i32::MAX,
-        session_epoch: -1,
-        topics: vec![FetchTopic { topic: "t".into(), partitions, ..Default::default() }],
-        ..Default::default()
-    };
-    let (length, used) = held_by(server, &net, &frame(&request, 12)).await;
+    let (length, used) = held_by(server, &net, &frame(&one_partition(0), 12)).await;
     assert!(length > LARGE_BYTES && used >= length, "{length} bytes, {used} charged");
+}
+
+/// BUDGET-4: all memory for requests is taken, and a group still forms, a consumer still reads.
+#[tokio::test]
+async fn groups_and_consumers_go_on_while_requests_wait_for_memory() {
+    let (server, net) = server().await;
+    let broker = Arc::clone(&server.broker);
+    let topic = broker.create_topic(topic("t", 1)).await.expect("a topic");
+    let mut builder = BatchBuilder::new();
+    builder.push(0, None, Some(b"x"), &[]);
+    let commit = lossproof_log::Commit::append(topic.partitions[0], builder.build().expect("one"));
+    broker.log.commit(commit).await.expect("acknowledged");
+    let stopper = server.stopper();
+    let served = tokio::spawn(server.run());
+    // The pool, and then the reserve.
+    let mut held = Vec::new();
+    for bytes in [broker.budget.free_bytes(), 1] {
+        let mut share = Share::default();
+        broker.budget.grow(&mut share, bytes).await;
+        held.push(share);
+    }
+    assert!(held[1].is_on_reserve());
+    let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
+    let requests: [(BytesMut, i32); 3] = [
+        (frame(&FindCoordinatorRequest { key: "g".into(), ..Default::default() }, 2), 0),
+        (frame(&MetadataRequest::default(), 12), 1),
+        (frame(&one_partition(0), 12), 2),
+    ];
+    for (request, number) in requests {
+        client.write_all(&request).await.expect("connected");
+        let length = client.read_i32().await.expect("an answer") as usize;
+        client.read_exact(&mut vec![0; length]).await.expect("all of it");
+        assert!(length > 4, "request {number}");
+    }
+    drop((client, held));
+    stopper.drain();
+    served.await.expect("no panic").expect("the log closes");
 }
 
 /// BUDGET-3: one batch more than there are places waits for a place.

@@ -52,9 +52,9 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let plan = plan(broker, request, call.version);
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
-        let wait = wait.min(WAIT_MAX);
-        let response = poll(&broker, Arc::new(plan), bytes_min, wait, &mut call.share).await;
-        call.late(&response)
+        let wait = if call.share.is_on_reserve() { Duration::ZERO } else { wait.min(WAIT_MAX) };
+        let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
+        call.late_with(&response, share)
     })))
 }
 
@@ -79,9 +79,7 @@ async fn poll(
     plan: Arc<Plan>,
     bytes_min: usize,
     wait: Duration,
-    share: &mut Share,
-) -> FetchResponse {
-    let request_bytes = share.bytes();
+) -> (FetchResponse, Share) {
     let deadline = broker.env.clock.monotonic().saturating_add(wait);
     let mut frames = broker.log.watch();
     let mut draining = broker.draining.clone();
@@ -90,18 +88,17 @@ async fn poll(
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
         if has_news(broker, &plan) {
-            let response = read(broker, Arc::clone(&plan), share).await;
+            let (response, share) = read(broker, Arc::clone(&plan)).await;
             if last || is_enough(&response, bytes_min) {
-                return response;
+                return (response, share);
             }
-            share.shrink(request_bytes);
         } else if last {
-            return read_all(broker, &plan);
+            return (read_all(broker, &plan), Share::default());
         }
         tokio::select! {
             changed = frames.changed() => if changed.is_err() {
                 // The log is closed: nothing will come any more.
-                return read_all(broker, &plan);
+                return (read_all(broker, &plan), Share::default());
             },
             () = broker.env.clock.sleep(left) => {}
             () = drained(&mut draining) => {}
@@ -125,18 +122,18 @@ fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
     bytes_of(response) >= bytes_min || partitions.any(|partition| !partition.error_code.is_none())
 }
 
-async fn read(broker: &Arc<Broker>, plan: Arc<Plan>, share: &mut Share) -> FetchResponse {
+async fn read(broker: &Arc<Broker>, plan: Arc<Plan>) -> (FetchResponse, Share) {
+    let mut share = Share::default();
     // Twice: what is read, and the answer it is copied into.
-    let request_bytes = share.bytes();
-    broker.budget.grow(share, request_bytes + plan.bytes_max.saturating_mul(2)).await;
+    broker.answers.grow(&mut share, plan.bytes_max.saturating_mul(2)).await;
     let reader = Arc::clone(broker);
     let response = tokio::task::spawn_blocking(move || read_all(&reader, &plan)).await;
     let response = response.unwrap_or_else(|panic| {
         tracing::error!(%panic, "reading for a fetch failed");
         FetchResponse { error_code: ErrorCode::UNKNOWN_SERVER_ERROR, ..Default::default() }
     });
-    share.shrink(request_bytes + bytes_of(&response).saturating_mul(2));
-    response
+    share.shrink(bytes_of(&response).saturating_mul(2));
+    (response, share)
 }
 
 fn bytes_of(response: &FetchResponse) -> usize {

@@ -22,17 +22,32 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         Some(topics) if call.version == 0 && topics.is_empty() => None,
         topics => topics,
     };
-    let topics = match wanted {
-        None => broker.topics.catalog().iter().map(|topic| describe(broker, topic)).collect(),
+    let found = match wanted {
+        None => None,
         Some(wanted) => {
             let mut topics = Vec::with_capacity(wanted.len());
             for topic in wanted {
                 topics.push(find_or_create(broker, topic, call.version, may_create).await);
             }
-            topics
+            Some(topics)
         }
     };
-    call.ready(&MetadataResponse {
+    let broker = Arc::clone(broker);
+    // Much larger than the request: one at a time (BUDGET-1).
+    Ok(Reply::Later(Box::pin(async move {
+        let topics = match found {
+            None => broker.topics.catalog().iter().map(|topic| describe(&broker, topic)).collect(),
+            Some(found) => {
+                let described = |topic: Arc<Topic>| describe(&broker, &topic);
+                found.into_iter().map(|found| found.map_or_else(|e| *e, described)).collect()
+            }
+        };
+        call.late(&response(&broker, topics))
+    })))
+}
+
+fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+    MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: NODE_ID,
             host: broker.host.clone(),
@@ -43,31 +58,34 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         controller_id: NODE_ID,
         topics,
         ..Default::default()
-    })
+    }
 }
+
+/// A topic, or what is answered in its place.
+type Found = Result<Arc<Topic>, Box<MetadataResponseTopic>>;
 
 async fn find_or_create(
     broker: &Arc<Broker>,
     wanted: MetadataRequestTopic,
     version: i16,
     may_create: bool,
-) -> MetadataResponseTopic {
+) -> Found {
     let catalog = broker.topics.catalog();
     let Some(name) = wanted.name else {
         let id = TopicId(wanted.topic_id.0);
         return match catalog.by_id(id) {
-            Some(topic) if version >= FIRST_WITH_IDS => describe(broker, topic),
-            _ => MetadataResponseTopic {
+            Some(topic) if version >= FIRST_WITH_IDS => Ok(Arc::clone(topic)),
+            _ => Err(Box::new(MetadataResponseTopic {
                 error_code: ErrorCode::UNKNOWN_TOPIC_ID,
                 // Versions that cannot carry null here get an empty name.
                 name: (version < 12).then(String::new),
                 topic_id: wanted.topic_id,
                 ..Default::default()
-            },
+            })),
         };
     };
     if let Some(topic) = catalog.by_name(&name) {
-        return describe(broker, topic);
+        return Ok(Arc::clone(topic));
     }
     let outcome = if may_create {
         create(broker, &name).await
@@ -75,14 +93,13 @@ async fn find_or_create(
         let known = crate::topics::check_name(&name);
         Err(known.err().unwrap_or(TopicError::Unknown))
     };
-    match outcome {
-        Ok(topic) => describe(broker, &topic),
-        Err(error) => MetadataResponseTopic {
+    outcome.map_err(|error| {
+        Box::new(MetadataResponseTopic {
             error_code: metadata_error(&error),
             name: Some(name),
             ..Default::default()
-        },
-    }
+        })
+    })
 }
 
 async fn create(broker: &Arc<Broker>, name: &str) -> Result<Arc<Topic>, TopicError> {

@@ -22,11 +22,15 @@ const SOURCE_DEFAULT: i8 = 5;
 
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: DescribeConfigsRequest = call.decode()?;
-    let synonyms = request.include_synonyms;
-    let results =
-        request.resources.into_iter().map(|resource| describe(broker, resource, synonyms));
-    let results = results.collect();
-    call.ready(&DescribeConfigsResponse { results, ..Default::default() })
+    let broker = Arc::clone(broker);
+    // Much larger than the request: one at a time (BUDGET-1).
+    Ok(Reply::Later(Box::pin(async move {
+        let synonyms = request.include_synonyms;
+        let results =
+            request.resources.into_iter().map(|resource| describe(&broker, resource, synonyms));
+        let results = results.collect();
+        call.late(&DescribeConfigsResponse { results, ..Default::default() })
+    })))
 }
 
 fn describe(
