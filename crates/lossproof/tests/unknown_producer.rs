@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,10 @@ use std::time::Duration;
 
 use lossproof_client::librdkafka::{self, ClientSettings, ProducerSettings};
 use lossproof_client::{LogProducer, Record};
+use lossproof_log::LogConfig;
+
+/// A producer that is stuck stays so for ever.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Kills and restarts it as often as the test likes, on one port.
 struct Broker {
@@ -55,16 +60,24 @@ impl Drop for Broker {
     }
 }
 
+/// Waits until the start of the journal is zeroed: each step of that ends with a sync, which would
+/// save what is to be lost.
+fn wait_until_zeroed(data: &Path) {
+    let ahead = LogConfig::default().zero_ahead_bytes;
+    let is_long = |entry: fs::DirEntry| entry.metadata().is_ok_and(|file| file.len() >= ahead);
+    while !fs::read_dir(data.join("journal")).unwrap().any(|entry| is_long(entry.unwrap())) {
+        std::thread::yield_now();
+    }
+}
+
 /// Sends a record and waits for its acknowledgement: its offset.
 fn acknowledged(producer: &mut dyn LogProducer, text: &'static str, token: u64) -> i64 {
     let record = Record { topic: "t".into(), value: Some(text.into()), ..Record::default() };
     producer.send(record, token).unwrap();
-    loop {
-        if let Some(delivery) = producer.poll(Duration::from_millis(100)).pop() {
-            assert_eq!(delivery.token, token);
-            return delivery.outcome.unwrap().offset;
-        }
-    }
+    let mut delivered = producer.poll(PATIENCE);
+    let delivery = delivered.pop().expect("an answer, and not silence");
+    assert_eq!(delivery.token, token);
+    delivery.outcome.unwrap().offset
 }
 
 #[test]
@@ -76,6 +89,7 @@ fn librdkafka_starts_over_where_the_broker_does_not_know_it_any_more() {
     let settings = ProducerSettings::new(ClientSettings::new(server.as_str()));
     let mut producer = librdkafka::producer(&settings).unwrap();
     assert_eq!(producer.partition_count("t", Duration::from_mins(1)).unwrap(), 1);
+    wait_until_zeroed(&data);
     assert_eq!(acknowledged(&mut *producer, "gone", 0), 0);
     assert_eq!(acknowledged(&mut *producer, "gone too", 1), 1);
     broker.kill();

@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -184,7 +185,19 @@ pub(super) fn starts_over(scene: &mut Scene<'_>) -> Result<(), Failure> {
     same_once(&["kept".to_owned()], &read)
 }
 
+/// The start of the journal is zeroed in steps that end with a sync, which would save what is to be
+/// lost: waits for the last of them, at 16 MiB.
+fn wait_until_zeroed(run: &Path) -> Result<(), Failure> {
+    const ZEROED_BYTES: u64 = 16 << 20;
+    poll_until("the journal is zeroed ahead", TIME_MAX, || {
+        let segments = fs::read_dir(run.join("broker").join("journal"));
+        let lengths = segments.context("the journal")?.flatten().map(|it| it.metadata());
+        Ok(lengths.flatten().any(|it| it.len() >= ZEROED_BYTES).then_some(()))
+    })
+}
+
 fn lose_and_go_on(scene: &mut Scene<'_>, mut input: ChildStdin) -> Result<(), Failure> {
+    wait_until_zeroed(scene.run)?;
     input.write_all(b"lost\n").context("hand a line to the producer")?;
     poll_until("the first record is stored", TIME_MAX, || {
         let some = super::kcat::read_all(scene, "again").is_ok_and(|read| !read.is_empty());
