@@ -223,13 +223,19 @@ impl Ledger {
         if rest.is_empty() {
             return;
         }
+        let mut behind = self.committed_numbers(group, subject.key, subject.lane);
+        behind.union_with(&side.removed);
         if self.sinks_read.contains(group) {
-            let missing = rest.intersection(&evidence.confirmed);
+            let mut missing = rest.intersection(&evidence.confirmed);
+            missing = missing.difference(&evidence.in_sink);
+            if !Lane::is_stamped(subject.key) {
+                // LEDGER-5: what is before the group will be read again.
+                missing = missing.intersection(&behind);
+            }
             rest = rest.difference(&missing);
             findings.lose(subject, &missing, Blame::Sink, &Mechanism::MissingInSink);
         }
-        let committed = self.committed_numbers(group, subject.key, subject.lane);
-        let past = rest.intersection(&committed.union(&side.removed));
+        let past = rest.intersection(&behind);
         report_underway(subject, evidence, &rest.difference(&past), findings);
         let past = self.set_unknown_aside(subject, evidence, past, findings);
         if past.is_empty() {

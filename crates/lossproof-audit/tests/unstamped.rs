@@ -1,0 +1,88 @@
+//! LEDGER-5: records that nobody stamped go by their offsets, and offsets begin anew with a topic
+//! that is deleted and made again: which word, and which document, is about which topic.
+
+mod support;
+
+use lossproof_audit::identity::Identity;
+use lossproof_audit::interval::{Interval, IntervalSet};
+use lossproof_audit::ledger::{Ledger, VerdictOptions};
+use lossproof_audit::receipt::{Entry, Kind, Mark, Place, Receipt, ReceiptNumber, Role, Stage};
+use lossproof_audit::verdict::{Ids, Mechanism, Outcome, Verdict};
+use lossproof_client::Watermarks;
+use support::unstamped;
+
+const GROUP: &str = "indexer";
+const NOW: i64 = 10_000_000;
+
+fn place() -> Place {
+    Place::new("news", 0)
+}
+
+fn said(mark: Mark, offsets: IntervalSet) -> Entry {
+    Entry { mark, lane: None, place: place(), seqs: IntervalSet::new(), offsets }
+}
+
+fn confirmed(first: u64, last: u64) -> Entry {
+    said(Mark::Reached(Stage::Confirmed), IntervalSet::of(first, last))
+}
+
+/// A receipt of one member, which has a journal of its own.
+fn receipt(member: u64, number: u64, wall_ms: i64, entries: Vec<Entry>) -> Receipt {
+    Receipt {
+        kind: Kind::Ongoing,
+        reporter: member,
+        incarnation: 0,
+        session: member,
+        role: Role::Pipeline { group: GROUP.to_owned() },
+        wall_ms,
+        lease_ms: 10_000,
+        number: ReceiptNumber(number),
+        merged: 0,
+        lane_ends: Vec::new(),
+        entries,
+    }
+}
+
+/// Ten records in the topic, and what the group has committed.
+fn ledger(receipts: &[Receipt], committed: u64) -> Ledger {
+    let mut ledger = Ledger::new();
+    receipts.iter().for_each(|receipt| ledger.apply(receipt));
+    (0..10).for_each(|offset| ledger.observe(&unstamped(offset)));
+    ledger.topic_was_read(&place(), Watermarks { low: 0, high: 10 });
+    ledger.apply_committed(GROUP, &place(), committed);
+    ledger
+}
+
+fn read_sink(ledger: &mut Ledger, offsets: impl IntoIterator<Item = i64>) {
+    for offset in offsets {
+        let id = Identity::Natural { topic: "news".to_owned(), partition: 0, offset };
+        ledger.apply_sink_document(GROUP, &id);
+    }
+    ledger.sink_was_read(GROUP);
+}
+
+fn judge(ledger: &Ledger, all_ended: bool) -> Verdict {
+    ledger.verdict(&VerdictOptions { now_ms: NOW, all_ended })
+}
+
+fn ids(first: u64, last: u64) -> Ids {
+    Ids::Natural { place: place(), range: Interval { first, last } }
+}
+
+/// A confirmed record that is not committed yet was called lost, though the sink had it.
+#[test]
+fn confirmed_and_in_the_sink_is_not_lost_before_it_is_committed() {
+    let receipts = [receipt(1, 0, NOW, vec![confirmed(0, 9)])];
+    let mut uncommitted = ledger(&receipts, 6);
+    read_sink(&mut uncommitted, 0..10);
+    let verdict = judge(&uncommitted, false);
+    assert_eq!((verdict.outcome, &verdict.lost[..]), (Outcome::Waiting, &[][..]), "{verdict:#?}");
+    assert_eq!((verdict.waiting.len(), &verdict.waiting[0].ids), (1, &ids(6, 9)), "{verdict:#?}");
+
+    // What is not in the sink either will be read again; what is committed will not.
+    let mut absent = ledger(&receipts, 6);
+    read_sink(&mut absent, (0..8).filter(|offset| *offset != 4));
+    let verdict = judge(&absent, false);
+    assert_eq!((verdict.lost.len(), &verdict.lost[0].ids), (1, &ids(4, 4)), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].mechanism, Mechanism::MissingInSink);
+}
