@@ -191,6 +191,29 @@ fn a_sink_that_was_read_decides() {
     assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Duplicates, 4), "{verdict:#?}");
 }
 
+/// The document of a record that nobody stamped proves nothing, and is shown all the same.
+#[test]
+fn what_only_the_sink_still_has_is_shown() {
+    let (world, cluster) = run(None);
+    let (query, id) = (Query::Field { field: "id".to_owned(), value: "7".to_owned() }, "news-0-77");
+    let sink = SinkRead {
+        group: "indexer".to_owned(),
+        ids: vec![id.to_owned()],
+        found: vec![id.to_owned()],
+    };
+    let (clock, plan) = (&*world.environment.clock, Plan::default());
+    let sinks = || Ok::<_, Infallible>(vec![sink]);
+    let Ok(audit) = audit_with_sinks(&mut *cluster.admin(), clock, plan, Some(&query), sinks);
+    let traces = audit.trace(&query);
+    assert_eq!((traces.len(), traces[0].id.as_str()), (1, id), "{traces:#?}");
+    let reached: Vec<Stage> =
+        traces[0].stages.iter().filter(|s| s.reached).map(|s| s.stage).collect();
+    assert!(
+        reached.contains(&Stage::Confirmed) && !reached.contains(&Stage::Stored),
+        "{reached:?}"
+    );
+}
+
 fn shipped_session(cluster: &Cluster) -> u64 {
     let receipts = support::shipped(cluster);
     receipts.iter().find(|receipt| receipt.role == Role::Producer).unwrap().session

@@ -13,6 +13,8 @@ use support::unstamped;
 
 const GROUP: &str = "indexer";
 const NOW: i64 = 10_000_000;
+const SECOND_MS: i64 = 1_000;
+const HOUR_MS: i64 = 3_600_000;
 
 fn place() -> Place {
     Place::new("news", 0)
@@ -24,6 +26,10 @@ fn said(mark: Mark, offsets: IntervalSet) -> Entry {
 
 fn confirmed(first: u64, last: u64) -> Entry {
     said(Mark::Reached(Stage::Confirmed), IntervalSet::of(first, last))
+}
+
+fn began(wall_ms: i64) -> Entry {
+    said(Mark::Began { wall_ms }, IntervalSet::new())
 }
 
 /// A receipt of one member, which has a journal of its own.
@@ -41,6 +47,10 @@ fn receipt(member: u64, number: u64, wall_ms: i64, entries: Vec<Entry>) -> Recei
         lane_ends: Vec::new(),
         entries,
     }
+}
+
+fn seal(receipt: Receipt) -> Receipt {
+    Receipt { kind: Kind::Sealed, ..receipt }
 }
 
 /// Ten records in the topic, and what the group has committed.
@@ -85,4 +95,41 @@ fn confirmed_and_in_the_sink_is_not_lost_before_it_is_committed() {
     let verdict = judge(&absent, false);
     assert_eq!((verdict.lost.len(), &verdict.lost[0].ids), (1, &ids(4, 4)), "{verdict:#?}");
     assert_eq!(verdict.lost[0].mechanism, Mechanism::MissingInSink);
+}
+
+/// The documents of a topic were taken for those of the one that was made after it: a pipeline
+/// that commits before it processes, and dies in between, was proven complete.
+#[test]
+fn documents_of_an_earlier_topic_prove_nothing() {
+    let unsafe_role = Role::UnsafePipeline { group: GROUP.to_owned() };
+    let before = seal(receipt(1, 0, NOW - HOUR_MS, vec![began(NOW - HOUR_MS), confirmed(0, 9)]));
+    let mut after = seal(receipt(2, 0, NOW, vec![began(NOW - SECOND_MS), confirmed(0, 3)]));
+    after.role = unsafe_role;
+    let judge = |after: &Receipt, all_ended| {
+        let mut ledger = ledger(&[before.clone(), after.clone()], 10);
+        read_sink(&mut ledger, 0..10);
+        judge(&ledger, all_ended)
+    };
+    // It has said all that it had to say.
+    let verdict = judge(&after, false);
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].ids, ids(4, 9));
+    // It was killed, and the documents may be its own: LEDGER-2.
+    let killed = Receipt { kind: Kind::Recovered, ..after };
+    for all_ended in [false, true] {
+        let verdict = judge(&killed, all_ended);
+        assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Unknown, 0), "{verdict:#?}");
+        assert_eq!((verdict.unknown.len(), &verdict.unknown[0].ids), (1, &ids(4, 9)));
+    }
+}
+
+/// Nor are they records of the topic that is shorter than they tell.
+#[test]
+fn documents_behind_the_end_of_the_log_are_no_records_of_it() {
+    let before = seal(receipt(1, 0, NOW - HOUR_MS, vec![began(NOW - HOUR_MS), confirmed(0, 14)]));
+    let after = seal(receipt(2, 0, NOW, vec![began(NOW - SECOND_MS), confirmed(0, 9)]));
+    let mut ledger = ledger(&[before, after], 10);
+    read_sink(&mut ledger, 0..15);
+    let verdict = judge(&ledger, false);
+    assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
 }

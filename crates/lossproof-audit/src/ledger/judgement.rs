@@ -197,10 +197,15 @@ impl Ledger {
         // LEDGER-6
         let dead_letters = self.dead_letters.of(group, key);
         done.union_with(&evidence.dead_lettered().intersection(&dead_letters));
-        done.union_with(&evidence.in_sink);
+        let mut arrived = evidence.in_sink.clone();
         if !self.sinks_read.contains(group) {
-            done.union_with(&evidence.confirmed);
+            arrived.union_with(&evidence.confirmed);
         }
+        if !Lane::is_stamped(key) {
+            // LEDGER-5: a document alone may be of an earlier topic.
+            arrived = arrived.intersection(&evidence.confirmed);
+        }
+        done.union_with(&arrived);
         if !Lane::is_stamped(key) {
             // LEDGER-5: these were said of records of an earlier topic, or will be said again.
             let committed = self.committed_numbers(group, key, lane);
@@ -237,11 +242,35 @@ impl Ledger {
         }
         let past = rest.intersection(&behind);
         report_underway(subject, evidence, &rest.difference(&past), findings);
-        let past = self.set_unknown_aside(subject, evidence, past, findings);
+        let all_read = findings.options.all_ended && self.sinks_read.contains(group);
+        // LEDGER-5: which topic these documents are of, only the receipts can say.
+        let documented = past.intersection(&evidence.in_sink);
+        self.judge_past(subject, evidence, side, past.difference(&documented), all_read, findings);
+        self.judge_past(subject, evidence, side, documented, false, findings);
+    }
+
+    /// Records that the group will not read again, and that are not known to have arrived.
+    /// `all_read`: whatever a silent reporter could say, they have not.
+    fn judge_past(
+        &self,
+        subject: Subject<'_>,
+        evidence: &GroupEvidence,
+        side: &ProducerSide,
+        past: IntervalSet,
+        all_read: bool,
+        findings: &mut Findings<'_>,
+    ) {
+        let (past, hold) = if all_read {
+            (past, Hold::None)
+        } else {
+            let group = subject.group.unwrap_or_default();
+            let hold = self.hold(group, findings.options);
+            (self.set_unknown_aside(subject, evidence, past, findings), hold)
+        };
         if past.is_empty() {
             return;
         }
-        match self.hold(group, findings.options) {
+        match hold {
             Hold::Silent(silent) => findings.doubt(subject, &past, &silent),
             Hold::Open(place) => findings.wait(subject, &past, &place),
             Hold::None => report_lost(subject, evidence, side, &past, findings),
@@ -249,7 +278,7 @@ impl Ledger {
     }
 
     /// Records that a reporter has said it forgot, and dead letters where these cannot be read, are
-    /// unknown, until everything was read.
+    /// unknown.
     fn set_unknown_aside(
         &self,
         subject: Subject<'_>,
@@ -258,9 +287,6 @@ impl Ledger {
         findings: &mut Findings<'_>,
     ) -> IntervalSet {
         let group = subject.group.unwrap_or_default();
-        if findings.options.all_ended && self.sinks_read.contains(group) {
-            return past;
-        }
         let forgotten = past.intersection(&evidence.unknown);
         let silent = format!("pipeline of group {group}: ran out of memory");
         findings.doubt(subject, &forgotten, &silent);
@@ -275,9 +301,6 @@ impl Ledger {
 
     /// LEDGER-2: whether anybody could still say that the group has it.
     fn hold(&self, group: &str, options: &VerdictOptions) -> Hold {
-        if options.all_ended && self.sinks_read.contains(group) {
-            return Hold::None;
-        }
         if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
         }

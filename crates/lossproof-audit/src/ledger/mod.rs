@@ -10,8 +10,10 @@
 //! - `LEDGER-4`: copies, reordering, rebalances and restarts are never loss.
 //! - `LEDGER-5`: the word on an unstamped record holds for one topic, not for its name: it ends
 //!   when a group begins a partition anew, and it does not hold for what the group has yet to
-//!   read. (No Kafka client tells the id of a topic; a cluster drops the committed offsets of a
-//!   topic together with it, and that is seen.)
+//!   read. A document of such a record in the sink holds only together with the word. (No Kafka
+//!   client tells the id of a topic; a cluster drops the committed offsets of a topic together
+//!   with it, and that is seen. It is not seen where somebody sets the group's offsets in the new
+//!   topic by hand before a pipeline has begun with it: the old word goes on then.)
 //! - `LEDGER-6`: a dead letter is one that the auditor has read in the topic of dead letters.
 
 mod dead_letters;
@@ -266,8 +268,12 @@ impl Ledger {
                 (LaneKey::Natural(Place::new(topic.clone(), *partition)), offset)
             }
         };
+        let stamped = Lane::is_stamped(&key);
         let lane = self.lanes.entry(key).or_default();
-        lane.told.insert(number);
+        if stamped {
+            // LEDGER-5: an unstamped one may be a record of an earlier topic.
+            lane.told.insert(number);
+        }
         let evidence = lane.groups.entry(group.to_owned()).or_default();
         if evidence.in_sink.contains(number) {
             *self.sink_copies.entry((group.to_owned(), id.clone())).or_insert(1) += 1;
