@@ -1,4 +1,4 @@
-//! LEDGER-5: records that nobody stamped go by their offsets, and offsets begin anew with a topic
+//! LEDGER-5, LEDGER-7: records that nobody stamped go by their offsets, and offsets begin anew with a topic
 //! that is deleted and made again: which word, and which document, is about which topic.
 
 mod support;
@@ -75,6 +75,14 @@ fn judge(ledger: &Ledger, all_ended: bool) -> Verdict {
     ledger.verdict(&VerdictOptions { now_ms: NOW, all_ended })
 }
 
+/// LEDGER-3: the verdict is the same in whatever order the receipts come.
+fn judge_receipts(receipts: &[Receipt]) -> Verdict {
+    let verdict = judge(&ledger(receipts, 10), false);
+    let backwards: Vec<Receipt> = receipts.iter().rev().cloned().collect();
+    assert_eq!(judge(&ledger(&backwards, 10), false), verdict, "LEDGER-3");
+    verdict
+}
+
 fn ids(first: u64, last: u64) -> Ids {
     Ids::Natural { place: place(), range: Interval { first, last } }
 }
@@ -132,4 +140,54 @@ fn documents_behind_the_end_of_the_log_are_no_records_of_it() {
     read_sink(&mut ledger, 0..15);
     let verdict = judge(&ledger, false);
     assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
+}
+
+/// LEDGER-7: what a member said after it had begun was taken for what it said before, where its clock had
+/// been set back meanwhile, in the same session or by the next start.
+#[test]
+fn a_clock_that_steps_back_loses_nothing() {
+    let first = receipt(1, 0, NOW, vec![began(NOW), confirmed(0, 3)]);
+    let stepped = receipt(1, 1, NOW - HOUR_MS, vec![confirmed(4, 6)]);
+    let mut restarted = seal(receipt(1, 0, NOW - HOUR_MS, vec![confirmed(7, 9)]));
+    (restarted.session, restarted.incarnation) = (2, 1);
+    let ended = Receipt { kind: Kind::Recovered, ..receipt(1, 2, NOW, Vec::new()) };
+    let verdict = judge_receipts(&[first, stepped, ended, restarted]);
+    assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
+}
+
+/// And forwards: what was said of the earlier topic, by a clock that was ahead then.
+#[test]
+fn a_clock_that_was_ahead_proves_nothing() {
+    let earlier = receipt(1, 0, NOW + HOUR_MS, vec![began(NOW + HOUR_MS), confirmed(0, 9)]);
+    let now = seal(receipt(1, 1, NOW, vec![began(NOW), confirmed(0, 3)]));
+    let verdict = judge_receipts(&[earlier, now]);
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].ids, ids(4, 9));
+}
+
+/// LEDGER-7: the clocks of two members are seconds apart: what the second one said after the first one had
+/// begun looks as if said before, or the other way round.
+#[test]
+fn members_whose_clocks_differ_are_believed_only_where_it_does_not_matter() {
+    let first = || seal(receipt(1, 0, NOW, vec![began(NOW), confirmed(0, 3)]));
+    let second = |wall_ms| seal(receipt(2, 0, wall_ms, vec![confirmed(4, 9)]));
+    // Nothing is known of an earlier topic, so that there is nothing to confuse.
+    let verdict = judge_receipts(&[first(), second(NOW + SECOND_MS)]);
+    assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
+    // By its clock it spoke before.
+    let verdict = judge_receipts(&[first(), second(NOW - 5 * SECOND_MS)]);
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Unknown, 0), "{verdict:#?}");
+    assert_eq!((verdict.unknown.len(), &verdict.unknown[0].ids), (1, &ids(4, 9)));
+    assert!(verdict.unknown[0].silent.contains("earlier topic"), "{verdict:#?}");
+    // There was an earlier topic, and it may be what is spoken of.
+    let earlier = || receipt(3, 0, NOW - HOUR_MS, vec![began(NOW - HOUR_MS), confirmed(0, 1)]);
+    let earlier = seal(earlier());
+    let verdict = judge_receipts(&[earlier.clone(), first(), second(NOW + SECOND_MS)]);
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Unknown, 0), "{verdict:#?}");
+    // Far enough apart both ways.
+    let verdict = judge_receipts(&[earlier.clone(), first(), second(NOW + HOUR_MS)]);
+    assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
+    let verdict = judge_receipts(&[earlier, first(), second(NOW - HOUR_MS)]);
+    assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
+    assert_eq!(verdict.lost[0].ids, ids(4, 9));
 }

@@ -243,6 +243,12 @@ impl Ledger {
         let past = rest.intersection(&behind);
         report_underway(subject, evidence, &rest.difference(&past), findings);
         let all_read = findings.options.all_ended && self.sinks_read.contains(group);
+        let unplaced = past.intersection(&evidence.unplaced); // LEDGER-7
+        let silent = format!(
+            "pipeline of group {group}: what it said may be about an earlier topic of this name"
+        );
+        findings.doubt(subject, &unplaced, &silent);
+        let past = past.difference(&unplaced);
         // LEDGER-5: which topic these documents are of, only the receipts can say.
         let documented = past.intersection(&evidence.in_sink);
         self.judge_past(subject, evidence, side, past.difference(&documented), all_read, findings);

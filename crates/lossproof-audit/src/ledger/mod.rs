@@ -15,6 +15,9 @@
 //!   with it, and that is seen. It is not seen where somebody sets the group's offsets in the new
 //!   topic by hand before a pipeline has begun with it: the old word goes on then.)
 //! - `LEDGER-6`: a dead letter is one that the auditor has read in the topic of dead letters.
+//! - `LEDGER-7`: what one reporter said is ordered by incarnation and receipt number, whatever its
+//!   clock does. Clocks order the words of different reporters, and where they are within a
+//!   minute of each other it is unknown which topic a word was about.
 
 mod dead_letters;
 mod group;
@@ -36,7 +39,7 @@ use crate::identity::{Identity, RecordId};
 use crate::interval::IntervalSet;
 use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
 use dead_letters::DeadLetters;
-use group::GroupEvidence;
+use group::{GroupEvidence, Moment};
 use sessions::Sessions;
 use topic::TopicParts;
 
@@ -176,7 +179,8 @@ impl Ledger {
                 (Mark::Began { wall_ms }, Some(group)) => {
                     let key = LaneKey::Natural(entry.place.clone());
                     let lane = self.lanes.entry(key).or_default();
-                    lane.groups.entry(group.to_owned()).or_default().begin(*wall_ms);
+                    let evidence = lane.groups.entry(group.to_owned()).or_default();
+                    evidence.begin(Moment::of(receipt).at(*wall_ms));
                     continue;
                 }
                 (Mark::DeadLettersIn, Some(group)) => {
@@ -207,7 +211,7 @@ impl Ledger {
                 if stamped {
                     evidence.apply(&entry.mark, numbers);
                 } else {
-                    evidence.apply_unstamped(receipt.wall_ms, &entry.mark, numbers);
+                    evidence.apply_unstamped(Moment::of(receipt), &entry.mark, numbers);
                 }
                 let topics = self.group_topics.entry(group.to_owned()).or_default();
                 topics.insert(entry.place.topic.clone());
