@@ -3,13 +3,17 @@
 
 mod support;
 
-use lossproof_audit::identity::Identity;
+use lossproof_audit::identity::{
+    GROUP_HEADER, Identity, ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER,
+};
 use lossproof_audit::interval::{Interval, IntervalSet};
 use lossproof_audit::ledger::{Ledger, VerdictOptions};
-use lossproof_audit::receipt::{Entry, Kind, Mark, Place, Receipt, ReceiptNumber, Role, Stage};
+use lossproof_audit::receipt::{
+    Disposition, Entry, Kind, Mark, Place, Receipt, ReceiptNumber, Role, Stage,
+};
 use lossproof_audit::verdict::{Ids, Mechanism, Outcome, Verdict};
-use lossproof_client::Watermarks;
-use support::unstamped;
+use lossproof_client::{Record, Watermarks};
+use support::{DEAD, unstamped};
 
 const GROUP: &str = "indexer";
 const NOW: i64 = 10_000_000;
@@ -190,4 +194,33 @@ fn members_whose_clocks_differ_are_believed_only_where_it_does_not_matter() {
     let verdict = judge_receipts(&[earlier, first(), second(NOW - HOUR_MS)]);
     assert_eq!((verdict.outcome, verdict.lost.len()), (Outcome::Lost, 1), "{verdict:#?}");
     assert_eq!(verdict.lost[0].ids, ids(4, 9));
+}
+
+/// LEDGER-6: a group that reads dead letters puts one aside itself. Its headers stand behind those
+/// of the first group, which were read instead: a dead letter of another group, of another topic.
+#[test]
+fn a_dead_letter_of_a_dead_letter_says_last_who_put_it_aside() {
+    let mark = Mark::Ended { disposition: Disposition::DeadLettered, reason: "why".to_owned() };
+    let mut in_dead = said(Mark::DeadLettersIn, IntervalSet::new());
+    DEAD.clone_into(&mut in_dead.place.topic);
+    let entries = vec![confirmed(0, 8), said(mark, IntervalSet::of(9, 9)), in_dead];
+    let mut ledger = ledger(&[seal(receipt(1, 0, NOW, entries))], 10);
+    let headers = [("other", "elsewhere", "3", "77"), (GROUP, "news", "0", "9")];
+    let headers = headers.into_iter().flat_map(|(group, topic, partition, offset)| {
+        [
+            (ORIGIN_TOPIC_HEADER, topic),
+            (ORIGIN_PARTITION_HEADER, partition),
+            (ORIGIN_OFFSET_HEADER, offset),
+            (GROUP_HEADER, group),
+        ]
+    });
+    let headers = headers.map(|(name, value)| (name.to_owned(), Some(value.into())));
+    ledger.observe_dead_letter(&Record {
+        topic: DEAD.to_owned(),
+        headers: headers.collect(),
+        ..unstamped(0)
+    });
+    ledger.topic_was_read(&Place::new(DEAD, 0), Watermarks { low: 0, high: 1 });
+    let verdict = judge(&ledger, false);
+    assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
 }
