@@ -76,7 +76,7 @@ fn read_sink(ledger: &mut Ledger, offsets: impl IntoIterator<Item = i64>) {
 }
 
 fn judge(ledger: &Ledger, all_ended: bool) -> Verdict {
-    ledger.verdict(&VerdictOptions { now_ms: NOW, all_ended })
+    ledger.verdict(&VerdictOptions { now_ms: NOW, heard_until_ms: NOW, all_ended })
 }
 
 /// LEDGER-3: the verdict is the same in whatever order the receipts come.

@@ -15,6 +15,9 @@ const COMMITTED_OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub struct VerdictOptions {
     /// Wall time, in milliseconds since the Unix epoch.
     pub now_ms: i64,
+    /// Wall time up to which all receipts were read: a session whose lease had ended by then has
+    /// crashed.
+    pub heard_until_ms: i64,
     /// The harness vouches that every process has ended, and that log, committed offsets and the
     /// sinks that are marked as read were read in full after that: what is still unknown for
     /// lack of a receipt is lost then.
@@ -122,7 +125,7 @@ impl Ledger {
             unknown: findings.unknown,
             waiting: findings.waiting,
             duplicates: self.duplicates(),
-            sessions: self.sessions.reports(options.now_ms),
+            sessions: self.sessions.reports(options.heard_until_ms),
             remarks: self.remarks(),
         };
         verdict.outcome = verdict.outcome_of();
@@ -321,7 +324,7 @@ impl Ledger {
                 return Hold::Silent(silent);
             }
             let unsafe_role = !session.role.is_safe();
-            match self.sessions.state(session, options.now_ms) {
+            match self.sessions.state(session, options.heard_until_ms) {
                 SessionState::Open if !options.all_ended => {
                     open = Some(format!("receipts of {} session {id:016x}", session.name()));
                 }
@@ -351,7 +354,7 @@ impl Ledger {
         }
         for (id, session) in self.sessions.iter().filter(|(_, s)| s.role.group().is_none()) {
             let ids = Ids::TailOf { session: id };
-            let crashed = match self.sessions.state(session, options.now_ms) {
+            let crashed = match self.sessions.state(session, options.heard_until_ms) {
                 SessionState::Open if !options.all_ended => {
                     let place = "producer, which is running".to_owned();
                     findings.waiting.push(Waiting { ids, group: None, place });
