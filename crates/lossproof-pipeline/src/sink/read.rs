@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! - `SINK-READ-1`: all documents are handed out, or an error says that they are not: a page with a
-//!   missing shard, a cut answer or a foreign line is never taken for the end.
+//!   missing shard, a cut answer or a foreign line is never taken for the end, and a sink that is
+//!   not there never for an empty one: it may be looked for in the wrong place.
 
 use std::io;
 use std::path::PathBuf;
@@ -37,6 +38,13 @@ pub enum ReadSinkError {
     Header(#[from] HeaderError),
     #[error("{url}: {detail}")]
     Server { url: String, detail: String },
+    #[error("{url}: there is no index {index}; has a pipeline written to it?")]
+    NoIndex { url: String, index: String },
+    #[error(
+        "{path} is not there; a relative path is taken from the present directory: ask from the \
+         directory in which the pipeline runs"
+    )]
+    NoFile { path: PathBuf },
     #[error("{path}: {source}")]
     File {
         path: PathBuf,
@@ -47,8 +55,8 @@ pub enum ReadSinkError {
     Foreign { path: PathBuf, line: u64, detail: String },
 }
 
-/// Hands each document and its identity to `each`, in no particular order. A sink that is not there
-/// yet is empty. Documents that come while it reads may be among them or not.
+/// Hands each document and its identity to `each`, in no particular order. Documents that come
+/// while it reads may be among them or not.
 pub async fn read(
     sink: &Sink,
     disk: &dyn Disk,
@@ -110,7 +118,10 @@ impl<'a> Index<'a> {
         let (status, body) = self.ask(Method::POST, &format!("/{index}/_refresh"), None).await?;
         match status {
             200 => {}
-            404 => return Ok(()),
+            404 => {
+                let (url, index) = (self.settings.url.clone(), index.clone());
+                return Err(ReadSinkError::NoIndex { url, index }); // SINK-READ-1
+            }
             _ => return Err(self.refused(status, &body)),
         }
         let first = json!({ "size": PAGE_DOCUMENTS, "sort": ["_doc"] });
@@ -177,7 +188,7 @@ fn read_lines(
     let path = &settings.path;
     let failed = |source| ReadSinkError::File { path: path.clone(), source };
     if !disk.exists(path).map_err(failed)? {
-        return Ok(());
+        return Err(ReadSinkError::NoFile { path: path.clone() }); // SINK-READ-1
     }
     let file = disk.open_read_only(path).map_err(failed)?;
     let mut number = 0;
