@@ -1,5 +1,5 @@
-//! LEDGER-5, LEDGER-7: records that nobody stamped go by their offsets, and offsets begin anew with a topic
-//! that is deleted and made again: which word, and which document, is about which topic.
+//! LEDGER-5, LEDGER-7: records that nobody stamped go by their offsets, and offsets begin anew with
+//! a topic that is deleted and made again: which word, and which document, is about which topic.
 
 mod support;
 
@@ -60,7 +60,9 @@ fn seal(receipt: Receipt) -> Receipt {
 /// Ten records in the topic, and what the group has committed.
 fn ledger(receipts: &[Receipt], committed: u64) -> Ledger {
     let mut ledger = Ledger::new();
-    receipts.iter().for_each(|receipt| ledger.apply(receipt));
+    for receipt in receipts {
+        ledger.apply(receipt);
+    }
     (0..10).for_each(|offset| ledger.observe(&unstamped(offset)));
     ledger.topic_was_read(&place(), Watermarks { low: 0, high: 10 });
     ledger.apply_committed(GROUP, &place(), committed);
@@ -146,8 +148,8 @@ fn documents_behind_the_end_of_the_log_are_no_records_of_it() {
     assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
 }
 
-/// LEDGER-7: what a member said after it had begun was taken for what it said before, where its clock had
-/// been set back meanwhile, in the same session or by the next start.
+/// LEDGER-7: what a member said after it had begun was taken for what it said before, where its
+/// clock had been set back meanwhile, in the same session or by the next start.
 #[test]
 fn a_clock_that_steps_back_loses_nothing() {
     let first = receipt(1, 0, NOW, vec![began(NOW), confirmed(0, 3)]);
@@ -169,8 +171,8 @@ fn a_clock_that_was_ahead_proves_nothing() {
     assert_eq!(verdict.lost[0].ids, ids(4, 9));
 }
 
-/// LEDGER-7: the clocks of two members are seconds apart: what the second one said after the first one had
-/// begun looks as if said before, or the other way round.
+/// LEDGER-7: the clocks of two members are seconds apart: what the second one said after the first
+/// one had begun looks as if said before, or the other way round.
 #[test]
 fn members_whose_clocks_differ_are_believed_only_where_it_does_not_matter() {
     let first = || seal(receipt(1, 0, NOW, vec![began(NOW), confirmed(0, 3)]));
