@@ -8,7 +8,8 @@
 //! use lossproof_audit::verdict::Outcome;
 //!
 //! let ledger = Ledger::new();
-//! let verdict = ledger.verdict(&VerdictOptions { now_ms: 0, all_ended: false });
+//! let options = VerdictOptions { now_ms: 0, heard_until_ms: 0, all_ended: false };
+//! let verdict = ledger.verdict(&options);
 //! // Nobody has reported, so nobody can say that all is well.
 //! assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Unknown, 1));
 //! ```

@@ -12,8 +12,8 @@ use std::time::Duration;
 use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, audit, audit_with_sinks};
 use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::receipt::{Disposition, Role, Stage};
-use lossproof_audit::report::{RECEIPTS_TOPIC, Reporter};
-use lossproof_audit::verdict::{Blame, Mechanism, Outcome};
+use lossproof_audit::report::{LEASE, RECEIPTS_TOPIC, Reporter};
+use lossproof_audit::verdict::{Blame, Mechanism, Outcome, SessionState};
 use lossproof_client::memory::Cluster;
 use lossproof_client::{Admin, ConsumeError, Rebalance, Record, TopicPartition, Watermarks};
 use support::{DEAD, Journal, SECOND, World, dead_letter, record, ship, stamped, unstamped};
@@ -189,6 +189,51 @@ fn a_sink_that_was_read_decides() {
     let twice: Vec<String> = (0..RECORDS).chain([3]).map(id).collect();
     let verdict = look(twice).verdict;
     assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Duplicates, 4), "{verdict:#?}");
+}
+
+/// AUDIT-4: a session is not called crashed for what was not heard of it while the sink was read.
+#[test]
+fn a_session_lives_by_what_was_heard_of_it_when_the_receipts_were_read() {
+    let (world, cluster) = run(None);
+    let role = Role::Pipeline { group: "indexer".to_owned() };
+    let member = Reporter::open(Journal::new(3), &world.environment, role, Vec::new()).unwrap();
+    member.announce(&mut *cluster.producer(), SECOND).unwrap();
+    let reading = 2 * LEASE;
+    let sinks = || {
+        world.clock.advance(reading);
+        Ok::<_, Infallible>(Vec::new())
+    };
+    let clock = &*world.environment.clock;
+    let began_ms = clock.wall_ms();
+    let Ok(audit) = audit_with_sinks(&mut *cluster.admin(), clock, Plan::default(), None, sinks);
+    let states: Vec<SessionState> = audit.verdict.sessions.iter().map(|s| s.state).collect();
+    assert!(states.contains(&SessionState::Open), "{states:?}");
+    assert!(!states.contains(&SessionState::Expired), "{states:?}");
+    let took_ms = audit.verdict.wall_ms - began_ms;
+    assert_eq!(took_ms, reading.as_millis() as i64, "the verdict is as old as it is");
+}
+
+/// The document of a record that nobody stamped proves nothing, and is shown all the same.
+#[test]
+fn what_only_the_sink_still_has_is_shown() {
+    let (world, cluster) = run(None);
+    let (query, id) = (Query::Field { field: "id".to_owned(), value: "7".to_owned() }, "news-0-77");
+    let sink = SinkRead {
+        group: "indexer".to_owned(),
+        ids: vec![id.to_owned()],
+        found: vec![id.to_owned()],
+    };
+    let (clock, plan) = (&*world.environment.clock, Plan::default());
+    let sinks = || Ok::<_, Infallible>(vec![sink]);
+    let Ok(audit) = audit_with_sinks(&mut *cluster.admin(), clock, plan, Some(&query), sinks);
+    let traces = audit.trace(&query);
+    assert_eq!((traces.len(), traces[0].id.as_str()), (1, id), "{traces:#?}");
+    let reached: Vec<Stage> =
+        traces[0].stages.iter().filter(|s| s.reached).map(|s| s.stage).collect();
+    assert!(
+        reached.contains(&Stage::Confirmed) && !reached.contains(&Stage::Stored),
+        "{reached:?}"
+    );
 }
 
 fn shipped_session(cluster: &Cluster) -> u64 {

@@ -94,11 +94,11 @@ fn produced() -> Ledger {
 }
 
 fn options() -> VerdictOptions {
-    VerdictOptions { now_ms: NOW, all_ended: false }
+    VerdictOptions { now_ms: NOW, heard_until_ms: NOW, all_ended: false }
 }
 
 fn ended() -> VerdictOptions {
-    VerdictOptions { now_ms: NOW, all_ended: true }
+    VerdictOptions { now_ms: NOW, heard_until_ms: NOW, all_ended: true }
 }
 
 fn only(number: u64) -> Ids {
@@ -316,7 +316,8 @@ fn an_expired_session_that_nobody_sealed_is_unknown() {
     ledger.apply_committed("indexer", &place(), 10);
     let verdict = ledger.verdict(&options());
     assert_eq!(verdict.outcome, Outcome::Waiting, "its lease still runs: {verdict:#?}");
-    let later = VerdictOptions { now_ms: NOW + 20_000, all_ended: false };
+    let later =
+        VerdictOptions { now_ms: NOW + 20_000, heard_until_ms: NOW + 20_000, all_ended: false };
     let verdict = ledger.verdict(&later);
     assert_eq!(verdict.outcome, Outcome::Unknown, "{verdict:#?}");
     assert_eq!(verdict.unknown[0].ids, only(4));

@@ -67,10 +67,13 @@ fn an_index_is_read_page_by_page_and_its_place_given_back() {
     assert_eq!((seen[4].method.as_str(), &seen[4].body), ("DELETE", &place));
 }
 
+/// It was taken for empty: an address or an index with a slip in it was a sink read in full.
 #[test]
-fn an_index_that_is_not_there_is_empty() {
+fn an_index_that_is_not_there_is_not_read() {
     let service = Service::start(|_, _| answer(404, r#"{"error":{"type":"index_not_found"}}"#));
-    assert_eq!(read_index(&service).unwrap(), Documents::new());
+    let outcome = read_index(&service);
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("there is no index news"), "{error}");
 }
 
 /// SINK-READ-1, at every answer but the one to the giving back.
@@ -106,7 +109,10 @@ fn a_file_is_read_up_to_its_last_line_break() {
     let path = Path::new("/out/news.jsonl");
     let config = head("") + &lines_sink(path);
     let disk = SimDisk::new();
-    assert_eq!(read_all(&config, &disk).unwrap(), Documents::new(), "it is not there yet");
+    // So was a file that was looked for in another directory.
+    let error = read_all(&config, &disk).unwrap_err().to_string();
+    assert!(error.contains("/out/news.jsonl is not there"), "{error}");
+    assert!(error.contains("relative path is taken from the present directory"), "{error}");
 
     disk.create_dir_all(Path::new("/out")).unwrap();
     let file = disk.create(path).unwrap();

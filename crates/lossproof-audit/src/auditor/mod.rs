@@ -7,6 +7,8 @@
 //!   was committed by then has its receipt cut, and what was acknowledged by then is in the topic.
 //!   Sinks come last: what the receipts say is confirmed must be there.
 //! - `AUDIT-3`: it writes nothing to the cluster, and joins no group.
+//! - `AUDIT-4`: leases are judged by the time up to which receipts were read: a session is not
+//!   called crashed for being unheard while the auditor reads something else.
 
 mod trace;
 
@@ -91,6 +93,8 @@ pub fn audit_with_sinks<E>(
     auditor.read_receipts();
     let topics = auditor.topics(&plan.topics);
     auditor.read_committed(&topics);
+    // AUDIT-4: what was in the topic by now is read below, however long that takes.
+    let heard_until_ms = clock.wall_ms();
     auditor.read_receipts();
     for topic in auditor.topics(&plan.topics) {
         auditor.read_topic(&topic, Reading::Audited);
@@ -100,7 +104,8 @@ pub fn audit_with_sinks<E>(
     }
     auditor.take_sinks(&read_sinks()?);
     let Auditor { ledger, found, .. } = auditor;
-    let verdict = ledger.verdict(&VerdictOptions { now_ms: clock.wall_ms(), all_ended });
+    let now_ms = clock.wall_ms();
+    let verdict = ledger.verdict(&VerdictOptions { now_ms, heard_until_ms, all_ended });
     Ok(Audit { ledger, verdict, found })
 }
 

@@ -72,8 +72,10 @@ impl Ledger {
     }
 }
 
+/// Of headers of the same name the last one holds: a dead letter that is put aside again keeps
+/// those that it came with.
 fn text_of<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let (_, value) = record.headers.iter().find(|(header, _)| header == name)?;
+    let (_, value) = record.headers.iter().rfind(|(header, _)| header == name)?;
     std::str::from_utf8(value.as_deref()?).ok()
 }
 

@@ -15,6 +15,9 @@ const COMMITTED_OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub struct VerdictOptions {
     /// Wall time, in milliseconds since the Unix epoch.
     pub now_ms: i64,
+    /// Wall time up to which all receipts were read: a session whose lease had ended by then has
+    /// crashed.
+    pub heard_until_ms: i64,
     /// The harness vouches that every process has ended, and that log, committed offsets and the
     /// sinks that are marked as read were read in full after that: what is still unknown for
     /// lack of a receipt is lost then.
@@ -122,7 +125,7 @@ impl Ledger {
             unknown: findings.unknown,
             waiting: findings.waiting,
             duplicates: self.duplicates(),
-            sessions: self.sessions.reports(options.now_ms),
+            sessions: self.sessions.reports(options.heard_until_ms),
             remarks: self.remarks(),
         };
         verdict.outcome = verdict.outcome_of();
@@ -197,10 +200,15 @@ impl Ledger {
         // LEDGER-6
         let dead_letters = self.dead_letters.of(group, key);
         done.union_with(&evidence.dead_lettered().intersection(&dead_letters));
-        done.union_with(&evidence.in_sink);
+        let mut arrived = evidence.in_sink.clone();
         if !self.sinks_read.contains(group) {
-            done.union_with(&evidence.confirmed);
+            arrived.union_with(&evidence.confirmed);
         }
+        if !Lane::is_stamped(key) {
+            // LEDGER-5: a document alone may be of an earlier topic.
+            arrived = arrived.intersection(&evidence.confirmed);
+        }
+        done.union_with(&arrived);
         if !Lane::is_stamped(key) {
             // LEDGER-5: these were said of records of an earlier topic, or will be said again.
             let committed = self.committed_numbers(group, key, lane);
@@ -223,19 +231,55 @@ impl Ledger {
         if rest.is_empty() {
             return;
         }
+        let mut behind = self.committed_numbers(group, subject.key, subject.lane);
+        behind.union_with(&side.removed);
         if self.sinks_read.contains(group) {
-            let missing = rest.intersection(&evidence.confirmed);
+            let mut missing = rest.intersection(&evidence.confirmed);
+            missing = missing.difference(&evidence.in_sink);
+            if !Lane::is_stamped(subject.key) {
+                // LEDGER-5: what is before the group will be read again.
+                missing = missing.intersection(&behind);
+            }
             rest = rest.difference(&missing);
             findings.lose(subject, &missing, Blame::Sink, &Mechanism::MissingInSink);
         }
-        let committed = self.committed_numbers(group, subject.key, subject.lane);
-        let past = rest.intersection(&committed.union(&side.removed));
+        let past = rest.intersection(&behind);
         report_underway(subject, evidence, &rest.difference(&past), findings);
-        let past = self.set_unknown_aside(subject, evidence, past, findings);
+        let all_read = findings.options.all_ended && self.sinks_read.contains(group);
+        let unplaced = past.intersection(&evidence.unplaced); // LEDGER-7
+        let silent = format!(
+            "pipeline of group {group}: what it said may be about an earlier topic of this name"
+        );
+        findings.doubt(subject, &unplaced, &silent);
+        let past = past.difference(&unplaced);
+        // LEDGER-5: which topic these documents are of, only the receipts can say.
+        let documented = past.intersection(&evidence.in_sink);
+        self.judge_past(subject, evidence, side, past.difference(&documented), all_read, findings);
+        self.judge_past(subject, evidence, side, documented, false, findings);
+    }
+
+    /// Records that the group will not read again, and that are not known to have arrived.
+    /// `all_read`: whatever a silent reporter could say, they have not.
+    fn judge_past(
+        &self,
+        subject: Subject<'_>,
+        evidence: &GroupEvidence,
+        side: &ProducerSide,
+        past: IntervalSet,
+        all_read: bool,
+        findings: &mut Findings<'_>,
+    ) {
+        let (past, hold) = if all_read {
+            (past, Hold::None)
+        } else {
+            let group = subject.group.unwrap_or_default();
+            let hold = self.hold(group, findings.options);
+            (self.set_unknown_aside(subject, evidence, past, findings), hold)
+        };
         if past.is_empty() {
             return;
         }
-        match self.hold(group, findings.options) {
+        match hold {
             Hold::Silent(silent) => findings.doubt(subject, &past, &silent),
             Hold::Open(place) => findings.wait(subject, &past, &place),
             Hold::None => report_lost(subject, evidence, side, &past, findings),
@@ -243,7 +287,7 @@ impl Ledger {
     }
 
     /// Records that a reporter has said it forgot, and dead letters where these cannot be read, are
-    /// unknown, until everything was read.
+    /// unknown.
     fn set_unknown_aside(
         &self,
         subject: Subject<'_>,
@@ -252,9 +296,6 @@ impl Ledger {
         findings: &mut Findings<'_>,
     ) -> IntervalSet {
         let group = subject.group.unwrap_or_default();
-        if findings.options.all_ended && self.sinks_read.contains(group) {
-            return past;
-        }
         let forgotten = past.intersection(&evidence.unknown);
         let silent = format!("pipeline of group {group}: ran out of memory");
         findings.doubt(subject, &forgotten, &silent);
@@ -269,9 +310,6 @@ impl Ledger {
 
     /// LEDGER-2: whether anybody could still say that the group has it.
     fn hold(&self, group: &str, options: &VerdictOptions) -> Hold {
-        if options.all_ended && self.sinks_read.contains(group) {
-            return Hold::None;
-        }
         if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
         }
@@ -286,7 +324,7 @@ impl Ledger {
                 return Hold::Silent(silent);
             }
             let unsafe_role = !session.role.is_safe();
-            match self.sessions.state(session, options.now_ms) {
+            match self.sessions.state(session, options.heard_until_ms) {
                 SessionState::Open if !options.all_ended => {
                     open = Some(format!("receipts of {} session {id:016x}", session.name()));
                 }
@@ -316,7 +354,7 @@ impl Ledger {
         }
         for (id, session) in self.sessions.iter().filter(|(_, s)| s.role.group().is_none()) {
             let ids = Ids::TailOf { session: id };
-            let crashed = match self.sessions.state(session, options.now_ms) {
+            let crashed = match self.sessions.state(session, options.heard_until_ms) {
                 SessionState::Open if !options.all_ended => {
                     let place = "producer, which is running".to_owned();
                     findings.waiting.push(Waiting { ids, group: None, place });

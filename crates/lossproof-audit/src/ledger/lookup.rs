@@ -15,7 +15,8 @@ impl Ledger {
             }
         };
         let lane = self.lanes.get(&key)?;
-        lane.universe(&key).contains(number).then_some((key, lane, number))
+        let in_sink = lane.groups.values().any(|evidence| evidence.in_sink.contains(number));
+        (in_sink || lane.universe(&key).contains(number)).then_some((key, lane, number))
     }
 
     /// Stage by stage, whether the record has been there; `None` for one nobody knows.

@@ -10,9 +10,14 @@
 //! - `LEDGER-4`: copies, reordering, rebalances and restarts are never loss.
 //! - `LEDGER-5`: the word on an unstamped record holds for one topic, not for its name: it ends
 //!   when a group begins a partition anew, and it does not hold for what the group has yet to
-//!   read. (No Kafka client tells the id of a topic; a cluster drops the committed offsets of a
-//!   topic together with it, and that is seen.)
+//!   read. A document of such a record in the sink holds only together with the word. (No Kafka
+//!   client tells the id of a topic; a cluster drops the committed offsets of a topic together
+//!   with it, and that is seen. It is not seen where somebody sets the group's offsets in the new
+//!   topic by hand before a pipeline has begun with it: the old word goes on then.)
 //! - `LEDGER-6`: a dead letter is one that the auditor has read in the topic of dead letters.
+//! - `LEDGER-7`: what one reporter said is ordered by incarnation and receipt number, whatever its
+//!   clock does. Clocks order the words of different reporters, and where they are within a
+//!   minute of each other it is unknown which topic a word was about.
 
 mod dead_letters;
 mod group;
@@ -34,7 +39,7 @@ use crate::identity::{Identity, RecordId};
 use crate::interval::IntervalSet;
 use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
 use dead_letters::DeadLetters;
-use group::GroupEvidence;
+use group::{GroupEvidence, Moment};
 use sessions::Sessions;
 use topic::TopicParts;
 
@@ -174,7 +179,8 @@ impl Ledger {
                 (Mark::Began { wall_ms }, Some(group)) => {
                     let key = LaneKey::Natural(entry.place.clone());
                     let lane = self.lanes.entry(key).or_default();
-                    lane.groups.entry(group.to_owned()).or_default().begin(*wall_ms);
+                    let evidence = lane.groups.entry(group.to_owned()).or_default();
+                    evidence.begin(Moment::of(receipt).at(*wall_ms));
                     continue;
                 }
                 (Mark::DeadLettersIn, Some(group)) => {
@@ -205,7 +211,7 @@ impl Ledger {
                 if stamped {
                     evidence.apply(&entry.mark, numbers);
                 } else {
-                    evidence.apply_unstamped(receipt.wall_ms, &entry.mark, numbers);
+                    evidence.apply_unstamped(Moment::of(receipt), &entry.mark, numbers);
                 }
                 let topics = self.group_topics.entry(group.to_owned()).or_default();
                 topics.insert(entry.place.topic.clone());
@@ -266,8 +272,12 @@ impl Ledger {
                 (LaneKey::Natural(Place::new(topic.clone(), *partition)), offset)
             }
         };
+        let stamped = Lane::is_stamped(&key);
         let lane = self.lanes.entry(key).or_default();
-        lane.told.insert(number);
+        if stamped {
+            // LEDGER-5: an unstamped one may be a record of an earlier topic.
+            lane.told.insert(number);
+        }
         let evidence = lane.groups.entry(group.to_owned()).or_default();
         if evidence.in_sink.contains(number) {
             *self.sink_copies.entry((group.to_owned(), id.clone())).or_insert(1) += 1;

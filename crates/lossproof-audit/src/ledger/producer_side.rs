@@ -147,7 +147,7 @@ impl Ledger {
             }
             return;
         };
-        let ended = match self.sessions.state(session, options.now_ms) {
+        let ended = match self.sessions.state(session, options.heard_until_ms) {
             SessionState::Open if !options.all_ended => {
                 side.wait(absent, format!("producer session {heir:016x}"));
                 return;

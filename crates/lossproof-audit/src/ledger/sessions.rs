@@ -111,7 +111,7 @@ impl Sessions {
         self.by_id.iter().map(|(id, session)| (*id, session))
     }
 
-    pub(super) fn state(&self, session: &Session, now_ms: i64) -> SessionState {
+    pub(super) fn state(&self, session: &Session, heard_until_ms: i64) -> SessionState {
         let superseded = self
             .latest
             .get(&session.lineage)
@@ -120,7 +120,7 @@ impl Sessions {
         match session.seal {
             Some(Kind::Recovered) => SessionState::Recovered,
             Some(_) => SessionState::Sealed,
-            None if superseded || now_ms > lease_ends_ms => SessionState::Expired,
+            None if superseded || heard_until_ms > lease_ends_ms => SessionState::Expired,
             None => SessionState::Open,
         }
     }
@@ -139,11 +139,11 @@ impl Sessions {
         kin.find_map(|(id, other)| other.silence(*id))
     }
 
-    pub(super) fn reports(&self, now_ms: i64) -> Vec<SessionReport> {
+    pub(super) fn reports(&self, heard_until_ms: i64) -> Vec<SessionReport> {
         let report = |(id, session): (&u64, &Session)| SessionReport {
             session: format!("{id:016x}"),
             role: session.role.clone(),
-            state: self.state(session, now_ms),
+            state: self.state(session, heard_until_ms),
             receipts: session.numbers.count(),
             missing: session.missing().count(),
         };

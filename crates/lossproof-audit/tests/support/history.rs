@@ -454,7 +454,7 @@ impl History {
     }
 
     pub(crate) fn options(&self) -> VerdictOptions {
-        VerdictOptions { now_ms: self.now_ms(), all_ended: false }
+        VerdictOptions { now_ms: self.now_ms(), heard_until_ms: self.now_ms(), all_ended: false }
     }
 
     /// Who is to be blamed for which message, by what was done.

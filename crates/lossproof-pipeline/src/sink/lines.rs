@@ -223,7 +223,7 @@ impl Lines {
 
 /// Calls `each` with every whole line below `end`, its line break included, until one fails.
 /// Returns how many bytes are left behind the last one.
-fn each_line<E: From<io::Error>>(
+pub(super) fn each_line<E: From<io::Error>>(
     file: &dyn DiskFile,
     end: u64,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,

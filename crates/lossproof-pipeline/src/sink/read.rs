@@ -3,12 +3,13 @@
 //! # Invariants
 //!
 //! - `SINK-READ-1`: all documents are handed out, or an error says that they are not: a page with a
-//!   missing shard, a cut answer or a foreign line is never taken for the end.
+//!   missing shard, a cut answer or a foreign line is never taken for the end, and a sink that is
+//!   not there never for an empty one: it may be looked for in the wrong place.
 
 use std::io;
 use std::path::PathBuf;
 
-use lossproof_env::{Disk, DiskFile};
+use lossproof_env::Disk;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method};
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::lines::each_line;
 use crate::config::{BulkSettings, LinesSettings, Sink};
 use crate::document::Document;
 use crate::http_step::{HeaderError, broken, client, header_map, read_bounded};
@@ -25,9 +27,6 @@ const PAGE_DOCUMENTS: usize = 500;
 const PAGE_BYTES_MAX: usize = 256 << 20;
 /// How long the server keeps the place between two pages.
 const SCROLL: &str = "5m";
-const BLOCK_BYTES: usize = 1 << 20;
-/// A longer line is none of ours.
-const LINE_BYTES_MAX: usize = 1 << 30;
 
 /// Why a sink could not be read to its end.
 #[derive(Debug, Error)]
@@ -37,6 +36,13 @@ pub enum ReadSinkError {
     Header(#[from] HeaderError),
     #[error("{url}: {detail}")]
     Server { url: String, detail: String },
+    #[error("{url}: there is no index {index}; has a pipeline written to it?")]
+    NoIndex { url: String, index: String },
+    #[error(
+        "{path} is not there; a relative path is taken from the present directory: ask from the \
+         directory in which the pipeline runs"
+    )]
+    NoFile { path: PathBuf },
     #[error("{path}: {source}")]
     File {
         path: PathBuf,
@@ -47,8 +53,8 @@ pub enum ReadSinkError {
     Foreign { path: PathBuf, line: u64, detail: String },
 }
 
-/// Hands each document and its identity to `each`, in no particular order. A sink that is not there
-/// yet is empty. Documents that come while it reads may be among them or not.
+/// Hands each document and its identity to `each`, in no particular order. Documents that come
+/// while it reads may be among them or not.
 pub async fn read(
     sink: &Sink,
     disk: &dyn Disk,
@@ -110,7 +116,10 @@ impl<'a> Index<'a> {
         let (status, body) = self.ask(Method::POST, &format!("/{index}/_refresh"), None).await?;
         match status {
             200 => {}
-            404 => return Ok(()),
+            404 => {
+                let (url, index) = (self.settings.url.clone(), index.clone());
+                return Err(ReadSinkError::NoIndex { url, index }); // SINK-READ-1
+            }
             _ => return Err(self.refused(status, &body)),
         }
         let first = json!({ "size": PAGE_DOCUMENTS, "sort": ["_doc"] });
@@ -177,12 +186,14 @@ fn read_lines(
     let path = &settings.path;
     let failed = |source| ReadSinkError::File { path: path.clone(), source };
     if !disk.exists(path).map_err(failed)? {
-        return Ok(());
+        return Err(ReadSinkError::NoFile { path: path.clone() }); // SINK-READ-1
     }
     let file = disk.open_read_only(path).map_err(failed)?;
     let mut number = 0;
-    for_each_line(file.as_ref(), &mut |line| {
+    // What follows the last line break was never confirmed.
+    let read = each_line(file.as_ref(), u64::MAX, |line| {
         number += 1;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let foreign = |detail| io::Error::new(io::ErrorKind::InvalidData, detail);
         let document = Document::parse(line).map_err(|error| foreign(error.detail))?;
         let id = document.get(&settings.id_field);
@@ -190,38 +201,11 @@ fn read_lines(
         let missing = || foreign(format!("no identity in field `{}`", settings.id_field));
         each(&id.ok_or_else(missing)?, line);
         Ok(())
-    })
-    .map_err(|source| match source.kind() {
+    });
+    read.map(drop).map_err(|source: io::Error| match source.kind() {
         io::ErrorKind::InvalidData => {
             ReadSinkError::Foreign { path: path.clone(), line: number, detail: source.to_string() }
         }
         _ => failed(source),
     })
-}
-
-/// All lines with their breaks behind them; what follows the last break was never confirmed.
-fn for_each_line(
-    file: &dyn DiskFile,
-    line: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    let (mut rest, mut offset) = (Vec::new(), 0);
-    let mut block = vec![0; BLOCK_BYTES];
-    loop {
-        let count = file.read_at(&mut block, offset)?;
-        let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(());
-        };
-        offset += count as u64;
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            rest.extend_from_slice(piece);
-            if rest.last() == Some(&b'\n') {
-                rest.pop();
-                line(&rest)?;
-                rest.clear();
-            }
-        }
-        if rest.len() > LINE_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
-        }
-    }
 }
