@@ -135,8 +135,8 @@ async fn send_answers(
     Ok(())
 }
 
-/// Sends all of an answer. A peer that takes it more slowly than [`SENT_BYTES_PER_SECOND_MIN`] holds
-/// memory that others wait for, and is dropped.
+/// Sends all of an answer. A peer that takes it more slowly than [`SENT_BYTES_PER_SECOND_MIN`]
+/// holds memory that others wait for, and is dropped.
 async fn send(
     clock: &dyn Clock,
     stalled: Duration,

@@ -7,6 +7,7 @@
 
 use std::io::Write;
 
+use lossproof_audit::report::RECEIPTS_TOPIC;
 use lossproof_client::{Admin, TopicPartition};
 
 use super::input::Line;
@@ -83,7 +84,8 @@ pub(crate) fn play(scene: &mut Scene, lines: &[Line], stop: &Stop) -> Result<(),
 }
 
 /// Power cuts between two syncs, until one of them has met acknowledged records: the producer's
-/// receipts make the broker sync about once a second, and with them whatever it holds.
+/// receipts make the broker sync about once a second, and with them whatever it holds. So each
+/// begins when receipts have just come.
 fn lose_at_broker(
     scene: &mut Scene,
     feed: &mut Feed<'_>,
@@ -92,14 +94,18 @@ fn lose_at_broker(
 ) -> Result<(), Failure> {
     let count = BROKER_LOSES.min(feed.lines.len() / 20);
     for _ in 0..POWER_CUTS_MAX {
-        let expected = positions(cluster)?.0 + count as i64;
+        let expected = end_of(cluster, TOPIC)? + count as i64;
+        let receipts = end_of(cluster, RECEIPTS_TOPIC)?;
+        wait_until(scene, stop, "receipts of the producer", |_| {
+            Ok((end_of(cluster, RECEIPTS_TOPIC)? > receipts).then_some(()))
+        })?;
         feed.hand(scene, count)?;
         wait_until(scene, stop, "the broker to acknowledge", |_| {
-            Ok((positions(cluster)?.0 >= expected).then_some(()))
+            Ok((end_of(cluster, TOPIC)? >= expected).then_some(()))
         })?;
         scene.kill_broker();
         scene.restart_broker()?;
-        let left = positions(cluster)?.0;
+        let left = end_of(cluster, TOPIC)?;
         if left < expected {
             let lost = expected - left;
             scene.talk.event(&format!("power cut at the broker: {lost} records it had are gone"));
@@ -160,20 +166,27 @@ fn wait_until<T>(
 
 /// Sums over the topic's partitions: records that can be read, records committed by the group.
 fn positions(cluster: &mut dyn Admin) -> Result<(i64, i64), Failure> {
-    let failed = |error: lossproof_client::ConsumeError| {
-        Failure::new(DEMO_FAILED, format_args!("the broker does not answer: {error}"))
-    };
-    let partitions: Vec<_> = cluster
-        .partitions(TOPIC)
-        .map_err(failed)?
-        .unwrap_or_default()
-        .into_iter()
-        .map(|partition| TopicPartition { topic: TOPIC.to_owned(), partition })
-        .collect();
-    let mut stored = 0;
-    for partition in &partitions {
-        stored += cluster.watermarks(partition).map_err(failed)?.high;
-    }
-    let committed = cluster.committed(GROUP, &partitions).map_err(failed)?;
+    let stored = end_of(cluster, TOPIC)?;
+    let partitions = partitions_of(cluster, TOPIC)?;
+    let committed = cluster.committed(GROUP, &partitions).map_err(|error| silent(&error))?;
     Ok((stored, committed.iter().filter_map(|(_, offset)| *offset).sum()))
+}
+
+/// Records of a topic so far.
+fn end_of(cluster: &mut dyn Admin, topic: &str) -> Result<i64, Failure> {
+    let mut end = 0;
+    for partition in partitions_of(cluster, topic)? {
+        end += cluster.watermarks(&partition).map_err(|error| silent(&error))?.high;
+    }
+    Ok(end)
+}
+
+fn partitions_of(cluster: &mut dyn Admin, topic: &str) -> Result<Vec<TopicPartition>, Failure> {
+    let numbers = cluster.partitions(topic).map_err(|error| silent(&error))?.unwrap_or_default();
+    let place = |partition| TopicPartition { topic: topic.to_owned(), partition };
+    Ok(numbers.into_iter().map(place).collect())
+}
+
+fn silent(error: &lossproof_client::ConsumeError) -> Failure {
+    Failure::new(DEMO_FAILED, format_args!("the broker does not answer: {error}"))
 }
