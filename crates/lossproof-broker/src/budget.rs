@@ -29,7 +29,7 @@ pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 /// Permits are handed out in units of this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// The memory that all requests in flight share.
+/// The memory that all requests in flight share, or all answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     shared: Arc<Semaphore>,

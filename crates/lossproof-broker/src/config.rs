@@ -12,7 +12,7 @@ use crate::group::GroupSettings;
 pub const PARTITIONS_DEFAULT: i32 = 4;
 /// Larger frames close the connection.
 pub const REQUEST_BYTES_MAX: usize = 100 << 20;
-/// All requests and answers in flight together.
+/// All requests in flight together; answers have a budget of their own.
 pub const MEMORY_BUDGET_BYTES: usize = 256 << 20;
 pub const CONNECTIONS_MAX: usize = 1_024;
 /// As `connections.max.idle.ms` of Apache Kafka.

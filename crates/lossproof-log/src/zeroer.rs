@@ -126,6 +126,7 @@ impl Zeroer {
         }
         let next = self.next(&mut self.lock());
         if let Ok(Some(extension)) = next {
+            // Tried again by the next step; a failure that must not be has fenced the journal.
             let _ = self.extend(&extension);
         }
     }

@@ -38,7 +38,10 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
         let looked_up = broker.decode(move |broker| look_up(broker, request, call.version)).await;
-        call.late(&looked_up.unwrap_or_default())
+        call.late(&looked_up.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "looking up offsets failed");
+            ListOffsetsResponse::default()
+        }))
     })))
 }
 

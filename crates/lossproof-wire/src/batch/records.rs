@@ -56,18 +56,23 @@ pub fn records(batch: &Bytes) -> Result<RecordIterator, BatchError> {
 
 /// As [`records`], with another bound on what the batch may decompress to.
 pub fn records_within(batch: &Bytes, limits: &Limits) -> Result<RecordIterator, BatchError> {
+    let (header, compression, payload) = open(batch)?;
+    let content = match compression {
+        Compression::None => payload,
+        _ => decompress_all(compression, &payload, limits.uncompressed_bytes_max)?,
+    };
+    Ok(RecordIterator { header, compression, content, index: 0 })
+}
+
+/// The parts of the batch at the front of `batch`; the last one is its records as they are stored.
+pub(super) fn open(batch: &Bytes) -> Result<(BatchHeader, Compression, Bytes), BatchError> {
     let header = BatchHeader::parse(batch)?;
     let (needed, remaining) = (header.total_bytes(), batch.len());
     if needed > remaining {
         return Err(BatchError::Truncated { needed, remaining });
     }
     let compression = header.attributes.compression()?;
-    let payload = batch.slice(HEADER_BYTES..needed);
-    let content = match compression {
-        Compression::None => payload,
-        _ => decompress_all(compression, &payload, limits.uncompressed_bytes_max)?,
-    };
-    Ok(RecordIterator { header, compression, content, index: 0 })
+    Ok((header, compression, batch.slice(HEADER_BYTES..needed)))
 }
 
 fn decompress_all(

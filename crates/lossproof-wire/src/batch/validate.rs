@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::batch::compression::decompress;
 use crate::batch::record::{Skim, read_record};
+use crate::batch::records::open;
 use crate::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES, TimestampType};
 
 /// Size that a batch may have: Kafka's default of `max.message.bytes`.
@@ -95,13 +96,9 @@ pub fn find_record(
     limits: &Limits,
     wanted: impl Fn(i64) -> bool,
 ) -> Result<Option<Found>, BatchError> {
-    let header = BatchHeader::parse(batch)?;
-    let (needed, remaining) = (header.total_bytes(), batch.len());
-    let payload = batch.get(HEADER_BYTES..needed);
-    let payload = payload.ok_or(BatchError::Truncated { needed, remaining })?;
-    let compression = header.attributes.compression()?;
+    let (header, compression, payload) = open(batch)?;
     let limit = limits.uncompressed_bytes_max;
-    let stream = decompress(compression, payload, limit)
+    let stream = decompress(compression, &payload, limit)
         .map_err(|error| BatchError::Undecodable { compression, reason: error.to_string() })?;
     let mut source = Skim { stream, allowance: limit };
     for index in 0..header.record_count {
