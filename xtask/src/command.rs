@@ -2,12 +2,17 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::failure::{Context, Failure};
+use crate::stop;
 use crate::workspace::Workspace;
 
 /// Nothing that a part starts takes longer; what does hangs.
@@ -65,8 +70,9 @@ pub(crate) fn run_to_log(
     let output = File::create(log).context(log.display())?;
     let errors = output.try_clone().context(log.display())?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    let mut child = spawn(command)?;
-    let status = wait(&mut child, time_max)?;
+    // A group of its own: what the program has started in turn ends with it.
+    let mut child = spawn(command.process_group(0))?;
+    let status = wait_or(&mut child, time_max, kill_group)?;
     let bytes = fs::read(log).context(log.display())?;
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     if status.is_none() {
@@ -88,17 +94,33 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child, Failure> {
     })
 }
 
-/// Waits for the end of `child`; kills it and returns `None` when it takes longer than `time_max`.
+/// Kills a program that leads a group, and all others in it.
+fn kill_group(child: &mut Child) -> io::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(kill_process_group(pid.ok_or(io::ErrorKind::InvalidInput)?, Signal::KILL)?)
+}
+
+/// Waits for the end of `child`; kills it and returns `None` when it takes longer than `time_max`,
+/// and an error when this run shall end.
 pub(crate) fn wait(child: &mut Child, time_max: Duration) -> Result<Option<ExitStatus>, Failure> {
+    wait_or(child, time_max, Child::kill)
+}
+
+fn wait_or(
+    child: &mut Child,
+    time_max: Duration,
+    kill: fn(&mut Child) -> io::Result<()>,
+) -> Result<Option<ExitStatus>, Failure> {
     let deadline = Instant::now() + time_max;
     loop {
         if let Some(status) = child.try_wait().context("wait for a program")? {
             return Ok(Some(status));
         }
-        if Instant::now() >= deadline {
-            child.kill().context("kill a program that hangs")?;
+        let stop = stop::check();
+        if stop.is_err() || Instant::now() >= deadline {
+            kill(child).context("kill a program that hangs")?;
             child.wait().context("wait for a killed program")?;
-            return Ok(None);
+            return stop.map(|()| None);
         }
         thread::sleep(POLL_INTERVAL);
     }
@@ -130,6 +152,7 @@ fn poll_every<T>(
 ) -> Result<T, Failure> {
     let deadline = Instant::now() + time_max;
     loop {
+        stop::check()?;
         if let Some(value) = ready()? {
             return Ok(value);
         }
@@ -170,6 +193,31 @@ mod tests {
         let mut child = spawn(Command::new("sleep").arg("600")).unwrap();
         let status = wait(&mut child, Duration::from_millis(1)).unwrap();
         assert!(status.is_none());
+    }
+
+    #[test]
+    fn what_a_program_has_started_ends_with_it() {
+        let directory = std::env::temp_dir().join(format!("xtask-group-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let log = directory.join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 600 & echo $!; wait"]).process_group(0);
+        let mut child = spawn(command.stdout(File::create(&log).unwrap())).unwrap();
+        let pid = poll_until("a child of the child", RUN_TIME_MAX, || {
+            let text = fs::read_to_string(&log).context("log")?;
+            Ok(text.strip_suffix('\n').map(str::to_owned))
+        })
+        .unwrap();
+        let status = wait_or(&mut child, Duration::ZERO, kill_group).unwrap();
+        assert!(status.is_none());
+        let stat = Path::new("/proc").join(pid).join("stat");
+        poll_until("the end of it", RUN_TIME_MAX, || match fs::read_to_string(&stat) {
+            // Nobody may be there to take its end: a zombie has ended too.
+            Ok(stat) => Ok(stat.contains(") Z ").then_some(())),
+            Err(_) => Ok(Some(())),
+        })
+        .unwrap();
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod parts;
 mod planted;
 mod report;
 mod service;
+mod stop;
 mod tidy;
 mod workspace;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<ExitCode, Failure> {
+    stop::listen()?;
     let workspace = Workspace::find()?;
     match task {
         Task::Test { quick, only } => {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
 use crate::workspace::Workspace;
-use crate::{news, planted, tidy};
+use crate::{news, planted, stop, tidy};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ pub(crate) fn run(
         if !only.is_empty() && only.iter().all(|name| name != part.name) {
             continue;
         }
+        stop::check()?;
         report.part(part.name, || {
             if quick && !part.quick {
                 return Ok(Outcome::LeftOut("not in the quick tier".to_owned()));

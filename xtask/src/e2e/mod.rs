@@ -75,9 +75,13 @@ fn drain(broker: &mut Broker, counts: &mut Counts, notes: &mut Vec<String>) {
     let name = "SIGTERM drains and ends with success";
     match broker.terminate() {
         Ok(status) if status.success() => counts.add(Counts::PASSED),
-        other => {
+        Ok(status) => {
             counts.add(Counts::FAILED);
-            notes.push(format!("  {name}: FAILED: {other:?}"));
+            notes.push(format!("  {name}: FAILED: {status}"));
+        }
+        Err(failure) => {
+            counts.add(Counts::FAILED);
+            notes.push(format!("  {name}: FAILED: {failure}"));
         }
     }
 }
