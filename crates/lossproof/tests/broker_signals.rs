@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod support;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use support::{Broker, End};
 
 /// How often one request asks for all settings of the broker. The answer is more than 16 MiB,
 /// several times what the sockets hold between two processes: it is never out before it is read.
@@ -17,58 +18,6 @@ const TIMES: u32 = 20_000;
 const ANSWER_BYTES_MIN: usize = 16 << 20;
 /// So that the system does not let the receiver's part grow.
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
-
-/// Killed where the test fails before it has ended.
-struct Broker {
-    process: Child,
-    stderr: BufReader<ChildStderr>,
-    server: String,
-}
-
-impl Broker {
-    fn start(data: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lossproof"))
-            .args(["broker", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .env("RUST_LOG", "info")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let server = line.trim().strip_prefix("ready bootstrap.servers=").unwrap().to_owned();
-        Self { process, stderr, server }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.process), signal).unwrap();
-    }
-
-    /// Reads its log up to a line with this in it.
-    fn says(&mut self, text: &str) {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended without '{text}'");
-        }
-    }
-
-    /// Its exit code, and what it said at the end.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
-        (self.process.wait().unwrap().code(), rest)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A DescribeConfigs request, version 1, as it stands on the wire.
 fn request() -> Vec<u8> {
@@ -96,14 +45,14 @@ fn half_answered(server: &str) -> (TcpStream, usize) {
 #[test]
 fn a_first_signal_waits_for_an_answer_that_is_under_way() {
     let scratch = tempfile::tempdir().unwrap();
-    let mut broker = Broker::start(&scratch.path().join("data"));
+    let mut broker = Broker::start(&scratch.path().join("data"), &[]);
     let (mut stream, length) = half_answered(&broker.server);
     broker.signal(Signal::TERM);
-    broker.says("draining");
+    broker.wait_for_talk("draining");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     assert_eq!(answer.len(), length, "all of it, and then the end");
-    let (code, said) = broker.end();
+    let End { code, said, .. } = broker.end();
     assert_eq!(code, Some(0), "{said}");
 }
 
@@ -111,13 +60,13 @@ fn a_first_signal_waits_for_an_answer_that_is_under_way() {
 fn a_second_signal_ends_the_broker_at_once() {
     for second in [Signal::TERM, Signal::INT] {
         let scratch = tempfile::tempdir().unwrap();
-        let mut broker = Broker::start(&scratch.path().join("data"));
+        let mut broker = Broker::start(&scratch.path().join("data"), &[]);
         // Held open and not read: the drain cannot end before its limit, which is no error.
         let (stream, _) = half_answered(&broker.server);
         broker.signal(Signal::TERM);
-        broker.says("draining");
+        broker.wait_for_talk("draining");
         broker.signal(second);
-        let (code, said) = broker.end();
+        let End { code, said, .. } = broker.end();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("stopped at once"), "{said}");
         assert!(!said.contains("cut off"), "the limit of the drain was not waited for: {said}");

@@ -3,25 +3,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, getuid, kill_process};
-
-fn command(listen: &str, data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lossproof"));
-    command.args(["broker", "--listen", listen, "--data"]).arg(data);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use rustix::process::getuid;
+use support::{Broker, Produce, binary};
 
 /// A start that must fail, and what it says.
 fn refusal(listen: &str, data: &Path) -> String {
-    let output = command(listen, data).output().unwrap();
+    let mut command = binary();
+    let output = command.args(["broker", "--listen", listen, "--data"]).arg(data).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(output.stdout, b"", "it must not say that it is ready");
@@ -29,48 +24,14 @@ fn refusal(listen: &str, data: &Path) -> String {
     said
 }
 
-struct Broker {
-    process: Child,
-    server: String,
-}
-
-impl Broker {
-    fn start(data: &Path) -> Self {
-        let mut process = command("127.0.0.1:0", data).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let server = line.trim().strip_prefix("ready bootstrap.servers=").unwrap_or_default();
-        Self { server: server.to_owned(), process }
-    }
-
-    /// Its last words after an orderly end.
-    fn stop(mut self) -> String {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
-        let mut said = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(self.process.wait().unwrap().code(), Some(0), "{said}");
-        said
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 /// Sends lines through `lossproof produce` until they are acknowledged.
 fn produce(server: &str, scratch: &Path, lines: &[&str]) {
     let input = scratch.join("input");
     fs::write(&input, lines.join("\n")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
-        .args(["produce", "--bootstrap-server", server, "--topic", "news", "--journal"])
-        .arg(scratch.join("producer"))
-        .arg(input)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let arguments = [input.to_str().unwrap()];
+    let produce = Produce::start(server, &scratch.join("producer"), &arguments);
+    let (_, code, said) = produce.finish_with_talk();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {
@@ -103,7 +64,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_directory_in_use_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
-    let first = Broker::start(&data);
+    let first = Broker::start(&data, &[]);
     let said = refusal("127.0.0.1:0", &data);
     assert!(said.contains("error[LP1003]") && said.contains(data.to_str().unwrap()), "{said}");
     first.stop();
@@ -134,7 +95,7 @@ fn an_identity_of_another_version_or_damaged_is_refused_and_left_alone() {
     for (at, code) in [(7, "error[LP1004]"), (8, "error[LP1006]")] {
         let scratch = tempfile::tempdir().unwrap();
         let data = scratch.path().join("data");
-        Broker::start(&data).stop();
+        Broker::start(&data, &[]).stop();
         let meta = data.join("meta");
         let mut bytes = fs::read(&meta).unwrap();
         bytes[at] ^= 0x40;
@@ -151,13 +112,13 @@ fn an_identity_of_another_version_or_damaged_is_refused_and_left_alone() {
 fn damage_in_acknowledged_messages_is_named_at_the_start() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
-    let broker = Broker::start(&data);
+    let broker = Broker::start(&data, &[]);
     produce(&broker.server, scratch.path(), &["first message", "second message"]);
     let said = broker.stop();
     assert!(!said.contains("LP1012"), "{said}");
 
     damage(&segments(&data), "second message");
-    let said = Broker::start(&data).stop();
+    let said = Broker::start(&data, &[]).stop();
     for expected in ["warning[LP1012]", "1 damaged, 0 in doubt", "news-", "\n  next: "] {
         assert!(said.contains(expected), "no '{expected}' in: {said}");
     }

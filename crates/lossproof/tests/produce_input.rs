@@ -4,11 +4,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod produce_support;
+mod support;
 
 use std::io::Write;
 
-use produce_support::{Broker, Produce, audit, identities, lines_file, read_topic};
+use support::{Broker, Produce, audit, identities, lines_file, read_topic};
 
 #[test]
 fn bad_json_is_refused_by_name_and_the_rest_arrives() {
@@ -17,7 +17,7 @@ fn bad_json_is_refused_by_name_and_the_rest_arrives() {
     let long = "x".repeat(1_000_000);
     let lines = ["{\"id\":1}", "{", "", "{\"id\":2}", &long, "{\"id\":3}"];
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let broker = Broker::start_forgetful(&scratch.path().join("broker"), None);
     let journal = scratch.path().join("journal");
     let arguments =
         ["--print-ids", "--format", "json", "--key-field", "id", file.to_str().unwrap()];
@@ -38,7 +38,7 @@ fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
     let file = lines_file(scratch.path(), 5);
     let journal = scratch.path().join("journal");
     let data = scratch.path().join("broker");
-    let broker = Broker::start(&data, None);
+    let broker = Broker::start_forgetful(&data, None);
     let server = broker.server.clone();
     broker.kill();
     let mut produce = Produce::start(&server, &journal, &["--print-ids", file.to_str().unwrap()]);
@@ -46,7 +46,7 @@ fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
     let (acknowledged, code) = produce.stop();
     assert_eq!((acknowledged.len(), code), (0, Some(1)));
 
-    let broker = Broker::start(&data, Some(&server));
+    let broker = Broker::start_forgetful(&data, Some(&server));
     let (acknowledged, code) =
         Produce::start(&server, &journal, &["--print-ids", file.to_str().unwrap()]).finish();
     assert_eq!((acknowledged.len(), code), (5, Some(0)));
@@ -60,7 +60,7 @@ fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
     assert_eq!(code, Some(1));
     assert!(talk.contains("1 accepted records wait in the journal"), "{talk}");
 
-    let broker = Broker::start(&data, Some(&server));
+    let broker = Broker::start_forgetful(&data, Some(&server));
     let (acknowledged, code) =
         Produce::start(&server, &journal, &[file.to_str().unwrap()]).finish();
     assert_eq!((acknowledged.len(), code), (0, Some(0)));
@@ -77,7 +77,7 @@ fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
 #[test]
 fn standard_input_is_acknowledged_line_by_line_and_a_stop_ends_in_order() {
     let scratch = tempfile::tempdir().unwrap();
-    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let broker = Broker::start_forgetful(&scratch.path().join("broker"), None);
     let mut produce = Produce::start(&broker.server, &scratch.path().join("journal"), &[]);
     produce.write("one\n\u{e9}t\u{e9}\nthr");
     assert_eq!(produce.read_acknowledged(2).keys().copied().collect::<Vec<_>>(), [1, 2]);
@@ -96,7 +96,7 @@ fn standard_input_is_acknowledged_line_by_line_and_a_stop_ends_in_order() {
 #[test]
 fn the_audit_knows_of_a_session_before_its_first_line_is_accepted() {
     let scratch = tempfile::tempdir().unwrap();
-    let broker = Broker::start(&scratch.path().join("broker"), None);
+    let broker = Broker::start_forgetful(&scratch.path().join("broker"), None);
     let journal = scratch.path().join("journal");
     let mut first = Produce::start(&broker.server, &journal, &[]);
     first.write("one\n");

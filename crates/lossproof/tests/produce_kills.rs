@@ -6,13 +6,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod produce_support;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lossproof_judge::{Declaration, Event, HistoryWriter, Outcome, Position, Verdict};
-use produce_support::{Acknowledged, Broker, Produce, Topic};
-use produce_support::{audit, identities, lines_file, read_topic};
+use support::{Acknowledged, Broker, Produce, Topic};
+use support::{audit, identities, lines_file, read_topic};
 
 const LINES: usize = 3_000;
 
@@ -21,7 +21,7 @@ fn producer_and_broker_are_killed_and_every_line_arrives_under_one_identity() {
     let scratch = tempfile::tempdir().unwrap();
     let file = lines_file(scratch.path(), LINES);
     let (data, journal) = (scratch.path().join("broker"), scratch.path().join("journal"));
-    let broker = Broker::start(&data, None);
+    let broker = Broker::start_forgetful(&data, None);
     let server = broker.server.clone();
     let arguments = ["--print-ids", "--rate", "2000", file.to_str().unwrap()];
     let mut acknowledged = BTreeMap::new();
@@ -39,7 +39,7 @@ fn producer_and_broker_are_killed_and_every_line_arrives_under_one_identity() {
     acknowledged.extend(some);
     broker.kill();
     acknowledged.extend(second.read_acknowledged(300));
-    let broker = Broker::start(&data, Some(&server));
+    let broker = Broker::start_forgetful(&data, Some(&server));
     let (rest, code) = second.finish();
     acknowledged.extend(rest);
     assert_eq!(code, Some(0));

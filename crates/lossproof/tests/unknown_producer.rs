@@ -7,57 +7,24 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lossproof_client::librdkafka::{self, ClientSettings, ProducerSettings};
 use lossproof_client::{LogProducer, Record};
 use lossproof_log::LogConfig;
+use support::Broker;
 
 /// A producer that is stuck stays so for ever.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Kills and restarts it as often as the test likes, on one port.
-struct Broker {
-    process: Child,
-    server: String,
-}
-
-impl Broker {
-    /// Acknowledges before it syncs, on a disk that forgets what was not synced.
-    fn start(data: &Path, listen: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lossproof"))
-            .args(["broker", "--flush", "page-cache", "--disk", "forgets"])
-            .args(["--partitions", "1", "--listen", listen, "--data"])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let server = line.trim().strip_prefix("ready bootstrap.servers=").unwrap();
-        Self { server: server.to_owned(), process }
-    }
-
-    /// SIGKILL; gives what it said.
-    fn kill(&mut self) -> String {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        let mut said = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        said
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Acknowledges before it syncs, on a disk that forgets what was not synced.
+fn unsafe_broker(data: &Path, listen: &str) -> Broker {
+    let careless = ["--flush", "page-cache", "--disk", "forgets"];
+    Broker::start(data, &[&careless[..], &["--partitions", "1", "--listen", listen]].concat())
 }
 
 /// Waits until the start of the journal is zeroed: each step of that ends with a sync, which would
@@ -84,7 +51,7 @@ fn acknowledged(producer: &mut dyn LogProducer, text: &'static str, token: u64) 
 fn librdkafka_starts_over_where_the_broker_does_not_know_it_any_more() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
-    let mut broker = Broker::start(&data, "127.0.0.1:0");
+    let broker = unsafe_broker(&data, "127.0.0.1:0");
     let server = broker.server.clone();
     let settings = ProducerSettings::new(ClientSettings::new(server.as_str()));
     let mut producer = librdkafka::producer(&settings).unwrap();
@@ -94,7 +61,7 @@ fn librdkafka_starts_over_where_the_broker_does_not_know_it_any_more() {
     assert_eq!(acknowledged(&mut *producer, "gone too", 1), 1);
     broker.kill();
 
-    let mut broker = Broker::start(&data, &server);
+    let broker = unsafe_broker(&data, &server);
     // Its sequence is 2, and the log is empty again.
     assert_eq!(acknowledged(&mut *producer, "kept", 2), 0);
     assert_eq!(acknowledged(&mut *producer, "kept too", 3), 1);

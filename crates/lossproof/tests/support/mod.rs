@@ -2,12 +2,10 @@
 
 #![allow(dead_code)]
 
+mod running;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -15,92 +13,90 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
+use rustix::process::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_lossproof");
+pub(crate) use running::{End, Running, binary};
 
 pub(crate) struct Broker {
-    process: Child,
+    running: Running,
     pub(crate) server: String,
 }
 
 impl Broker {
-    /// On a disk that forgets what was not synced; at `server`, or at a free port.
-    pub(crate) fn start(data: &Path, server: Option<&str>) -> Self {
-        let mut process = Command::new(BINARY)
-            .args(["broker", "--listen", server.unwrap_or("127.0.0.1:0")])
-            .args(["--disk", "forgets", "--data"])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let server = line.trim().strip_prefix("ready bootstrap.servers=");
-        let server = server.unwrap_or_else(|| panic!("the broker said '{line}'")).to_owned();
-        Self { process, server }
+    /// At a free port, unless the arguments name one.
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        let listen = ["--listen", "127.0.0.1:0"];
+        let listen = if arguments.contains(&"--listen") { &[][..] } else { &listen };
+        let mut command = binary();
+        command.arg("broker").args(listen).args(arguments).arg("--data").arg(data);
+        let running = Running::start(command.env("RUST_LOG", "info"));
+        let line = running.stdout.recv().unwrap_or_default();
+        let Some(server) = line.strip_prefix("ready bootstrap.servers=") else {
+            panic!("instead of ready: {}", running.end().said);
+        };
+        Self { server: server.to_owned(), running }
     }
 
-    pub(crate) fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    /// On a disk that forgets what was not synced, so that a kill is a power cut.
+    pub(crate) fn start_forgetful(data: &Path, server: Option<&str>) -> Self {
+        let listen = server.unwrap_or("127.0.0.1:0");
+        Self::start(data, &["--disk", "forgets", "--listen", listen])
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    pub(crate) fn wait_for_talk(&mut self, text: &str) {
+        self.running.wait_for_talk(text);
+    }
+
+    /// Waits for an end that was asked for.
+    pub(crate) fn end(self) -> End {
+        self.running.end()
+    }
+
+    /// SIGKILL; gives what it said.
+    pub(crate) fn kill(self) -> String {
+        self.signal(Signal::KILL);
+        self.end().said
+    }
+
+    /// An orderly end; gives what it said.
+    pub(crate) fn stop(self) -> String {
+        self.signal(Signal::TERM);
+        let end = self.end();
+        assert_eq!(end.code, Some(0), "{}", end.said);
+        end.said
     }
 }
 
 /// Line number to identity.
 pub(crate) type Acknowledged = BTreeMap<u64, String>;
 
-pub(crate) struct Produce {
-    process: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-    readers: Vec<JoinHandle<()>>,
-    talk: String,
-}
+pub(crate) struct Produce(Running);
 
 impl Produce {
     pub(crate) fn start(server: &str, journal: &Path, arguments: &[&str]) -> Self {
-        let mut process = Command::new(BINARY)
-            .args(["produce", "--bootstrap-server", server, "--topic", "news", "--journal"])
-            .arg(journal)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (stdin, out, err) =
-            (process.stdin.take(), process.stdout.take().unwrap(), process.stderr.take().unwrap());
-        let ((out_sender, stdout), (err_sender, stderr)) = (channel(), channel());
-        let forward = |from: Box<dyn std::io::Read + Send>, to: std::sync::mpsc::Sender<String>| {
-            std::thread::spawn(move || {
-                for line in BufReader::new(from).lines().map_while(Result::ok) {
-                    let _ = to.send(line);
-                }
-            })
-        };
-        let readers = vec![forward(Box::new(out), out_sender), forward(Box::new(err), err_sender)];
-        Self { process, stdin, stdout, stderr, readers, talk: String::new() }
+        let mut command = binary();
+        command.args(["produce", "--bootstrap-server", server, "--topic", "news", "--journal"]);
+        Self(Running::start(command.arg(journal).args(arguments)))
     }
 
     pub(crate) fn write(&mut self, text: &str) {
-        let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).unwrap();
+        self.0.write(text);
     }
 
     pub(crate) fn read_acknowledged(&mut self, count: usize) -> Acknowledged {
-        (0..count).map(|_| parse(&self.stdout.recv().unwrap())).collect()
+        (0..count).map(|_| parse(&self.0.stdout.recv().unwrap())).collect()
     }
 
     pub(crate) fn wait_for_talk(&mut self, text: &str) {
-        while !self.talk.contains(text) {
-            self.talk += &(self.stderr.recv().unwrap() + "\n");
-        }
+        self.0.wait_for_talk(text);
     }
 
-    pub(crate) fn kill(mut self) -> Acknowledged {
-        self.process.kill().unwrap();
+    pub(crate) fn kill(self) -> Acknowledged {
+        self.0.signal(Signal::KILL);
         self.end().0
     }
 
@@ -110,8 +106,7 @@ impl Produce {
     }
 
     pub(crate) fn stop_with_talk(self) -> (Acknowledged, Option<i32>, String) {
-        let id = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.0.signal(Signal::TERM);
         self.end()
     }
 
@@ -120,20 +115,15 @@ impl Produce {
         (acknowledged, code)
     }
 
+    /// The end of its input, and its own.
     pub(crate) fn finish_with_talk(mut self) -> (Acknowledged, Option<i32>, String) {
-        drop(self.stdin.take());
+        self.0.close_input();
         self.end()
     }
 
-    fn end(mut self) -> (Acknowledged, Option<i32>, String) {
-        let code = self.process.wait().unwrap().code();
-        for reader in self.readers {
-            reader.join().unwrap();
-        }
-        for line in self.stderr {
-            self.talk += &(line + "\n");
-        }
-        (self.stdout.iter().map(|line| parse(&line)).collect(), code, self.talk)
+    fn end(self) -> (Acknowledged, Option<i32>, String) {
+        let end = self.0.end();
+        (end.lines.iter().map(|line| parse(line)).collect(), end.code, end.said)
     }
 }
 
@@ -217,7 +207,7 @@ pub(crate) fn identities(topic: &Topic) -> BTreeMap<String, String> {
 
 /// The exit code of `audit status`, and what it says.
 pub(crate) fn audit(server: &str) -> (Option<i32>, serde_json::Value) {
-    let output = Command::new(BINARY)
+    let output = binary()
         .args(["audit", "status", "-o", "json", "--bootstrap-server", server])
         .output()
         .unwrap();
