@@ -47,7 +47,7 @@ pub(crate) const PRODUCERS_MAX: usize = 100_000;
 /// As long as Apache Kafka's `producer.id.expiration.ms`.
 pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
-pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+pub(crate) const RESERVE_BYTES: u64 = 3 << 20;
 /// The window within which damage of the last frame cannot be told from a torn write.
 pub(crate) const MARK_AFTER: Duration = Duration::from_millis(80);
 

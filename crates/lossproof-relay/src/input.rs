@@ -55,6 +55,19 @@ impl InputPosition {
         let seen = self.clone().sample(head, tail);
         if seen == *self { Ok(()) } else { Err(PositionError::InputChanged { offset }) }
     }
+
+    /// How many of the bytes `next`, which follow the position, belong to a last line that was
+    /// accepted without its end: the end, that has come since, or none. `tail` as for
+    /// [`InputPosition::verify`].
+    pub fn line_end(&self, tail: &[u8], next: &[u8]) -> Result<u64, PositionError> {
+        let is_open = tail.last().is_some_and(|last| *last != b'\n');
+        match next {
+            [b'\n', ..] if is_open => Ok(1),
+            [b'\r', b'\n', ..] if is_open => Ok(2),
+            [_, ..] if is_open => Err(PositionError::LineWentOn { line: self.lines }),
+            _ => Ok(0),
+        }
+    }
 }
 
 /// Names one input file of one topic in the journal.

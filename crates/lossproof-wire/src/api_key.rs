@@ -77,8 +77,8 @@ impl ApiKey {
         self as i16
     }
 
-    /// The versions that can be decoded. A request outside of it gets the error
-    /// `UNSUPPORTED_VERSION`.
+    /// The versions that can be decoded. The broker closes the connection of any other request,
+    /// but for ApiVersions, which it answers in version 0 with `UNSUPPORTED_VERSION`.
     pub fn served(self) -> RangeInclusive<i16> {
         match self {
             Self::Produce => 3..=13,

@@ -7,6 +7,7 @@
 mod support;
 
 use std::io::Write;
+use std::path::Path;
 
 use support::{Broker, Produce, audit, identities, lines_file, read_topic};
 
@@ -71,6 +72,36 @@ fn without_a_broker_a_first_start_waits_and_says_so_and_a_later_one_accepts() {
         Produce::start(&server, &journal, &[file.to_str().unwrap()]).finish_with_talk();
     assert_eq!(code, Some(1));
     assert!(talk.contains("error[LP2002]"), "{talk}");
+    broker.kill();
+}
+
+/// Appends to `file`, and gives it to a `produce` of its own.
+fn produce_more(server: &str, scratch: &Path, file: &Path, text: &str) -> (Vec<u64>, Option<i32>) {
+    let mut open = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+    open.write_all(text.as_bytes()).unwrap();
+    let arguments = ["--print-ids", file.to_str().unwrap()];
+    let produce = Produce::start(server, &scratch.join("journal"), &arguments);
+    let (acknowledged, code, talk) = produce.finish_with_talk();
+    assert_eq!(talk.contains("error[LP2002]"), code != Some(0), "{talk}");
+    (acknowledged.into_keys().collect(), code)
+}
+
+#[test]
+fn a_last_line_that_has_gone_on_since_does_not_become_two() {
+    let scratch = tempfile::tempdir().unwrap();
+    let broker = Broker::start_forgetful(&scratch.path().join("broker"), None);
+    let (ended, went_on) = (scratch.path().join("ended"), scratch.path().join("went-on"));
+    let produce =
+        |file: &Path, text: &str| produce_more(&broker.server, scratch.path(), file, text);
+    assert_eq!(produce(&ended, "one\ntwo"), (vec![1, 2], Some(0)));
+    assert_eq!(produce(&ended, "\nthree\nfour"), (vec![3, 4], Some(0)));
+    assert_eq!(produce(&ended, "\r\nfive\n"), (vec![5], Some(0)));
+    assert_eq!(produce(&went_on, "six\nsev"), (vec![1, 2], Some(0)));
+    assert_eq!(produce(&went_on, "en\neight\n"), (vec![], Some(1)));
+    let topic = read_topic(&broker.server, "news");
+    let mut values: Vec<&str> = topic.records.iter().map(|record| record.value.as_str()).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["five", "four", "one", "sev", "six", "three", "two"]);
     broker.kill();
 }
 

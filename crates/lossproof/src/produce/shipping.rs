@@ -253,8 +253,12 @@ impl Shipper {
                 None => match librdkafka::producer(&self.settings) {
                     Ok(made) => producer.insert(made),
                     Err(error) => {
-                        tracing::error!("no client for receipts: {error}");
-                        return;
+                        self.tell(&error);
+                        if is_ending {
+                            break;
+                        }
+                        self.wait(is_ending);
+                        continue;
                     }
                 },
             };
@@ -297,13 +301,19 @@ impl Shipper {
         let shipped = announced.and_then(|()| self.reporter.ship(client, SHIP_TIMEOUT));
         match &shipped {
             Ok(_) => self.told = false,
-            Err(error) if self.told => tracing::debug!("{error}"),
-            Err(error) => {
-                tracing::warn!("{error}; receipts wait in the journal");
-                self.told = true;
-            }
+            Err(error) => self.tell(error),
         }
         shipped
+    }
+
+    /// Once, until receipts get through again.
+    fn tell(&mut self, error: &dyn std::fmt::Display) {
+        if self.told {
+            tracing::debug!("{error}");
+        } else {
+            tracing::warn!("{error}; receipts wait in the journal");
+            self.told = true;
+        }
     }
 
     fn announce(&self, client: &mut dyn LogProducer) -> Result<(), ShipError> {

@@ -17,6 +17,8 @@ use super::format::Lines;
 use crate::exit::{self, Failure};
 use crate::stop::Stop;
 
+/// Of a line end, at most.
+const LINE_END_BYTES: u64 = 2;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Lines and bytes that are accepted with one sync.
 const BATCH_LINES_MAX: usize = 500;
@@ -139,7 +141,7 @@ impl FileInput {
             Failure::new(exit::INPUT_CHANGED, format_args!("{name}: {error}"))
         };
         let position = known(&input).map_err(changed)?;
-        let opened = Self {
+        let mut opened = Self {
             file,
             input,
             read_offset: position.offset,
@@ -153,6 +155,10 @@ impl FileInput {
         if length >= opened.position.offset {
             let [head, tail] = opened.samples()?;
             opened.position.verify(length, &head, &tail).map_err(changed)?;
+            let mut next = vec![0; (length - opened.position.offset).min(LINE_END_BYTES) as usize];
+            opened.file.read_exact_at(&mut next, opened.read_offset).map_err(unreadable)?;
+            opened.position.offset += opened.position.line_end(&tail, &next).map_err(changed)?;
+            opened.read_offset = opened.position.offset;
         } else {
             opened.position.verify(length, b"", b"").map_err(changed)?;
         }
