@@ -47,6 +47,8 @@ pub(crate) struct Poller {
     drain_wait: Duration,
     last_commit: Duration,
     last_progress: Duration,
+    /// When it was last said that no broker answers.
+    told: Option<Duration>,
 }
 
 /// What rebalancing needs, beside the consumer that calls it.
@@ -80,6 +82,7 @@ impl Poller {
             drain_wait: source.drain_wait,
             last_commit: now,
             last_progress: now,
+            told: None,
         }
     }
 
@@ -121,7 +124,11 @@ impl Poller {
                 self.member.refuse(&partition, &reason);
             }
             Err(error @ ConsumeError::Unreachable { .. }) => {
-                warn!("{error}; trying on");
+                let now = self.member.clock.monotonic();
+                if self.told.is_none_or(|told| now.saturating_sub(told) >= PROGRESS_INTERVAL) {
+                    warn!("{error}; trying on");
+                    self.told = Some(now);
+                }
                 self.member.clock.sleep_blocking(ERROR_WAIT);
             }
             Err(error) => self.member.shared.fail(error.to_string()),

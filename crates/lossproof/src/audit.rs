@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::exit::{AUDIT_CLIENT, AUDIT_NOT_FOUND, AUDIT_QUERY, AUDIT_SINK, Exit, Failure};
+use crate::output::say;
 use crate::run;
 
 #[derive(Debug, Args)]
@@ -30,12 +31,19 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum View {
     /// How many records have reached each stage, and the verdict
+    #[command(
+        after_help = "Example:\n  lossproof audit status -b 127.0.0.1:9092 --pipeline news.toml"
+    )]
     Status(Source),
     /// Every lost record, with the stage that lost it
+    #[command(after_help = "Example:\n  lossproof audit losses -b 127.0.0.1:9092 -o json")]
     Losses(Source),
     /// Every record of which nobody can say, with who is silent
+    #[command(after_help = "Example:\n  lossproof audit unknown -b 127.0.0.1:9092")]
     Unknown(Source),
     /// The way of one record
+    #[command(after_help = "Examples:\n  lossproof audit show news-0-42 -b 127.0.0.1:9092\n  \
+        lossproof audit show --field id=42 --pipeline news.toml -b 127.0.0.1:9092")]
     Show {
         /// SESSION-LANE-SEQ or TOPIC-PARTITION-OFFSET
         #[arg(required_unless_present = "field")]
@@ -156,9 +164,9 @@ fn read_sink(
 
 fn print<T: Serialize + ?Sized>(source: &Source, value: &T, text: impl Fn(&T) -> String) {
     match source.output {
-        Output::Table => println!("{}", text(value).trim_end()),
+        Output::Table => say!("{}", text(value).trim_end()),
         Output::Json => match serde_json::to_string_pretty(value) {
-            Ok(json) => println!("{json}"),
+            Ok(json) => say!("{json}"),
             Err(error) => eprintln!("the verdict cannot be written as JSON: {error}"),
         },
     }

@@ -23,6 +23,9 @@ const CUT_OFF: i32 = 1;
 const FILES_FOR_JOURNAL: usize = 256;
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    lossproof broker --data /var/lib/lossproof\n  \
+    lossproof broker --listen 127.0.0.1:0 --data ./data --partitions 1")]
 pub(crate) struct Arguments {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9092")]

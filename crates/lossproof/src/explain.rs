@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::exit::{CODES, Exit, Failure, UNKNOWN_CODE};
+use crate::output::say;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lossproof explain LP9001\n  lossproof explain")]
@@ -14,7 +15,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Some(wanted) = &arguments.code else {
         for code in CODES {
             let title = code.page.lines().next().unwrap_or_default();
-            println!("{}", title.trim_start_matches("# "));
+            say!("{}", title.trim_start_matches("# "));
         }
         return Ok(Exit::Proven);
     };
@@ -22,6 +23,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let code = found.ok_or_else(|| {
         Failure::new(UNKNOWN_CODE, format_args!("'{wanted}' is no code of this version"))
     })?;
-    println!("{}", code.page.trim_end());
+    say!("{}", code.page.trim_end());
     Ok(Exit::Proven)
 }

@@ -7,6 +7,7 @@ mod exit;
 mod explain;
 mod files;
 mod journal;
+mod output;
 mod produce;
 mod run;
 mod stop;

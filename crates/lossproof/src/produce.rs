@@ -34,7 +34,7 @@ const FULL_WAIT: Duration = Duration::from_millis(500);
     after_help = "Each accepted line is acknowledged as `ACCEPTED LINE IDENTITY` on standard \
     output (for a file only with --print-ids), a refused one as `REFUSED LINE REASON` on standard \
     error.\nRecords without a key go round robin by batch; those with one go where the Java client \
-    would send them.\n\nExamples:\n  \
+    would send them. A line has 995904 bytes at most.\n\nExamples:\n  \
     lossproof produce -b 127.0.0.1:9092 --topic news --journal /var/lib/news tweets.jsonl\n  \
     tail -f log | lossproof produce -b 127.0.0.1:9092 --topic log --journal /var/lib/log"
 )]
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// HOST:PORT of the cluster, several separated by commas
     #[arg(long, short = 'b')]
     bootstrap_server: String,
-    #[arg(long)]
+    #[arg(long, value_parser = parse_topic)]
     topic: String,
     /// Directory of the journal; made if it is missing. One process at a time
     #[arg(long, value_name = "DIR", required_unless_present = "unsafe_no_journal")]
@@ -68,7 +68,8 @@ pub(crate) struct Arguments {
     /// Further librdkafka setting; those that guard against loss cannot be changed
     #[arg(long = "client-setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
     client_settings: Vec<(String, String)>,
-    /// Input; without it standard input. What was accepted from a file is not accepted again
+    /// Input; without it standard input. What was accepted from a file is not accepted again. The
+    /// file is known by its inode: one that an editor or `sed -i` has put in its place is another
     file: Option<PathBuf>,
 }
 
@@ -86,6 +87,18 @@ enum OnBadLine {
     Refuse,
     /// Accept it as it is, without a key
     Accept,
+}
+
+/// As Apache Kafka has it.
+const TOPIC_CHARACTERS_MAX: usize = 249;
+
+fn parse_topic(text: &str) -> Result<String, String> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_topic = (1..=TOPIC_CHARACTERS_MAX).contains(&text.len())
+        && text.chars().all(is_legal)
+        && !matches!(text, "." | "..");
+    let wanted = "letters, digits, '.', '_' and '-', 249 at most";
+    is_topic.then(|| text.to_owned()).ok_or_else(|| wanted.to_owned())
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

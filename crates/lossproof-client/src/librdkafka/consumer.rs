@@ -16,6 +16,9 @@ use crate::{
     CommitError, ConsumeError, LogConsumer, Rebalance, Record, TopicPartition, Watermarks,
 };
 
+/// Of one poll.
+const OUTAGE_EVENTS_MAX: usize = 10_000;
+
 /// What the group wants of this member; noted inside the library's poll, followed behind it.
 #[derive(Debug)]
 enum Wish {
@@ -272,6 +275,28 @@ impl RdConsumer {
     }
 }
 
+/// The next message or error. While no broker answers the library queues an event for each of its
+/// many tries: they are taken together, as the last one of them, so that an outage has no echo.
+fn behind_outages(
+    timeout: Duration,
+    mut poll: impl FnMut(Duration) -> Option<KafkaResult<Record>>,
+) -> KafkaResult<Option<Record>> {
+    let mut polled = poll(timeout).transpose();
+    for _ in 0..OUTAGE_EVENTS_MAX {
+        if !polled.as_ref().is_err_and(is_outage) {
+            break;
+        }
+        let Some(next) = poll(Duration::ZERO) else { break };
+        polled = next.map(Some);
+    }
+    polled
+}
+
+fn is_outage(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve))
+}
+
 fn consume_error(error: &KafkaError) -> ConsumeError {
     let detail = error.to_string();
     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
@@ -359,11 +384,9 @@ impl LogConsumer for RdConsumer {
         timeout: Duration,
         rebalance: &mut dyn Rebalance,
     ) -> Result<Option<Record>, ConsumeError> {
-        let polled = match self.consumer.poll(timeout) {
-            None => Ok(None),
-            Some(Ok(message)) => Ok(Some(record(&message))),
-            Some(Err(error)) => Err(error),
-        };
+        let polled = behind_outages(timeout, |timeout| {
+            self.consumer.poll(timeout).map(|polled| polled.map(|message| record(&message)))
+        });
         // The library's poll returns either a wish or a message, never both.
         self.follow_wishes(rebalance)?;
         if let Some(poison) = &self.poisoned {
@@ -405,5 +428,30 @@ impl LogConsumer for RdConsumer {
         // The destructor leaves the group; it is known to hang at times.
         end_within(self.consumer, timeout);
         given_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polls(events: Vec<Option<KafkaResult<Record>>>) -> (Result<bool, Code>, usize) {
+        let mut events = VecDeque::from(events);
+        let polled = behind_outages(Duration::from_secs(1), |_| events.pop_front().flatten());
+        let code = |error: KafkaError| error.rdkafka_error_code().unwrap();
+        (polled.map(|record| record.is_some()).map_err(code), events.len())
+    }
+
+    #[test]
+    fn the_events_of_an_outage_are_taken_together() {
+        let message = || Some(Ok(Record::default()));
+        let error = |code| Some(Err(KafkaError::MessageConsumption(code)));
+        let down = || error(Code::AllBrokersDown);
+        assert_eq!(polls(vec![down(), down(), down(), message(), message()]), (Ok(true), 1));
+        // It is told while it lasts, and nothing else is passed over.
+        let told = polls(vec![down(), down(), None, message()]);
+        assert_eq!(told, (Err(Code::AllBrokersDown), 1));
+        let told = polls(vec![down(), error(Code::BadMessage), message()]);
+        assert_eq!(told, (Err(Code::BadMessage), 1));
     }
 }

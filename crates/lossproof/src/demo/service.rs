@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Exit, Failure};
+use crate::output::say;
 
 /// How long a hanging request is held. Longer than any sane client waits, and yet bounded.
 const HANG: Duration = Duration::from_mins(1);
@@ -218,7 +219,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let listener =
             net.listen(arguments.listen).await.map_err(|error| failed("cannot listen", error))?;
         let address = listener.local_address().map_err(|error| failed("no address", error))?;
-        println!("ready url=http://{address}/analyze");
+        say!("ready url=http://{address}/analyze");
         let router = Router::new().route("/analyze", post(analyze)).with_state(service);
         let front = Front { listener, clock };
         axum::serve(front, router).await.map_err(|error| failed("stopped", error))?;

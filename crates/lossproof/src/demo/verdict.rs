@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use lossproof_audit::auditor::{Plan, SinkRead, audit, audit_with_sinks, parse_identity};
 use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::ledger::{Manifest, ManifestEntry};
+use lossproof_audit::receipt::Disposition;
 use lossproof_audit::verdict::{Blame, Ids, Outcome as Finding, StageTable, Verdict};
 use lossproof_client::Admin;
 use lossproof_client::librdkafka::{self, ClientSettings};
@@ -17,6 +18,7 @@ use super::input::Line;
 use super::scene::{GROUP, Mode, Scene, TOPIC};
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Exit, Failure};
+use crate::output::say;
 
 /// Messages that are named where the two verdicts disagree.
 const NAMED_MAX: usize = 10;
@@ -130,18 +132,17 @@ fn lost_names(verdict: &Verdict, names: &BTreeMap<RecordId, String>) -> BTreeSet
 fn print_stages(scene: &Scene, lines: &[Line], stages: &StageTable) {
     let group = stages.groups.iter().find(|group| group.group == GROUP);
     let group = |count: fn(&lossproof_audit::verdict::GroupStages) -> u64| group.map_or(0, count);
-    let ended: u64 = stages
-        .groups
-        .iter()
-        .filter(|group| group.group == GROUP)
-        .flat_map(|group| &group.ended)
-        .map(|ended| ended.count)
-        .sum();
+    let ended = |is_copy: bool| -> u64 {
+        let groups = stages.groups.iter().filter(|group| group.group == GROUP);
+        let ended = groups.flat_map(|group| &group.ended);
+        let counted = ended.filter(|it| (it.disposition == Disposition::Duplicate) == is_copy);
+        counted.map(|ended| ended.count).sum()
+    };
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["stage", "records", "who says so"]);
     let accepted = scene.accepted.len();
-    let rows: [(&str, u64, &str); 10] = [
+    let rows: [(&str, u64, &str); 11] = [
         ("handed in", lines.len() as u64, "the demo"),
         ("accepted, as printed", accepted as u64, "the producer's standard output"),
         ("accepted", stages.accepted, "the producer's receipts"),
@@ -150,7 +151,8 @@ fn print_stages(scene: &Scene, lines: &[Line], stages: &StageTable) {
         ("delivered", group(|group| group.delivered), "the pipeline's receipts"),
         ("processed", group(|group| group.processed), "the pipeline's receipts"),
         ("confirmed", group(|group| group.confirmed), "the pipeline's receipts"),
-        ("ended on purpose", ended, "the pipeline's receipts (dead letters, duplicates)"),
+        ("in a dead letter", ended(false), "the pipeline's receipts"),
+        ("delivered again", ended(true), "the pipeline's receipts (recognised as stored already)"),
         ("committed", group(|group| group.committed), "OffsetFetch"),
     ];
     for (stage, count, witness) in rows {
@@ -158,25 +160,25 @@ fn print_stages(scene: &Scene, lines: &[Line], stages: &StageTable) {
     }
     let in_sink = stages.groups.iter().find_map(|group| group.in_sink).unwrap_or_default();
     table.add_row(["in the sink", &in_sink.to_string(), "the demo's own read of the sink"]);
-    println!("{table}");
-    println!("sent again around a crash, under the same identity: {}", stages.resent);
+    say!("{table}");
+    say!("sent again around a crash, under the same identity: {}", stages.resent);
 }
 
 /// Every single one, with the stage that lost it: that is the point of the exercise.
 fn print_losses(verdict: &Verdict, names: &BTreeMap<RecordId, String>) {
     for loss in &verdict.lost {
         for name in named(&loss.ids, names) {
-            println!("lost at the {:<8}  {name}  ({})", loss.stage.name(), loss.mechanism);
+            say!("lost at the {:<8}  {name}  ({})", loss.stage.name(), loss.mechanism);
         }
     }
     for unknown in &verdict.unknown {
-        println!("unknown: {} (silent: {})", unknown.ids, unknown.silent);
+        say!("unknown: {} (silent: {})", unknown.ids, unknown.silent);
     }
     for waiting in &verdict.waiting {
-        println!("waiting: {} ({})", waiting.ids, waiting.place);
+        say!("waiting: {} ({})", waiting.ids, waiting.place);
     }
     for duplicate in &verdict.duplicates {
-        println!("duplicate: {}: {}", duplicate.id, duplicate.detail);
+        say!("duplicate: {}: {}", duplicate.id, duplicate.detail);
     }
 }
 
@@ -188,20 +190,20 @@ fn print_judgement(verdict: &Verdict, report: &Report, seconds: f64) {
         Finding::Waiting => "WAITING: records are still on their way".to_owned(),
         Finding::Duplicates => "DUPLICATES: nothing is lost, something is there twice".to_owned(),
     };
-    println!("verdict of the audit: {outcome}");
-    println!("verdict of the judge, from outside evidence alone: {:?}", report.verdict);
+    say!("verdict of the audit: {outcome}");
+    say!("verdict of the judge, from outside evidence alone: {:?}", report.verdict);
     for stage in [Blame::Producer, Blame::Broker, Blame::Consumer, Blame::Sink] {
         if verdict.lost_at(stage) > 0 {
-            println!("  lost at the {}: {}", stage.name(), verdict.lost_at(stage));
+            say!("  lost at the {}: {}", stage.name(), verdict.lost_at(stage));
         }
     }
     match verdict.time_to_detect_ms() {
         Some(ms) => {
-            println!("time to detect: {:.1} s after the last word on them", ms as f64 / 1e3);
+            say!("time to detect: {:.1} s after the last word on them", ms as f64 / 1e3);
         }
-        None => println!("time to detect: nothing to detect"),
+        None => say!("time to detect: nothing to detect"),
     }
-    println!("took {seconds:.1} s");
+    say!("took {seconds:.1} s");
 }
 
 /// Two verdicts from two readings that share librdkafka and no code of ours: where they differ,
