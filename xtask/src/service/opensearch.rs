@@ -20,6 +20,8 @@ const START_TIME_MAX: Duration = Duration::from_mins(5);
 /// The server refuses to run as root; this user can do nothing else.
 const UNPRIVILEGED_USER: &str = "nobody";
 const HEAP: &str = "512m";
+/// Below its home.
+const TMP: &str = "tmp";
 const PAGE_DOCUMENTS: usize = 1000;
 
 #[derive(Debug)]
@@ -145,6 +147,8 @@ fn launch(
     command.env_clear().current_dir(home);
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", home).env("OPENSEARCH_JAVA_HOME", java);
+    // Its own choice is a directory in /tmp that outlives it.
+    command.env("OPENSEARCH_TMPDIR", home.join(TMP));
     command.env("OPENSEARCH_JAVA_OPTS", format!("-Xms{HEAP} -Xmx{HEAP} -XX:TieredStopAtLevel=1"));
     if let Some((user, group)) = user {
         command.uid(user).gid(group);
@@ -153,6 +157,8 @@ fn launch(
 }
 
 fn configure(home: &Path, java: &Path, port: u16) -> Result<(), Failure> {
+    let tmp = home.join(TMP);
+    fs::create_dir_all(&tmp).context(tmp.display())?;
     let transport = free_port()?;
     let settings = format!(
         "cluster.name: lossproof-news\n\
