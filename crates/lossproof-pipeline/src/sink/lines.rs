@@ -312,7 +312,8 @@ impl<'a> Scan<'a> {
 
     fn line(&mut self, line: &[u8]) -> Result<(), OpenLinesError> {
         self.lines += 1;
-        let document = Document::parse(line).map_err(|error| self.foreign(error.detail))?;
+        let document =
+            Document::read_back(line).map_err(|error| self.foreign(error.to_string()))?;
         let field = &self.settings.id_field;
         let id: String = document
             .get(field)
