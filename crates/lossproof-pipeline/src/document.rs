@@ -59,11 +59,12 @@ impl Document {
         if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
     }
 
-    /// The same with a first field that names the record; a field of that name is replaced.
+    /// The same with a first field that names the record; it must have none of that name.
     pub fn to_json_with(&self, field: &str, text: &str) -> String {
+        assert!(self.get(field).is_none(), "a field of the record would be lost");
         let raw = serde_json::value::to_raw_value(text).expect("text always serialises");
         let mut fields = vec![(field.to_owned(), raw)];
-        fields.extend(self.fields.iter().filter(|(name, _)| name != field).cloned());
+        fields.extend(self.fields.iter().cloned());
         Self { fields }.to_json()
     }
 }
