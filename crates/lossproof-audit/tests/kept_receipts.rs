@@ -1,6 +1,8 @@
 //! REPORT-2, REPORT-4: while the receipts topic is away, a bounded number of receipts waits for it,
 //! whatever the client holds and however often the process was started again, and none is lost.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod support;
 
 use std::sync::{Arc, Mutex, Weak};
@@ -87,8 +89,10 @@ fn the_client_holds_few_so_that_the_others_can_be_merged() {
 #[derive(Clone, Debug)]
 struct ShippingJournal {
     journal: Journal,
-    at_next_commit: Arc<Mutex<Option<(Weak<Reporter>, Cluster)>>>,
+    at_next_commit: Arc<Mutex<Option<Shipping>>>,
 }
+
+type Shipping = (Weak<Reporter>, Cluster);
 
 impl ReceiptStore for ShippingJournal {
     fn directory_id(&self) -> u64 {

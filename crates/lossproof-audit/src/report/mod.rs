@@ -284,7 +284,9 @@ impl Reporter {
             state.notes.absorb(&newer);
             state.lanes.put_back(&receipt.lane_ends);
             state.kept.put_back_removals(&removals);
-            merge.iter().for_each(|merge| state.kept.abandon_merge(merge));
+            if let Some(merge) = &merge {
+                state.kept.abandon_merge(merge);
+            }
             return Err(FlushError::Journal { cause });
         }
         if let Some(merge) = &merge {
