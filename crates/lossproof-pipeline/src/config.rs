@@ -189,10 +189,7 @@ impl Config {
             journal_directory: document.journal.directory.clone(),
             steps,
             sink: reader.sink(&document.sink)?,
-            dead_letters: document.dead_letters.as_ref().map(|table| DeadLetters {
-                topic: table.topic.clone(),
-                consecutive_max: table.consecutive_max,
-            }),
+            dead_letters: reader.dead_letters(&document)?,
             breaker: (!document.breaker.unsafe_no_breaker).then_some(breaker),
             retry: RetrySettings {
                 attempts_max: *reader.positive(&document.retry.attempts, "attempts")?,
@@ -318,6 +315,17 @@ impl Reader<'_> {
             requests_in_flight: number(&table.requests_in_flight, "requests_in_flight", 2)?,
             headers: table.headers.as_ref().map(|h| h.get_ref().clone()).unwrap_or_default(),
         }))
+    }
+
+    fn dead_letters(&self, document: &DocumentTable) -> Result<Option<DeadLetters>, ConfigError> {
+        let Some(table) = &document.dead_letters else { return Ok(None) };
+        if *table.topic.get_ref() == document.source.topic {
+            let message = "the topic that is read gets no dead letters: each would be read again \
+                           and put there again, without end; name another topic";
+            return Err(self.place.error(table.topic.span(), message));
+        }
+        let (topic, consecutive_max) = (table.topic.get_ref().clone(), table.consecutive_max);
+        Ok(Some(DeadLetters { topic, consecutive_max }))
     }
 
     fn breaker(&self, table: &tables::BreakerTable) -> Result<BreakerSettings, ConfigError> {

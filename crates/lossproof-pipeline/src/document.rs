@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::depth::{DEPTH_MAX, is_shallow};
+
 /// Fields in their order. See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
@@ -17,14 +19,25 @@ pub struct Document {
 }
 
 #[derive(Debug, Error)]
-#[error("the value is not a JSON object: {detail}")]
-pub struct DocumentError {
-    pub detail: String,
+#[non_exhaustive]
+pub enum DocumentError {
+    #[error("the value is not a JSON object: {detail}")]
+    NoObject { detail: String },
+    #[error("the value is nested more than {DEPTH_MAX} levels deep")]
+    TooDeep,
 }
 
 impl Document {
+    /// What somebody else wrote: a record, an answer, the result of an expression.
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        serde_json::from_slice(bytes).map_err(|error| DocumentError { detail: error.to_string() })
+        let document = Self::read_back(bytes)?;
+        if is_shallow(bytes) { Ok(document) } else { Err(DocumentError::TooDeep) }
+    }
+
+    /// What a pipeline wrote, of any version: as deep as it is. Nothing here goes into the fields.
+    pub(crate) fn read_back(bytes: &[u8]) -> Result<Self, DocumentError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| DocumentError::NoObject { detail: error.to_string() })
     }
 
     pub fn get(&self, field: &str) -> Option<&RawValue> {
@@ -46,11 +59,12 @@ impl Document {
         if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
     }
 
-    /// The same with a first field that names the record; a field of that name is replaced.
+    /// The same with a first field that names the record; it must have none of that name.
     pub fn to_json_with(&self, field: &str, text: &str) -> String {
+        assert!(self.get(field).is_none(), "a field of the record would be lost");
         let raw = serde_json::value::to_raw_value(text).expect("text always serialises");
         let mut fields = vec![(field.to_owned(), raw)];
-        fields.extend(self.fields.iter().filter(|(name, _)| name != field).cloned());
+        fields.extend(self.fields.iter().cloned());
         Self { fields }.to_json()
     }
 }

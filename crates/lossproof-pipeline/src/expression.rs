@@ -7,7 +7,8 @@ use jaq_core::{Compiler, Ctx, Filter, Vars, data, unwrap_valr};
 use jaq_json::Val;
 use thiserror::Error;
 
-use crate::document::Document;
+use crate::depth::bounded_fromjson;
+use crate::document::{Document, DocumentError};
 
 type Data = data::JustLut<Val>;
 
@@ -36,14 +37,19 @@ pub enum EvaluateError {
     Failed { detail: String },
     #[error("the expression gave {count} results, one is needed")]
     ResultCount { count: &'static str },
-    #[error("the expression gave no JSON object: {detail}")]
-    NoObject { detail: String },
+    #[error("the expression's result: {source}")]
+    NoDocument {
+        #[source]
+        source: DocumentError,
+    },
 }
 
 impl Expression {
     pub fn compile(code: &str) -> Result<Self, CompileError> {
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+        let json = jaq_json::funs().filter(|(name, ..)| *name != "fromjson");
+        let functions = jaq_core::funs().chain(jaq_std::funs()).chain(json);
+        let functions = functions.chain([bounded_fromjson()]);
         let loader = Loader::new(definitions);
         let arena = Arena::default();
         let modules = loader
@@ -65,8 +71,7 @@ impl Expression {
     /// The one result, which must be an object.
     pub fn map(&self, document: &Document) -> Result<Document, EvaluateError> {
         let text = self.single(document)?.to_string();
-        Document::parse(text.as_bytes())
-            .map_err(|error| EvaluateError::NoObject { detail: error.detail })
+        Document::parse(text.as_bytes()).map_err(|source| EvaluateError::NoDocument { source })
     }
 
     fn single(&self, document: &Document) -> Result<Val, EvaluateError> {
@@ -112,8 +117,8 @@ mod tests {
         let evaluate = |code: &str| Expression::compile(code).unwrap().map(&record);
         assert!(matches!(evaluate("empty"), Err(EvaluateError::ResultCount { .. })));
         assert!(matches!(evaluate(".a[]"), Err(EvaluateError::ResultCount { .. })));
-        assert!(matches!(evaluate(".a"), Err(EvaluateError::NoObject { .. })));
-        assert!(matches!(evaluate("{n: nan}"), Err(EvaluateError::NoObject { .. })));
+        assert!(matches!(evaluate(".a"), Err(EvaluateError::NoDocument { .. })));
+        assert!(matches!(evaluate("{n: nan}"), Err(EvaluateError::NoDocument { .. })));
         assert!(matches!(evaluate(".a.b"), Err(EvaluateError::Failed { .. })));
         assert!(Expression::compile(".a |").is_err());
         assert!(Expression::compile("nosuchfunction").is_err());

@@ -106,7 +106,7 @@ impl HttpCall {
         let bad = |detail: String| {
             Failure::transient(format!("bad answer: {detail}: {}", excerpt(answer)))
         };
-        let object = Document::parse(answer).map_err(|error| bad(error.detail))?;
+        let object = Document::parse(answer).map_err(|error| bad(error.to_string()))?;
         let missing = self.step.require.iter().find(|field| object.get(field).is_none());
         if let Some(field) = missing {
             return Err(bad(format!("field `{field}` is missing")));

@@ -57,6 +57,7 @@
 pub mod breaker;
 pub mod config;
 mod dead_letters;
+mod depth;
 mod document;
 mod endpoint;
 mod expression;

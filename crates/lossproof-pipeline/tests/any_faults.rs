@@ -1,27 +1,37 @@
 //! Under any script of faults of service, index, dead letters, receipts, commits and group:
 //! nothing is committed that is not confirmed or in the dead letters, and in the end everything is
 //! there: each record under its identity, whole, in the index or among the dead letters, and never
-//! in both. (The index answers as a server does that knows each identity once.)
+//! in both. (The index answers as a server does that knows each identity once.) Records are stamped
+//! or not, and what is stamped is written with either operation.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use common::service::{Reply, Seen, Service, answer, bulk, bulk_id, bulk_ids};
-use common::{DEAD, GROUP, append, bulk_sink, cluster, dead_letters, head, http_step, start};
-use lossproof_client::memory::{CommitFault, DeliveryFault};
+use common::{
+    DEAD, GROUP, TOPIC, append, bulk_sink, cluster, dead_letters, head, http_step, start_failing,
+};
+use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
+use lossproof_client::Record;
+use lossproof_client::memory::{Cluster, CommitFault, DeliveryFault};
 use proptest::prelude::*;
 
 const RECORDS: i64 = 60;
 const PARTITIONS: i64 = 3;
+/// Of the stamped records, and how their identities begin.
+const SESSION: u64 = 7;
+const SESSION_TEXT: &str = "0000000000000007";
 
 #[derive(Clone, Debug)]
 struct Script {
     mode: &'static str,
+    operation: &'static str,
     workers: usize,
+    stamped: Vec<bool>,
     service: Vec<u8>,
     index: Vec<u8>,
     poison: Vec<i64>,
@@ -35,16 +45,20 @@ struct Script {
 fn scripts() -> impl Strategy<Value = Script> {
     let faults = |kinds: u8, max: usize| prop::collection::vec(0..kinds, 0..max);
     let mode = prop_oneof![Just("unordered"), Just("key"), Just("partition")];
+    let operation = prop_oneof![Just("index"), Just("create")];
+    let stamped = prop::collection::vec(any::<bool>(), RECORDS as usize);
     (
-        (mode, 1..20_usize, faults(8, 60), faults(8, 30)),
+        (mode, operation, 1..20_usize, stamped, faults(8, 60), faults(8, 30)),
         prop::collection::vec(0..RECORDS, 0..6),
         (faults(3, 6), faults(6, 6), 0..4_usize, 0..6_usize, 0..3_usize),
     )
-        .prop_map(|((mode, workers, service, index), poison, rest)| {
+        .prop_map(|((mode, operation, workers, stamped, service, index), poison, rest)| {
             let (commits, deliveries, flushes, revokes, expires) = rest;
             Script {
                 mode,
+                operation,
                 workers,
+                stamped,
                 service,
                 index,
                 poison,
@@ -74,13 +88,16 @@ type Index = Arc<Mutex<BTreeMap<String, String>>>;
 /// Answers as an index does: what it says is stored, is stored, and a document is made once.
 fn index_reply(index: &Index, fault: u8, seen: &Seen) -> Reply {
     let ids = bulk_ids(seen);
+    let heads = seen.body.lines().step_by(2).filter(|head| head.starts_with(r#"{"create""#));
+    let creates: BTreeSet<String> = heads.map(bulk_id).collect();
     let mut index = index.lock().unwrap();
     let mut store = |id: &str, source: &str| {
-        if index.contains_key(id) {
+        let create = creates.contains(id);
+        assert!(create || id.starts_with(SESSION_TEXT), "{id} begins anew with its topic");
+        if create && index.contains_key(id) {
             return 409;
         }
-        index.insert(id.to_owned(), source.to_owned());
-        201
+        if index.insert(id.to_owned(), source.to_owned()).is_some() { 200 } else { 201 }
     };
     match fault {
         0 => answer(503, ""),
@@ -105,6 +122,48 @@ fn document_reply(index: &Index, id: &str) -> Reply {
     let index = index.lock().unwrap();
     let source = &index[id];
     answer(200, format!(r#"{{"found":true,"_source":{source}}}"#))
+}
+
+fn is_stamped(script: &Script, number: i64) -> bool {
+    script.stamped[number as usize]
+}
+
+/// Records go around the partitions; each of these is a lane of the session.
+fn id_of(script: &Script, number: i64) -> String {
+    let (partition, offset) = (number % PARTITIONS, number / PARTITIONS);
+    if is_stamped(script, number) {
+        format!("{SESSION_TEXT}-{partition}-{offset}")
+    } else {
+        format!("news-{partition}-{offset}")
+    }
+}
+
+fn append_record(cluster: &Cluster, script: &Script, number: i64) {
+    let poison = script.poison.contains(&number);
+    let value = if poison { "poison".to_owned() } else { format!(r#"{{"text":"n{number}"}}"#) };
+    let (partition, key) = ((number % PARTITIONS) as i32, (number % 7).to_string());
+    if !is_stamped(script, number) {
+        append(cluster, partition, Some(&key), &value);
+        return;
+    }
+    let id =
+        RecordId { session: SESSION, lane: partition as u32, seq: (number / PARTITIONS) as u64 };
+    let header = Header {
+        id,
+        moved: false,
+        transformed: false,
+        binding: binding(TOPIC, partition),
+        checksum: checksum(Some(key.as_bytes()), Some(value.as_bytes())),
+    };
+    let record = Record {
+        topic: TOPIC.to_owned(),
+        partition,
+        key: Some(key.into()),
+        value: Some(value.into()),
+        headers: vec![(HEADER_NAME.to_owned(), Some(header.encode().to_vec().into()))],
+        ..Record::default()
+    };
+    cluster.append(record).expect("the topic is there");
 }
 
 /// Every third document, from the second on.
@@ -141,11 +200,7 @@ proptest! {
 
 fn check(script: &Script) {
     let cluster = cluster(PARTITIONS as i32);
-    for number in 0..RECORDS {
-        let poison = script.poison.contains(&number);
-        let value = if poison { "poison".to_owned() } else { format!(r#"{{"text":"n{number}"}}"#) };
-        append(&cluster, (number % PARTITIONS) as i32, Some(&(number % 7).to_string()), &value);
-    }
+    (0..RECORDS).for_each(|number| append_record(&cluster, script, number));
     cluster.script_commits(script.commits.iter().copied().map(commit_fault));
     cluster.script_deliveries(script.deliveries.iter().copied().map(delivery_fault));
     let index = Index::default();
@@ -168,9 +223,9 @@ fn check(script: &Script) {
     // A record may get many of the faults while others pass: here none is at fault but poison.
     let head = head(&source).replace("attempts = 3", "attempts = 1000");
     let config = head.replace("revoke_wait = \"2s\"", "revoke_wait = \"20ms\"");
-    let rest = http_step(&service.url) + &bulk_sink(&service.url) + &dead_letters();
-    let running = start(&cluster, &(config + &rest));
-    running.ledger.fail_flushes(script.flushes);
+    let sink = format!("{}operation = \"{}\"\n", bulk_sink(&service.url), script.operation);
+    let rest = http_step(&service.url) + &sink + &dead_letters();
+    let running = start_failing(&cluster, &(config + &rest), script.flushes);
     for revoke in 1..=script.revokes {
         let assigned = revoke * PARTITIONS as usize;
         running.wait_until("the assignment", || running.ledger.assignments() >= assigned);
@@ -183,13 +238,14 @@ fn check(script: &Script) {
     for partition in 0..PARTITIONS {
         running.wait_committed(&cluster, partition as i32, RECORDS / PARTITIONS);
     }
+    assert_eq!(running.ledger.flush_faults_left(), 0, "nothing is committed before a flush");
     let summary = running.end();
     assert!(summary.is_good(), "{summary}");
     let index = index.lock().unwrap();
     let dead = cluster.records(DEAD);
     for number in 0..RECORDS {
         let (partition, offset) = (number % PARTITIONS, number / PARTITIONS);
-        let document = index.get(&format!("news-{partition}-{offset}"));
+        let document = index.get(&id_of(script, number));
         let whole = format!(r#"{{"text":"n{number}","analysis":{{"entities":[]}}}}"#);
         assert!(document.is_none_or(|document| *document == whole), "{document:?}");
         let in_index = document.is_some();

@@ -163,6 +163,7 @@ fn bad_values_are_errors_with_their_place() {
             "line 11, column 9",
             "is no index name",
         ),
+        ("", "[dead_letters]\ntopic = \"news\"", "line 12, column 9", "name another topic"),
         ("", "[sink", "line 11", ""),
     ] {
         let said = complaint(old, new);

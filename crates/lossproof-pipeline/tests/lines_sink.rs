@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{GROUP, append, cluster, head, lines_sink, place, start, start_in};
+use common::{
+    DEAD, GROUP, append, cluster, dead_letters, head, lines_sink, place, start, start_in,
+};
 use lossproof_audit::identity::{HEADER_NAME, Header, RecordId, binding, checksum};
 use lossproof_client::Record;
 use lossproof_client::memory::Cluster;
@@ -137,10 +139,16 @@ fn a_write_that_is_torn_leaves_no_half_line() {
         let first = start_in(&cluster, &config(), on(&disk));
         first.wait_until("the start", || first.ledger.flushes() > 0);
         disk.inject(Fault::change(at).torn());
-        fill(&cluster, 20);
-        first.wait_committed(&cluster, 0, 20);
+        let mut count = 0;
+        // Each is a change of the file at least, so that the fault strikes one of them.
+        while !disk.was_struck() {
+            append(&cluster, 0, None, &format!(r#"{{"n":{count}}}"#));
+            count += 1;
+            first.wait_committed(&cluster, 0, count);
+        }
+        assert!(count <= at as i64 + 1, "{count} records for the change {at}");
         assert!(first.end().is_good());
-        assert_whole(&disk.power_cut(), 20);
+        assert_whole(&disk.power_cut(), count as usize);
     }
 }
 
@@ -180,6 +188,30 @@ fn an_identity_that_comes_twice_is_one_line() {
     ids.sort();
     let id = |seq| format!("0000000000000007-0-{seq}");
     assert_eq!(ids, [id(0), id(1), id(2)]);
+}
+
+/// LINES-5. The identity was written over it, and the record counted as confirmed.
+#[test]
+fn a_field_of_the_record_that_is_named_as_the_identity_is_never_written_over() {
+    let own = r#"{"_id":"mine-42","n":1}"#;
+    for (field, confirmed) in [("_id", 1), ("lossproof", 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        let cluster = cluster(1);
+        append(&cluster, 0, None, own);
+        append(&cluster, 0, None, r#"{"n":2}"#);
+        let sink = format!("{}id_field = \"{field}\"\n", lines_sink(&path));
+        let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+        running.wait_committed(&cluster, 0, 2);
+        let counts = running.end().counts;
+        assert_eq!((counts.confirmed, counts.dead_lettered), (confirmed, 2 - confirmed));
+        let written = std::fs::read_to_string(&path).unwrap();
+        let dead = cluster.records(DEAD);
+        let values = dead.iter().map(|letter| letter.value.as_deref().unwrap());
+        let kept = values.chain(written.lines().map(str::as_bytes));
+        let whole = kept.filter(|kept| kept.ends_with(br#""_id":"mine-42","n":1}"#)).count();
+        assert_eq!(whole, 1, "{written}");
+    }
 }
 
 fn start_error(cluster: &Cluster, path: &Path) -> StartError {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use common::service::{Gate, Seen, Service, answer, bulk, bulk_ids};
 use common::{
     DEAD, GROUP, append, bulk_sink, cluster, dead_letters, head, head_with, http_step, ids_in,
-    lines_sink, place, start,
+    lines_sink, place, start, start_failing,
 };
 use lossproof_audit::identity::Identity;
 use lossproof_client::memory::{Cluster, CommitFault, DeliveryFault};
@@ -125,9 +125,11 @@ fn a_dead_letter_that_is_refused_stops_the_partition() {
     append(&cluster, 0, None, r#"{"good":1}"#);
     append(&cluster, 0, None, "poison");
     let sink = lines_sink(&directory.path().join("out"));
-    let running = start(&cluster, &(head("") + &sink + &dead_letters()));
+    // One at a time: the stop of a partition ends what else runs there.
+    let running = start(&cluster, &(head("mode = \"partition\"") + &sink + &dead_letters()));
     running.wait_committed(&cluster, 0, 1);
-    running.wait_until("the stop", || running.ledger.flushes() > 5);
+    let flushes = running.ledger.flushes();
+    running.wait_until("the stop", || running.ledger.flushes() > flushes + 5);
     let summary = running.end();
     assert!(!summary.is_good() && summary.stopped[0].1.contains("refuses"), "{summary}");
     assert_eq!(cluster.committed(GROUP, &place(0)), Some(1));
@@ -437,9 +439,9 @@ fn spring_kafka_3703_commits_that_fail() {
     let cluster = cluster(1);
     append_texts(&cluster, 0, 0..30);
     cluster.script_commits([CommitFault::Retriable, CommitFault::RetriableStored]);
-    let running = start(&cluster, &(head("") + &lines_sink(&path)));
-    running.ledger.fail_flushes(3);
+    let running = start_failing(&cluster, &(head("") + &lines_sink(&path)), 3);
     running.wait_committed(&cluster, 0, 30);
+    assert_eq!(running.ledger.flush_faults_left(), 0, "three flushes have failed");
     assert!(running.end().is_good());
 }
 

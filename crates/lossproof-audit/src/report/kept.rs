@@ -6,8 +6,12 @@ use lossproof_log::{StateChange, StateKind};
 use super::notes::Notes;
 use crate::receipt::{Kind, Receipt};
 
-/// Durable receipts that the topic has not acknowledged; beyond, old ones are merged.
+/// Durable receipts that the topic has not acknowledged; beyond, old ones are merged. One of each
+/// session stays: over so many restarts without a cluster there can be more.
 pub const KEPT_RECEIPTS_MAX: usize = 1_024;
+/// Receipts that the client holds at a time. What it holds cannot be merged: while the topic is
+/// away, the others can.
+pub const RECEIPTS_IN_FLIGHT_MAX: usize = 16;
 
 const RECEIPT_KEY: u8 = b'r';
 
@@ -46,8 +50,17 @@ struct Kept {
     bytes: Bytes,
     /// The lowest number it contains.
     first_number: u64,
+    used: Use,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Use {
+    Free,
     /// With this token, at the client.
-    in_flight: Option<u64>,
+    InFlight(u64),
+    /// By a merge that is being made durable: were it acknowledged meanwhile, its removal could
+    /// take the merged receipt, which has its key, out of the journal.
+    InMerge,
 }
 
 /// Receipts that are durable here and not yet known to be in the topic.
@@ -74,7 +87,7 @@ impl KeptReceipts {
 
     pub(super) fn keep(&mut self, receipt: &Receipt, bytes: Bytes) {
         let first_number = receipt.number.0.saturating_sub(receipt.merged);
-        self.kept.insert(KeptKey::of(receipt), Kept { bytes, first_number, in_flight: None });
+        self.kept.insert(KeptKey::of(receipt), Kept { bytes, first_number, used: Use::Free });
     }
 
     pub(super) fn holds(&self, session: u64, number: u64) -> bool {
@@ -83,9 +96,16 @@ impl KeptReceipts {
         })
     }
 
+    /// `None` also where the client has enough.
     pub(super) fn next_waiting(&self) -> Option<(KeptKey, Bytes)> {
-        let waiting = self.kept.iter().find(|(_, kept)| kept.in_flight.is_none());
-        waiting.map(|(key, kept)| (*key, kept.bytes.clone()))
+        if self.receipts_in_flight() >= RECEIPTS_IN_FLIGHT_MAX {
+            return None; // REPORT-4
+        }
+        self.free().next().map(|(key, kept)| (*key, kept.bytes.clone()))
+    }
+
+    fn free(&self) -> impl Iterator<Item = (&KeptKey, &Kept)> {
+        self.kept.iter().filter(|(_, kept)| kept.used == Use::Free)
     }
 
     /// A token for one receipt that is about to be sent, or for a heartbeat.
@@ -94,7 +114,7 @@ impl KeptReceipts {
         self.next_token += 1;
         self.in_flight.insert(token, key);
         if let Some(kept) = key.and_then(|key| self.kept.get_mut(&key)) {
-            kept.in_flight = Some(token);
+            kept.used = Use::InFlight(token);
         }
         token
     }
@@ -110,15 +130,14 @@ impl KeptReceipts {
     /// The outcome of one token is known.
     pub(super) fn settle(&mut self, token: u64, acknowledged: bool) {
         let Some(key) = self.in_flight.remove(&token).flatten() else { return };
-        // Merged meanwhile: what was sent under this key is not what is kept under it.
-        let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.in_flight == Some(token))
-        else {
+        let in_flight = Use::InFlight(token);
+        let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.used == in_flight) else {
             return;
         };
         if acknowledged {
             self.drop_acknowledged(key);
         } else {
-            kept.in_flight = None;
+            kept.used = Use::Free;
         }
     }
 
@@ -132,7 +151,8 @@ impl KeptReceipts {
     /// The client is gone, and with it every outcome that was to come.
     pub(super) fn forget_in_flight(&mut self) {
         self.in_flight.clear();
-        self.kept.values_mut().for_each(|kept| kept.in_flight = None);
+        let sent = self.kept.values_mut().filter(|kept| matches!(kept.used, Use::InFlight(_)));
+        sent.for_each(|kept| kept.used = Use::Free);
     }
 
     pub(super) fn take_removals(&mut self) -> Vec<StateChange> {
@@ -155,24 +175,43 @@ impl KeptReceipts {
         self.acknowledged.extend(removals.iter().filter_map(known));
     }
 
-    /// REPORT-4: once there are too many, the older half of a session becomes one receipt.
-    pub(super) fn plan_merge(&self) -> Option<Merge> {
+    /// REPORT-4: once there are too many, old ones of a session become one receipt. Those are sent
+    /// no more until the merge is applied or abandoned.
+    pub(super) fn plan_merge(&mut self) -> Option<Merge> {
         if self.kept.len() < KEPT_RECEIPTS_MAX {
             return None;
         }
-        let free = || self.kept.iter().filter(|(_, kept)| kept.in_flight.is_none());
-        let session = free().next()?.0.session;
-        let mut replaced = Vec::new();
-        let mut notes = Notes::default();
-        let mut merged: Option<Receipt> = None;
-        for (key, kept) in free().take(KEPT_RECEIPTS_MAX / 2) {
-            let next = merged.as_ref().map(|merged| merged.number.0 + 1);
-            if key.session != session || next.is_some_and(|next| next != kept.first_number) {
+        let merge = self.merge_of(self.first_run())?;
+        self.set_use(&merge.replaced, Use::InMerge);
+        Some(merge)
+    }
+
+    /// The oldest receipts of one session that follow each other, where there are several; at most
+    /// half of all that are to be kept. Of an earlier session a single one may be left.
+    fn first_run(&self) -> Vec<KeptKey> {
+        let mut run: Vec<KeptKey> = Vec::new();
+        for (key, kept) in self.free() {
+            let before = KeptKey { number: kept.first_number.wrapping_sub(1), ..*key };
+            if run.last() != Some(&before) {
+                if run.len() > 1 {
+                    break;
+                }
+                run.clear();
+            }
+            run.push(*key);
+            if run.len() >= KEPT_RECEIPTS_MAX / 2 {
                 break;
             }
-            let receipt = Receipt::decode(&kept.bytes).ok()?;
+        }
+        run
+    }
+
+    fn merge_of(&self, replaced: Vec<KeptKey>) -> Option<Merge> {
+        let mut notes = Notes::default();
+        let mut merged: Option<Receipt> = None;
+        for key in &replaced {
+            let receipt = Receipt::decode(&self.kept.get(key)?.bytes).ok()?;
             notes.absorb(&receipt.entries);
-            replaced.push(*key);
             merged = Some(match merged {
                 None => receipt,
                 Some(before) => follow(before, receipt),
@@ -181,6 +220,19 @@ impl KeptReceipts {
         let mut receipt = merged.filter(|_| replaced.len() > 1)?;
         receipt.entries = notes.take();
         Some(Merge { replaced, receipt })
+    }
+
+    fn set_use(&mut self, keys: &[KeptKey], used: Use) {
+        for key in keys {
+            if let Some(kept) = self.kept.get_mut(key) {
+                kept.used = used;
+            }
+        }
+    }
+
+    /// The merge is not durable.
+    pub(super) fn abandon_merge(&mut self, merge: &Merge) {
+        self.set_use(&merge.replaced, Use::Free);
     }
 
     pub(super) fn apply_merge(&mut self, merge: &Merge) {

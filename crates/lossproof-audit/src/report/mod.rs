@@ -19,7 +19,7 @@ mod ship;
 mod store;
 
 pub use error::{FlushError, OpenError, ShipError};
-pub use kept::KEPT_RECEIPTS_MAX;
+pub use kept::{KEPT_RECEIPTS_MAX, RECEIPTS_IN_FLIGHT_MAX};
 pub use notes::{NOTED_ENTRIES_MAX, NOTED_INTERVALS_MAX};
 pub use store::ReceiptStore;
 
@@ -284,6 +284,9 @@ impl Reporter {
             state.notes.absorb(&newer);
             state.lanes.put_back(&receipt.lane_ends);
             state.kept.put_back_removals(&removals);
+            if let Some(merge) = &merge {
+                state.kept.abandon_merge(merge);
+            }
             return Err(FlushError::Journal { cause });
         }
         if let Some(merge) = &merge {

@@ -25,12 +25,19 @@ impl Reporter {
         // last one.
         let settled = self.settle(producer.poll(Duration::ZERO)).and_then(|()| fatal(producer));
         let mut outcome = settled.and_then(|()| self.send_waiting(producer, partition));
+        let mut more = true;
         for _ in 0..POLLS_MAX {
             let left = deadline.saturating_sub(self.clock.monotonic());
             if outcome.is_err() || left.is_zero() || self.lock().kept.receipts_in_flight() == 0 {
                 break;
             }
-            outcome = self.settle(producer.poll(left)).and_then(|()| fatal(producer));
+            let deliveries = producer.poll(left);
+            // What has failed waits for the next call.
+            more = more && deliveries.iter().all(|delivery| delivery.outcome.is_ok());
+            outcome = self.settle(deliveries).and_then(|()| fatal(producer));
+            if more && outcome.is_ok() {
+                outcome = self.send_waiting(producer, partition);
+            }
         }
         if matches!(outcome, Err(ShipError::Fatal { .. })) {
             self.lock().kept.forget_in_flight();

@@ -218,7 +218,7 @@ impl SinkTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLettersTable {
-    pub topic: String,
+    pub topic: Spanned<String>,
     #[serde(default = "consecutive_dead_letters_max")]
     pub consecutive_max: u64,
 }

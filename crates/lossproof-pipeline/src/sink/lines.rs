@@ -8,6 +8,8 @@
 //!   by it is written anew at the next start.
 //! - `LINES-4`: a record that nobody stamped is taken for the one that has its identity only where
 //!   the lines are the same: offsets begin anew with a topic that is deleted and made again.
+//! - `LINES-5`: no field of a record is written over: one that has the identity's is poison, as it
+//!   is to an index.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -99,6 +101,13 @@ impl LinesSink {
     }
 
     pub(crate) async fn write(&self, id: &Identity, document: &Document) -> Outcome {
+        if document.get(&self.id_field).is_some() {
+            let field = &self.id_field; // LINES-5
+            return Err(Failure::poison(format!(
+                "the record has a field `{field}` of its own, where the file holds the identity: \
+                 rename it in a map step, or choose another id_field"
+            )));
+        }
         let stamped = matches!(id, Identity::Stamped(_));
         let id = id.to_string();
         let mut line = document.to_json_with(&self.id_field, &id).into_bytes();
@@ -312,7 +321,8 @@ impl<'a> Scan<'a> {
 
     fn line(&mut self, line: &[u8]) -> Result<(), OpenLinesError> {
         self.lines += 1;
-        let document = Document::parse(line).map_err(|error| self.foreign(error.detail))?;
+        let document =
+            Document::read_back(line).map_err(|error| self.foreign(error.to_string()))?;
         let field = &self.settings.id_field;
         let id: String = document
             .get(field)

@@ -195,7 +195,7 @@ fn read_lines(
         number += 1;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let foreign = |detail| io::Error::new(io::ErrorKind::InvalidData, detail);
-        let document = Document::parse(line).map_err(|error| foreign(error.detail))?;
+        let document = Document::read_back(line).map_err(|error| foreign(error.to_string()))?;
         let id = document.get(&settings.id_field);
         let id: Option<String> = id.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let missing = || foreign(format!("no identity in field `{}`", settings.id_field));

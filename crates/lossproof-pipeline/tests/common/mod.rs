@@ -94,6 +94,14 @@ pub fn start_in(cluster: &Cluster, config: &str, environment: Environment) -> Ru
     start_with(cluster, config, environment, ledger, receipts)
 }
 
+/// With receipts of which the first `flushes` are not made durable.
+pub fn start_failing(cluster: &Cluster, config: &str, flushes: usize) -> Running {
+    let ledger = Ledger::default();
+    ledger.fail_flushes(flushes);
+    let receipts = Box::new(ledger.receipts());
+    start_with(cluster, config, Environment::real(), ledger, receipts)
+}
+
 pub fn start_with(
     cluster: &Cluster,
     config: &str,

@@ -51,6 +51,11 @@ impl Ledger {
         self.0.lock().unwrap().flush_faults = count;
     }
 
+    /// Of those, the ones that no flush has met yet.
+    pub fn flush_faults_left(&self) -> usize {
+        self.0.lock().unwrap().flush_faults
+    }
+
     pub fn flushes(&self) -> usize {
         self.0.lock().unwrap().flushes
     }
