@@ -9,6 +9,8 @@
 //! - `AUDIT-3`: it writes nothing to the cluster, and joins no group.
 //! - `AUDIT-4`: leases are judged by the time up to which receipts were read: a session is not
 //!   called crashed for being unheard while the auditor reads something else.
+//! - `AUDIT-5`: a partition of the receipts topic that does not begin at offset 0 has lost receipts,
+//!   and nobody can tell whose: the audit is unknown from then on.
 
 mod trace;
 
@@ -141,6 +143,9 @@ impl Auditor<'_> {
         for partition in partitions {
             let place = TopicPartition { topic: RECEIPTS_TOPIC.to_owned(), partition };
             let watermarks = self.admin.watermarks(&place)?;
+            if watermarks.low > 0 {
+                self.ledger.apply_unreadable(receipts_removed(partition, watermarks.low));
+            }
             let from = self.receipts_read.get(&partition).copied().unwrap_or(watermarks.low);
             if from >= watermarks.high {
                 continue;
@@ -257,6 +262,14 @@ fn apply_receipt(ledger: &mut Ledger, record: &Record) {
         }
         None => {}
     }
+}
+
+/// AUDIT-5
+fn receipts_removed(partition: i32, low: i64) -> String {
+    format!(
+        "topic {RECEIPTS_TOPIC}, partition {partition}: the receipts below offset {low} were \
+         removed; set retention.ms=-1, retention.bytes=-1 and cleanup.policy=delete there"
+    )
 }
 
 /// Topics of clusters and of lossproof itself.

@@ -141,6 +141,13 @@ impl Ledger {
         for gap in &self.gaps {
             findings.doubt_ids(receipts(), gap.clone());
         }
+        for (group, silent) in self.sessions.unheard() {
+            findings.unknown.push(Unknown {
+                ids: receipts(),
+                group: group.map(str::to_owned),
+                silent,
+            });
+        }
         for (group, why) in &self.unread_commits {
             findings.unknown.push(Unknown {
                 ids: Ids::AllOf { topic: COMMITTED_OFFSETS_TOPIC.to_owned() },
@@ -312,6 +319,9 @@ impl Ledger {
     fn hold(&self, group: &str, options: &VerdictOptions) -> Hold {
         if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
+        }
+        if let Some((_, silent)) = self.sessions.unheard().find(|(of, _)| *of == Some(group)) {
+            return Hold::Silent(silent);
         }
         let mut open = None;
         let mut known = false;

@@ -18,6 +18,8 @@
 //! - `LEDGER-7`: what one reporter said is ordered by incarnation and receipt number, whatever its
 //!   clock does. Clocks order the words of different reporters, and where they are within a
 //!   minute of each other it is unknown which topic a word was about.
+//! - `LEDGER-8`: sessions of one journal are numbered from 0 without gaps, and their receipts leave
+//!   it in that order: where a later one is known and an earlier one is not, receipts are gone.
 
 mod dead_letters;
 mod group;
@@ -145,7 +147,7 @@ pub struct Ledger {
     dead_letters: DeadLetters,
     manifest: Option<Manifest>,
     /// Receipts that could not be read, and what else is missing of the evidence.
-    gaps: Vec<String>,
+    gaps: BTreeSet<String>,
     /// Groups whose committed offsets could not be read, and why.
     unread_commits: BTreeMap<String, String>,
     /// Topics of which a part could not be read.
@@ -234,9 +236,10 @@ impl Ledger {
         }
     }
 
-    /// Bytes of the receipts topic that are no receipt: what they said is missing.
+    /// Something of the receipts topic that is no receipt, or not there any more: what it said is
+    /// missing.
     pub fn apply_unreadable(&mut self, what: String) {
-        self.gaps.push(what);
+        self.gaps.insert(what);
     }
 
     /// Something else that should be known with the verdict.
