@@ -94,3 +94,13 @@ fn an_incarnation_that_was_never_heard_of_is_unknown() {
     let verdict = verdict_on(told.iter().filter(|receipt| receipt.incarnation != 2));
     assert_eq!(verdict.outcome, Outcome::Complete, "{verdict:#?}");
 }
+
+/// A reporter that asks for the topic first makes it one that keeps everything.
+#[test]
+fn the_receipts_topic_is_made_without_retention() {
+    let (world, cluster) = (World::new(7), Cluster::new());
+    cluster.create_topic("news", 1);
+    produce_and_end(&cluster, &producer(&world, Journal::new(1)));
+    assert!(cluster.keeps_everything(RECEIPTS_TOPIC));
+    assert!(!cluster.keeps_everything("news"), "its settings are the user's");
+}
