@@ -35,12 +35,20 @@ pub struct Plan {
     pub topics: Vec<String>,
     /// Groups beside those that have reported.
     pub groups: Vec<String>,
+    pub pipelines: Vec<PlannedPipeline>,
     /// Field of a JSON record (dots for nested ones) that holds the name of a message in the
     /// manifest.
     pub name_field: Option<String>,
     pub manifest: Option<Manifest>,
     /// See [`VerdictOptions::all_ended`].
     pub all_ended: bool,
+}
+
+/// A pipeline that may not have begun yet: its group is judged on its topic all the same.
+#[derive(Clone, Debug)]
+pub struct PlannedPipeline {
+    pub group: String,
+    pub topic: String,
 }
 
 /// The documents of one sink that was read in full, each as often as it is there.
@@ -91,6 +99,9 @@ pub fn audit_with_sinks<E>(
         auditor.ledger.set_manifest(manifest);
     }
     plan.groups.iter().for_each(|group| auditor.ledger.add_group(group));
+    for pipeline in &plan.pipelines {
+        auditor.ledger.add_group_topic(&pipeline.group, &pipeline.topic);
+    }
     // AUDIT-2: the first reading is to learn of groups and topics, the second to judge by.
     auditor.read_receipts();
     let topics = auditor.topics(&plan.topics);

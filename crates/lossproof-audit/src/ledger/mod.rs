@@ -20,6 +20,9 @@
 //!   minute of each other it is unknown which topic a word was about.
 //! - `LEDGER-8`: sessions of one journal are numbered from 0 without gaps, and their receipts leave
 //!   it in that order: where a later one is known and an earlier one is not, receipts are gone.
+//! - `LEDGER-9`: a group has to account for each topic that it has begun with, told of, committed
+//!   to or is said to read, also where nothing was delivered to it yet; one that is known for no
+//!   topic, for all.
 
 mod dead_letters;
 mod group;
@@ -183,6 +186,7 @@ impl Ledger {
                     let lane = self.lanes.entry(key).or_default();
                     let evidence = lane.groups.entry(group.to_owned()).or_default();
                     evidence.begin(Moment::of(receipt).at(*wall_ms));
+                    self.add_group_topic(group, &entry.place.topic);
                     continue;
                 }
                 (Mark::DeadLettersIn, Some(group)) => {
@@ -215,8 +219,7 @@ impl Ledger {
                 } else {
                     evidence.apply_unstamped(Moment::of(receipt), &entry.mark, numbers);
                 }
-                let topics = self.group_topics.entry(group.to_owned()).or_default();
-                topics.insert(entry.place.topic.clone());
+                self.add_group_topic(group, &entry.place.topic);
             } else {
                 lane.place = Some(entry.place.clone());
                 apply_to_producer(lane, &entry.mark, numbers, &entry.offsets);
@@ -252,10 +255,14 @@ impl Ledger {
         self.group_topics.entry(group.to_owned()).or_default();
     }
 
+    /// This group is to be judged on this topic, whether it has begun with it or not.
+    pub fn add_group_topic(&mut self, group: &str, topic: &str) {
+        self.group_topics.entry(group.to_owned()).or_default().insert(topic.to_owned());
+    }
+
     /// What OffsetFetch says: the next offset that the group will read.
     pub fn apply_committed(&mut self, group: &str, place: &Place, offset: u64) {
-        let topics = self.group_topics.entry(group.to_owned()).or_default();
-        topics.insert(place.topic.clone());
+        self.add_group_topic(group, &place.topic);
         self.committed.entry(group.to_owned()).or_default().insert(place.clone(), offset);
     }
 
