@@ -23,12 +23,17 @@
 //! - `LEDGER-9`: a group has to account for each topic that it has begun with, told of, committed
 //!   to or is said to read, also where nothing was delivered to it yet; one that is known for no
 //!   topic, for all.
+//! - `LEDGER-10`: so it is for a record that was moved under its identity into another topic, as
+//!   dead letters are: each group that reads this topic has to account for what the auditor finds
+//!   there, by what it said at this place. What was removed from there before is not missed here:
+//!   LEDGER-6 does.
 
 mod dead_letters;
 mod group;
 mod judgement;
 mod lookup;
 mod manifest;
+mod moved;
 mod producer_side;
 mod sessions;
 mod stages;
@@ -45,8 +50,9 @@ use crate::interval::IntervalSet;
 use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
 use dead_letters::DeadLetters;
 use group::{GroupEvidence, Moment};
+use moved::Moved;
 use sessions::Sessions;
-use topic::TopicParts;
+use topic::{Runs, TopicParts};
 
 /// Which numbers a record goes by: its place in a lane, or its offset.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -74,6 +80,8 @@ pub(crate) struct Lane {
     pending: Option<(StatementOrder, IntervalSet)>,
     /// Read by the auditor, whole and in the right place.
     stored: IntervalSet,
+    /// Where the stored ones lie.
+    runs: Runs,
     altered: IntervalSet,
     misplaced: BTreeMap<Place, IntervalSet>,
     /// Copies beyond the first.
@@ -148,6 +156,7 @@ pub struct Ledger {
     sinks_read: BTreeSet<String>,
     sink_copies: BTreeMap<(String, Identity), u64>,
     dead_letters: DeadLetters,
+    moved: Moved,
     manifest: Option<Manifest>,
     /// Receipts that could not be read, and what else is missing of the evidence.
     gaps: BTreeSet<String>,
@@ -220,6 +229,9 @@ impl Ledger {
                     evidence.apply_unstamped(Moment::of(receipt), &entry.mark, numbers);
                 }
                 self.add_group_topic(group, &entry.place.topic);
+                if let Some(id) = entry.lane {
+                    self.apply_to_moved(id, &entry.place, group, (&entry.mark, numbers));
+                }
             } else {
                 lane.place = Some(entry.place.clone());
                 apply_to_producer(lane, &entry.mark, numbers, &entry.offsets);
