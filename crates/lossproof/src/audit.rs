@@ -62,8 +62,8 @@ struct Source {
     /// A group beside those that have reported; may be given several times
     #[arg(long)]
     group: Vec<String>,
-    /// Pipeline file: audits its group on its topic, and reads its sink in full as well; may be given several
-    /// times
+    /// Pipeline file: audits its group on its topic, and reads its sink in full as well; may be
+    /// given several times
     #[arg(long, value_name = "FILE")]
     pipeline: Vec<PathBuf>,
     #[arg(long, short, value_enum, default_value_t = Output::Table)]

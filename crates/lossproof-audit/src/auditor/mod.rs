@@ -9,8 +9,8 @@
 //! - `AUDIT-3`: it writes nothing to the cluster, and joins no group.
 //! - `AUDIT-4`: leases are judged by the time up to which receipts were read: a session is not
 //!   called crashed for being unheard while the auditor reads something else.
-//! - `AUDIT-5`: a partition of the receipts topic that does not begin at offset 0 has lost receipts,
-//!   and nobody can tell whose: the audit is unknown from then on.
+//! - `AUDIT-5`: a partition of the receipts topic that does not begin at offset 0 has lost
+//!   receipts, and nobody can tell whose: the audit is unknown from then on.
 
 mod trace;
 
