@@ -26,7 +26,9 @@ mod producer;
 pub use consumer::{
     Admin, CommitError, ConsumeError, LogConsumer, Rebalance, TopicPartition, Watermarks,
 };
-pub use producer::{Delivery, DeliveryError, LogProducer, SendCause, SendError, Stored};
+pub use producer::{
+    Delivery, DeliveryError, KEEP_EVERYTHING, LogProducer, SendCause, SendError, Stored,
+};
 
 use bytes::Bytes;
 

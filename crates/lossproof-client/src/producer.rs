@@ -5,6 +5,10 @@ use thiserror::Error;
 
 use crate::Record;
 
+/// Settings of a topic from which nothing is removed by itself.
+pub const KEEP_EVERYTHING: [(&str, &str); 3] =
+    [("cleanup.policy", "delete"), ("retention.bytes", "-1"), ("retention.ms", "-1")];
+
 /// Sends records to the partition they name: idempotent, acks=all, no time-out of its own.
 ///
 /// Every token that [`LogProducer::send`] accepted comes back exactly once: from
@@ -19,6 +23,15 @@ pub trait LogProducer: Debug + Send {
     /// Number of partitions of `topic`, asking the cluster; creates the topic where the cluster
     /// does so for producers.
     fn partition_count(&mut self, topic: &str, timeout: Duration) -> Result<i32, DeliveryError>;
+
+    /// Makes a topic from which nothing is removed ([`KEEP_EVERYTHING`]), with as many partitions
+    /// and replicas as the cluster gives by default. `Ok(false)` where it is there already,
+    /// whatever its settings.
+    fn create_topic_without_retention(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<bool, DeliveryError>;
 
     /// Tokens accepted whose outcome has not been returned by `poll`.
     fn in_flight(&self) -> usize;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
-use lossproof_audit::auditor::{Audit, Plan, Query, SinkRead, Trace, audit_with_sinks};
+use lossproof_audit::auditor::{
+    Audit, Plan, PlannedPipeline, Query, SinkRead, Trace, audit_with_sinks,
+};
 use lossproof_audit::verdict::{self, Verdict};
 use lossproof_client::librdkafka::{self, ClientSettings};
 use lossproof_env::Environment;
@@ -68,8 +70,8 @@ struct Source {
     /// A group beside those that have reported; may be given several times
     #[arg(long)]
     group: Vec<String>,
-    /// Pipeline file: audits its group, and reads its sink in full as well; may be given several
-    /// times
+    /// Pipeline file: audits its group on its topic, and reads its sink in full as well; may be
+    /// given several times
     #[arg(long, value_name = "FILE")]
     pipeline: Vec<PathBuf>,
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
@@ -133,8 +135,8 @@ fn look(source: &Source, query: Option<&Query>) -> Result<Audit, Failure> {
     let mut pipelines = Vec::new();
     for file in &source.pipeline {
         let config = run::read(file, &environment)?;
-        plan.topics.push(config.source.topic.clone());
-        plan.groups.push(config.source.group.clone());
+        let (group, topic) = (config.source.group.clone(), config.source.topic.clone());
+        plan.pipelines.push(PlannedPipeline { group, topic });
         pipelines.push(config);
     }
     audit_with_sinks(&mut *admin, &*environment.clock, plan, query, || {

@@ -9,6 +9,8 @@
 //! - `AUDIT-3`: it writes nothing to the cluster, and joins no group.
 //! - `AUDIT-4`: leases are judged by the time up to which receipts were read: a session is not
 //!   called crashed for being unheard while the auditor reads something else.
+//! - `AUDIT-5`: a partition of the receipts topic that does not begin at offset 0 has lost
+//!   receipts, and nobody can tell whose: the audit is unknown from then on.
 
 mod trace;
 
@@ -33,12 +35,20 @@ pub struct Plan {
     pub topics: Vec<String>,
     /// Groups beside those that have reported.
     pub groups: Vec<String>,
+    pub pipelines: Vec<PlannedPipeline>,
     /// Field of a JSON record (dots for nested ones) that holds the name of a message in the
     /// manifest.
     pub name_field: Option<String>,
     pub manifest: Option<Manifest>,
     /// See [`VerdictOptions::all_ended`].
     pub all_ended: bool,
+}
+
+/// A pipeline that may not have begun yet: its group is judged on its topic all the same.
+#[derive(Clone, Debug)]
+pub struct PlannedPipeline {
+    pub group: String,
+    pub topic: String,
 }
 
 /// The documents of one sink that was read in full, each as often as it is there.
@@ -89,6 +99,9 @@ pub fn audit_with_sinks<E>(
         auditor.ledger.set_manifest(manifest);
     }
     plan.groups.iter().for_each(|group| auditor.ledger.add_group(group));
+    for pipeline in &plan.pipelines {
+        auditor.ledger.add_group_topic(&pipeline.group, &pipeline.topic);
+    }
     // AUDIT-2: the first reading is to learn of groups and topics, the second to judge by.
     auditor.read_receipts();
     let topics = auditor.topics(&plan.topics);
@@ -141,6 +154,9 @@ impl Auditor<'_> {
         for partition in partitions {
             let place = TopicPartition { topic: RECEIPTS_TOPIC.to_owned(), partition };
             let watermarks = self.admin.watermarks(&place)?;
+            if watermarks.low > 0 {
+                self.ledger.apply_unreadable(receipts_removed(partition, watermarks.low));
+            }
             let from = self.receipts_read.get(&partition).copied().unwrap_or(watermarks.low);
             if from >= watermarks.high {
                 continue;
@@ -257,6 +273,14 @@ fn apply_receipt(ledger: &mut Ledger, record: &Record) {
         }
         None => {}
     }
+}
+
+/// AUDIT-5
+fn receipts_removed(partition: i32, low: i64) -> String {
+    format!(
+        "topic {RECEIPTS_TOPIC}, partition {partition}: the receipts below offset {low} were \
+         removed; set retention.ms=-1, retention.bytes=-1 and cleanup.policy=delete there"
+    )
 }
 
 /// Topics of clusters and of lossproof itself.

@@ -49,7 +49,7 @@ impl Moment {
 }
 
 /// What the members of one group have reported on one lane.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct GroupEvidence {
     pub(super) delivered: IntervalSet,
     pub(super) processed: IntervalSet,

@@ -115,6 +115,7 @@ impl Ledger {
         for (key, lane) in &self.lanes {
             self.judge_lane(key, lane, &mut findings);
         }
+        self.judge_moved(&mut findings);
         self.judge_tails(&mut findings);
         self.judge_manifest(&mut findings);
         let mut verdict = Verdict {
@@ -140,6 +141,13 @@ impl Ledger {
         }
         for gap in &self.gaps {
             findings.doubt_ids(receipts(), gap.clone());
+        }
+        for (group, silent) in self.sessions.unheard() {
+            findings.unknown.push(Unknown {
+                ids: receipts(),
+                group: group.map(str::to_owned),
+                silent,
+            });
         }
         for (group, why) in &self.unread_commits {
             findings.unknown.push(Unknown {
@@ -185,6 +193,20 @@ impl Ledger {
         for group in groups {
             let subject = Subject { group: Some(group), ..subject };
             self.judge_group(subject, evidence(group), &side, findings);
+        }
+    }
+
+    /// LEDGER-10
+    fn judge_moved(&self, findings: &mut Findings<'_>) {
+        let side = ProducerSide::default();
+        for key in self.moved.keys().map(|id| LaneKey::Stamped(*id)) {
+            for (place, lane) in self.moved_of(&key) {
+                for group in self.groups_of(&place.topic) {
+                    let subject = Subject { key: &key, lane, group: Some(group) };
+                    let evidence = self.evidence_on_moved(group, &key, lane);
+                    self.judge_group(subject, &evidence, &side, findings);
+                }
+            }
         }
     }
 
@@ -312,6 +334,9 @@ impl Ledger {
     fn hold(&self, group: &str, options: &VerdictOptions) -> Hold {
         if let Some(gap) = self.gaps.first().or(self.unread_commits.get(group)) {
             return Hold::Silent(gap.clone());
+        }
+        if let Some((_, silent)) = self.sessions.unheard().find(|(of, _)| *of == Some(group)) {
+            return Hold::Silent(silent);
         }
         let mut open = None;
         let mut known = false;
@@ -444,8 +469,11 @@ impl Ledger {
             LaneKey::Natural(place) => Some(place),
             LaneKey::Stamped(_) => lane.place.as_ref(),
         };
-        let offset = place.and_then(|place| self.committed.get(group)?.get(place));
-        offset.map_or_else(IntervalSet::new, |offset| self.topics.below_offset(key, *offset))
+        match place.and_then(|place| self.committed.get(group)?.get(place)) {
+            None => IntervalSet::new(),
+            Some(offset) if Lane::is_stamped(key) => lane.runs.below(*offset),
+            Some(offset) => IntervalSet::below(*offset),
+        }
     }
 
     /// Groups that read this topic; one of which nobody knows what it reads reads them all.

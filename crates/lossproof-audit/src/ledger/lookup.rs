@@ -49,6 +49,13 @@ impl Ledger {
             let committed = self.committed_numbers(group, &key, lane).contains(number);
             stages.extend(group_stages(group, evidence, number, committed));
         }
+        for (place, moved) in self.moved_of(&key).filter(|(_, m)| m.stored.contains(number)) {
+            for group in self.groups_of(&place.topic) {
+                let evidence = self.evidence_on_moved(group, &key, moved);
+                let committed = self.committed_numbers(group, &key, moved).contains(number);
+                stages.extend(group_stages(group, &evidence, number, committed));
+            }
+        }
         Some(stages)
     }
 
@@ -59,13 +66,19 @@ impl Ledger {
             LaneKey::Natural(place) => {
                 (Some(place), if lane.stored.contains(number) { vec![number] } else { vec![] })
             }
-            LaneKey::Stamped(id) => (lane.place.as_ref(), self.topics.offsets_of(*id, number)),
+            LaneKey::Stamped(_) => (lane.place.as_ref(), lane.runs.offsets_of(number)),
         };
-        let copy = |offset| {
-            let place = place?;
-            Some(Copy { topic: place.topic.clone(), partition: place.partition, offset })
-        };
-        offsets.into_iter().filter_map(copy).collect()
+        let moved =
+            self.moved_of(&key).map(|(place, moved)| (place, moved.runs.offsets_of(number)));
+        let places = place.map(|place| (place, offsets)).into_iter().chain(moved);
+        let copies = places.flat_map(|(place, offsets)| {
+            offsets.into_iter().map(|offset| Copy {
+                topic: place.topic.clone(),
+                partition: place.partition,
+                offset,
+            })
+        });
+        copies.collect()
     }
 }
 

@@ -18,12 +18,22 @@
 //! - `LEDGER-7`: what one reporter said is ordered by incarnation and receipt number, whatever its
 //!   clock does. Clocks order the words of different reporters, and where they are within a
 //!   minute of each other it is unknown which topic a word was about.
+//! - `LEDGER-8`: sessions of one journal are numbered from 0 without gaps, and their receipts leave
+//!   it in that order: where a later one is known and an earlier one is not, receipts are gone.
+//! - `LEDGER-9`: a group has to account for each topic that it has begun with, told of, committed
+//!   to or is said to read, also where nothing was delivered to it yet; one that is known for no
+//!   topic, for all.
+//! - `LEDGER-10`: so it is for a record that was moved under its identity into another topic, as
+//!   dead letters are: each group that reads this topic has to account for what the auditor finds
+//!   there, by what it said at this place. What was removed from there before is not missed here:
+//!   LEDGER-6 does.
 
 mod dead_letters;
 mod group;
 mod judgement;
 mod lookup;
 mod manifest;
+mod moved;
 mod producer_side;
 mod sessions;
 mod stages;
@@ -40,8 +50,9 @@ use crate::interval::IntervalSet;
 use crate::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Receipt, Stage};
 use dead_letters::DeadLetters;
 use group::{GroupEvidence, Moment};
+use moved::Moved;
 use sessions::Sessions;
-use topic::TopicParts;
+use topic::{Runs, TopicParts};
 
 /// Which numbers a record goes by: its place in a lane, or its offset.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -69,6 +80,8 @@ pub(crate) struct Lane {
     pending: Option<(StatementOrder, IntervalSet)>,
     /// Read by the auditor, whole and in the right place.
     stored: IntervalSet,
+    /// Where the stored ones lie.
+    runs: Runs,
     altered: IntervalSet,
     misplaced: BTreeMap<Place, IntervalSet>,
     /// Copies beyond the first.
@@ -143,9 +156,10 @@ pub struct Ledger {
     sinks_read: BTreeSet<String>,
     sink_copies: BTreeMap<(String, Identity), u64>,
     dead_letters: DeadLetters,
+    moved: Moved,
     manifest: Option<Manifest>,
     /// Receipts that could not be read, and what else is missing of the evidence.
-    gaps: Vec<String>,
+    gaps: BTreeSet<String>,
     /// Groups whose committed offsets could not be read, and why.
     unread_commits: BTreeMap<String, String>,
     /// Topics of which a part could not be read.
@@ -181,6 +195,7 @@ impl Ledger {
                     let lane = self.lanes.entry(key).or_default();
                     let evidence = lane.groups.entry(group.to_owned()).or_default();
                     evidence.begin(Moment::of(receipt).at(*wall_ms));
+                    self.add_group_topic(group, &entry.place.topic);
                     continue;
                 }
                 (Mark::DeadLettersIn, Some(group)) => {
@@ -213,8 +228,10 @@ impl Ledger {
                 } else {
                     evidence.apply_unstamped(Moment::of(receipt), &entry.mark, numbers);
                 }
-                let topics = self.group_topics.entry(group.to_owned()).or_default();
-                topics.insert(entry.place.topic.clone());
+                self.add_group_topic(group, &entry.place.topic);
+                if let Some(id) = entry.lane {
+                    self.apply_to_moved(id, &entry.place, group, (&entry.mark, numbers));
+                }
             } else {
                 lane.place = Some(entry.place.clone());
                 apply_to_producer(lane, &entry.mark, numbers, &entry.offsets);
@@ -234,9 +251,10 @@ impl Ledger {
         }
     }
 
-    /// Bytes of the receipts topic that are no receipt: what they said is missing.
+    /// Something of the receipts topic that is no receipt, or not there any more: what it said is
+    /// missing.
     pub fn apply_unreadable(&mut self, what: String) {
-        self.gaps.push(what);
+        self.gaps.insert(what);
     }
 
     /// Something else that should be known with the verdict.
@@ -249,10 +267,14 @@ impl Ledger {
         self.group_topics.entry(group.to_owned()).or_default();
     }
 
+    /// This group is to be judged on this topic, whether it has begun with it or not.
+    pub fn add_group_topic(&mut self, group: &str, topic: &str) {
+        self.group_topics.entry(group.to_owned()).or_default().insert(topic.to_owned());
+    }
+
     /// What OffsetFetch says: the next offset that the group will read.
     pub fn apply_committed(&mut self, group: &str, place: &Place, offset: u64) {
-        let topics = self.group_topics.entry(group.to_owned()).or_default();
-        topics.insert(place.topic.clone());
+        self.add_group_topic(group, &place.topic);
         self.committed.entry(group.to_owned()).or_default().insert(place.clone(), offset);
     }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::interval::IntervalSet;
 use crate::receipt::{Kind, Receipt, Role};
@@ -8,8 +8,8 @@ use crate::verdict::{SessionReport, SessionState};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_id: BTreeMap<u64, Session>,
-    /// Latest incarnation of each reporter.
-    latest: BTreeMap<Lineage, (u64, u64)>,
+    /// Incarnations of each reporter that were heard of, with their sessions.
+    heard: BTreeMap<Lineage, BTreeSet<(u64, u64)>>,
 }
 
 /// Sessions that follow each other in one journal.
@@ -66,9 +66,8 @@ impl Sessions {
     pub(super) fn apply(&mut self, receipt: &Receipt) {
         let lineage =
             Lineage { reporter: receipt.reporter, group: receipt.role.group().map(str::to_owned) };
-        let latest =
-            self.latest.entry(lineage.clone()).or_insert((receipt.incarnation, receipt.session));
-        *latest = (*latest).max((receipt.incarnation, receipt.session));
+        let heard = self.heard.entry(lineage.clone()).or_default();
+        heard.insert((receipt.incarnation, receipt.session));
         let session = self.by_id.entry(receipt.session).or_insert_with(|| Session {
             lineage,
             incarnation: receipt.incarnation,
@@ -112,10 +111,8 @@ impl Sessions {
     }
 
     pub(super) fn state(&self, session: &Session, heard_until_ms: i64) -> SessionState {
-        let superseded = self
-            .latest
-            .get(&session.lineage)
-            .is_some_and(|(incarnation, _)| *incarnation > session.incarnation);
+        let latest = self.latest(&session.lineage);
+        let superseded = latest.is_some_and(|(incarnation, _)| incarnation > session.incarnation);
         let lease_ends_ms = session.heard_ms.saturating_add_unsigned(session.lease_ms);
         match session.seal {
             Some(Kind::Recovered) => SessionState::Recovered,
@@ -128,15 +125,40 @@ impl Sessions {
     /// The session that holds the journal of this one now: itself, or its latest successor.
     pub(super) fn heir(&self, session: u64) -> Option<(u64, &Session)> {
         let known = self.by_id.get(&session)?;
-        let (_, heir) = *self.latest.get(&known.lineage)?;
+        let (_, heir) = self.latest(&known.lineage)?;
         self.by_id.get(&heir).map(|session| (heir, session))
+    }
+
+    fn latest(&self, lineage: &Lineage) -> Option<(u64, u64)> {
+        self.heard.get(lineage)?.last().copied()
     }
 
     /// Whether any session of the same journal has something missing, and what.
     pub(super) fn lineage_silence(&self, session: u64) -> Option<String> {
         let lineage = &self.by_id.get(&session)?.lineage;
         let mut kin = self.by_id.iter().filter(|(_, other)| other.lineage == *lineage);
-        kin.find_map(|(id, other)| other.silence(*id))
+        kin.find_map(|(id, other)| other.silence(*id)).or_else(|| self.unheard_of(lineage))
+    }
+
+    /// LEDGER-8: journals of which earlier sessions were never heard of, by group.
+    pub(super) fn unheard(&self) -> impl Iterator<Item = (Option<&str>, String)> {
+        self.heard
+            .keys()
+            .filter_map(|lineage| Some((lineage.group.as_deref(), self.unheard_of(lineage)?)))
+    }
+
+    fn unheard_of(&self, lineage: &Lineage) -> Option<String> {
+        let (latest, session) = self.latest(lineage)?;
+        let heard = self.heard.get(lineage)?.iter().map(|(incarnation, _)| *incarnation);
+        let earlier = heard.filter(|incarnation| *incarnation < latest).collect::<BTreeSet<u64>>();
+        let unheard = latest - earlier.len() as u64;
+        (unheard > 0).then(|| {
+            let name = self.by_id.get(&session).map(Session::name).unwrap_or_default();
+            format!(
+                "{name} session {session:016x}: of {latest} sessions of its journal before it \
+                 {unheard} were never heard of, or their receipts were removed"
+            )
+        })
     }
 
     pub(super) fn reports(&self, heard_until_ms: i64) -> Vec<SessionReport> {

@@ -1,4 +1,4 @@
-use super::{GroupEvidence, Ledger};
+use super::{GroupEvidence, Lane, Ledger};
 use crate::interval::IntervalSet;
 use crate::verdict::{Ended, GroupStages, StageTable};
 
@@ -33,8 +33,11 @@ impl Ledger {
             reached.union_with(&evidence.delivered);
             stages.delivered += reached.count();
             in_sink += evidence.in_sink.count();
-            let committed = self.committed_numbers(group, key, lane);
-            stages.committed += committed.intersection(&lane.stored).count();
+            let committed =
+                |lane: &Lane| self.committed_numbers(group, key, lane).intersection(&lane.stored);
+            let mut anywhere = committed(lane);
+            self.moved_of(key).for_each(|(_, moved)| anywhere.union_with(&committed(moved)));
+            stages.committed += anywhere.count();
             for ((disposition, reason), set) in &evidence.ended {
                 add_ended(&mut stages.ended, *disposition, reason, set);
             }

@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use lossproof_client::{Record, Watermarks};
 
 use super::{Lane, LaneKey, Ledger};
-use crate::identity::{HEADER_NAME, Header, Identity, RecordId, binding, checksum};
+use crate::identity::{HEADER_NAME, Header, Identity, binding, checksum};
 use crate::interval::IntervalSet;
-use crate::receipt::{LaneId, Place};
+use crate::receipt::Place;
 
 /// Records of one lane that follow each other in the log, at offsets that do too.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+struct Run {
     offset: u64,
     seq: u64,
     count: u64,
@@ -20,7 +20,6 @@ pub(super) struct Run {
 pub(super) struct TopicParts {
     read: BTreeMap<Place, Watermarks>,
     missing: BTreeSet<String>,
-    runs: BTreeMap<LaneId, Vec<Run>>,
 }
 
 impl TopicParts {
@@ -35,12 +34,17 @@ impl TopicParts {
         let read = self.read.iter().filter(|(place, _)| place.topic == topic);
         read.map(|(_, watermarks)| watermarks.low).collect()
     }
+}
 
-    /// Numbers of the lane of which every copy in the log is below `offset`.
-    pub(super) fn below_offset(&self, key: &LaneKey, offset: u64) -> IntervalSet {
-        let LaneKey::Stamped(lane) = key else { return IntervalSet::below(offset) };
+/// Where the records of one lane lie in one partition, copies too.
+#[derive(Debug, Default)]
+pub(super) struct Runs(Vec<Run>);
+
+impl Runs {
+    /// Numbers of which every copy in the log is below `offset`.
+    pub(super) fn below(&self, offset: u64) -> IntervalSet {
         let (mut below, mut above) = (IntervalSet::new(), IntervalSet::new());
-        for run in self.runs.get(lane).into_iter().flatten() {
+        for run in &self.0 {
             let inside = offset.saturating_sub(run.offset).min(run.count);
             if inside > 0 {
                 below.insert_range(run.seq, run.seq + inside - 1);
@@ -52,19 +56,17 @@ impl TopicParts {
         below.difference(&above)
     }
 
-    pub(super) fn offsets_of(&self, lane: LaneId, seq: u64) -> Vec<u64> {
-        let runs = self.runs.get(&lane).into_iter().flatten();
-        let inside = runs.filter(|run| (run.seq..run.seq + run.count).contains(&seq));
+    pub(super) fn offsets_of(&self, seq: u64) -> Vec<u64> {
+        let inside = self.0.iter().filter(|run| (run.seq..run.seq + run.count).contains(&seq));
         inside.map(|run| run.offset + (seq - run.seq)).collect()
     }
 
-    fn add(&mut self, id: RecordId, offset: u64) {
-        let runs = self.runs.entry(LaneId { session: id.session, lane: id.lane }).or_default();
-        match runs.last_mut() {
-            Some(run) if run.offset + run.count == offset && run.seq + run.count == id.seq => {
+    pub(super) fn add(&mut self, seq: u64, offset: u64) {
+        match self.0.last_mut() {
+            Some(run) if run.offset + run.count == offset && run.seq + run.count == seq => {
                 run.count += 1;
             }
-            _ => runs.push(Run { offset, seq: id.seq, count: 1 }),
+            _ => self.0.push(Run { offset, seq, count: 1 }),
         }
     }
 }
@@ -99,14 +101,11 @@ impl Ledger {
             return;
         };
         if header.moved {
-            return;
+            return self.observe_moved(header.id, record, offset);
         }
         let seq = header.id.seq;
         let in_origin = header.binding == binding(&record.topic, record.partition);
         let intact = header.checksum == checksum(record.key.as_deref(), record.value.as_deref());
-        if in_origin {
-            self.topics.add(header.id, offset);
-        }
         let lane = self.lane_of(header.id);
         lane.told.insert(seq);
         if !in_origin {
@@ -115,6 +114,7 @@ impl Ledger {
             return;
         }
         lane.set_place(&record.topic, record.partition);
+        lane.runs.add(seq, offset);
         if !intact {
             lane.altered.insert(seq);
         } else if seq < lane.stored.end() && lane.stored.contains(seq) {

@@ -234,7 +234,7 @@ pub struct Receipt {
     pub kind: Kind,
     /// The journal directory that the reporter lives in; its sessions follow each other.
     pub reporter: u64,
-    /// Grows with each session of the same reporter.
+    /// Counts the sessions of the same reporter (and group), from 0 without gaps (LEDGER-8).
     pub incarnation: u64,
     pub session: u64,
     pub role: Role,

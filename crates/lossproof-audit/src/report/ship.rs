@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lossproof_client::{Delivery, DeliveryError, LogProducer, Record, SendCause};
 use lossproof_env::{Planted, planted};
+use tracing::warn;
 
 use super::{HEARTBEAT_EVERY, RECEIPTS_TOPIC, Reporter, ShipError, State};
 use crate::receipt::Kind;
@@ -73,6 +74,16 @@ impl Reporter {
     ) -> Result<i32, ShipError> {
         if let Some(partition) = self.lock().partition {
             return Ok(partition);
+        }
+        // AUDIT-5: made by the question alone, it would have the cluster's retention.
+        match producer.create_topic_without_retention(RECEIPTS_TOPIC, timeout) {
+            Ok(_) => {}
+            Err(DeliveryError::Refused { detail }) => warn!(
+                "topic {RECEIPTS_TOPIC} is not made: {detail}; make it with retention.ms=-1, \
+                 retention.bytes=-1, cleanup.policy=delete: when receipts are removed, the audit \
+                 is unknown for good"
+            ),
+            Err(cause) => return Err(ShipError::Unreachable { cause }),
         }
         let count = producer.partition_count(RECEIPTS_TOPIC, timeout);
         let count = count.map_err(|cause| ShipError::Unreachable { cause })?;

@@ -417,11 +417,6 @@ impl History {
         }
     }
 
-    /// Whether a record of this session is in the log.
-    pub(crate) fn is_in_log(&self, session: u64) -> bool {
-        self.log.iter().flatten().any(|stored| stored.id.session == session)
-    }
-
     /// The receipts as they lie in the topic.
     pub(crate) fn receipts(&self) -> Vec<Receipt> {
         shipped(&self.cluster)

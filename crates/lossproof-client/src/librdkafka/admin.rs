@@ -12,14 +12,17 @@ use ::rdkafka::metadata::MetadataPartition;
 use ::rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::consumer::record;
-use super::{ClientSettings, Logging, SettingsError};
-use crate::{Admin, ConsumeError, Record, TopicPartition, Watermarks};
+use super::{ClientSettings, Logging, SettingsError, end_within};
+use crate::{Admin, ConsumeError, KEEP_EVERYTHING, Record, TopicPartition, Watermarks};
 
 /// How long one question may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reading gives up when nothing has come for this many waits.
 const READ_WAIT: Duration = Duration::from_millis(500);
 const READ_WAITS_MAX: u32 = 60;
+/// As many as the cluster's own setting says.
+const CLUSTER_DEFAULT_PARTITIONS: i32 = -1;
+const CLUSTER_DEFAULT_REPLICAS: TopicReplication<'_> = TopicReplication::Fixed(-1);
 /// Named in questions; never joined, never committed to.
 const READER_GROUP: &str = "lossproof-reader";
 
@@ -91,6 +94,8 @@ fn is_passing(error: &KafkaError) -> bool {
             Code::AllBrokersDown
                 | Code::BrokerTransportFailure
                 | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NotController
                 | Code::Resolve
                 | Code::LeaderNotAvailable
                 | Code::NotLeaderForPartition
@@ -180,19 +185,44 @@ impl Admin for RdAdmin {
     }
 
     fn create_topic(&mut self, topic: &str, partitions: i32) -> Result<bool, ConsumeError> {
-        // -1: as many replicas as the cluster's default says.
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-        let options = AdminOptions::new()
-            .request_timeout(Some(REQUEST_TIMEOUT))
-            .operation_timeout(Some(REQUEST_TIMEOUT));
-        let created = block_on(self.client.create_topics([&new], &options));
-        let created = created.map_err(|error| refused(&error))?;
-        match created.into_iter().next() {
-            Some(Ok(_)) => Ok(true),
-            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) => Err(refused(&KafkaError::AdminOp(code))),
-            None => Err(ConsumeError::Refused { detail: "an empty answer".into() }),
-        }
+        let new = NewTopic::new(topic, partitions, CLUSTER_DEFAULT_REPLICAS);
+        create(&self.client, &new, REQUEST_TIMEOUT)
+    }
+}
+
+/// With the settings of [`KEEP_EVERYTHING`], through a client of its own.
+pub(super) fn create_without_retention(
+    settings: &ClientSettings,
+    topic: &str,
+    timeout: Duration,
+) -> Result<bool, ConsumeError> {
+    let not_made = |detail: String| ConsumeError::Refused { detail };
+    let config = settings.reader_config(READER_GROUP);
+    let config = config.map_err(|error| not_made(error.to_string()))?;
+    let client: AdminClient<Logging> =
+        config.create_with_context(Logging).map_err(|error| not_made(error.to_string()))?;
+    let mut new = NewTopic::new(topic, CLUSTER_DEFAULT_PARTITIONS, CLUSTER_DEFAULT_REPLICAS);
+    for (name, value) in KEEP_EVERYTHING {
+        new = new.set(name, value);
+    }
+    let created = create(&client, &new, timeout);
+    end_within(client, timeout);
+    created
+}
+
+fn create(
+    client: &AdminClient<Logging>,
+    new: &NewTopic<'_>,
+    timeout: Duration,
+) -> Result<bool, ConsumeError> {
+    let options =
+        AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+    let created = block_on(client.create_topics([new], &options));
+    match created.map_err(|error| refused(&error))?.into_iter().next() {
+        Some(Ok(_)) => Ok(true),
+        Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+        Some(Err((_, code))) => Err(refused(&KafkaError::AdminOp(code))),
+        None => Err(ConsumeError::Refused { detail: "an empty answer".into() }),
     }
 }
 

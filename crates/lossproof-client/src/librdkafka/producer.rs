@@ -13,8 +13,10 @@ use ::rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
 };
 
-use super::{ProducerSettings, SettingsError, end_within, log_line};
-use crate::{Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored};
+use super::{ClientSettings, ProducerSettings, SettingsError, admin, end_within, log_line};
+use crate::{
+    ConsumeError, Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored,
+};
 
 /// One wait in the library; only who closes the producer waits for its end.
 const LIBRARY_WAIT: Duration = Duration::from_millis(250);
@@ -139,6 +141,7 @@ impl Drop for Served {
 }
 
 pub(super) struct RdProducer {
+    client: ClientSettings,
     served: Served,
     /// Accepted, and not returned by `poll` yet.
     outstanding: HashSet<u64>,
@@ -158,7 +161,7 @@ impl RdProducer {
         let served = Served::start(producer);
         let served =
             served.map_err(|error| SettingsError::Refused { detail: error.to_string() })?;
-        Ok(Self { served, outstanding: HashSet::new() })
+        Ok(Self { client: settings.client.clone(), served, outstanding: HashSet::new() })
     }
 
     /// RDKAFKA-2: only the first report of a token that is outstanding counts.
@@ -251,6 +254,25 @@ impl LogProducer for RdProducer {
             Ok(count) if count > 0 => Ok(count),
             _ => Err(unknown(format!("topic {topic} has no partitions yet"))),
         }
+    }
+
+    fn create_topic_without_retention(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<bool, DeliveryError> {
+        // Of all topics: a question that names one may make it, with other settings.
+        let known = self.served.producer.client().fetch_metadata(None, timeout);
+        let known =
+            known.map_err(|error| DeliveryError::NotStored { detail: error.to_string() })?;
+        if known.topics().iter().any(|known| known.name() == topic) {
+            return Ok(false);
+        }
+        let created = admin::create_without_retention(&self.client, topic, timeout);
+        created.map_err(|error| match error {
+            ConsumeError::Unreachable { detail } => DeliveryError::NotStored { detail },
+            error => DeliveryError::Refused { detail: error.to_string() },
+        })
     }
 
     fn in_flight(&self) -> usize {

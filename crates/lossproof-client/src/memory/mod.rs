@@ -13,11 +13,13 @@ mod consumer;
 mod group;
 mod producer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{Admin, LogConsumer, LogProducer, Record, Stored, TopicPartition, Watermarks};
+use crate::{
+    Admin, DeliveryError, LogConsumer, LogProducer, Record, Stored, TopicPartition, Watermarks,
+};
 use admin::MemoryAdmin;
 use consumer::MemoryConsumer;
 use group::Group;
@@ -79,6 +81,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     topics: BTreeMap<String, Vec<Partition>>,
+    /// Topics that were made without retention.
+    kept_topics: BTreeSet<String>,
     groups: BTreeMap<String, Group>,
     delivery_faults: VecDeque<DeliveryFault>,
     commit_faults: VecDeque<CommitFault>,
@@ -130,6 +134,14 @@ impl State {
         true
     }
 
+    /// Nobody answers while the cluster is not reachable.
+    fn answer(&self) -> Result<(), DeliveryError> {
+        if self.reachable {
+            return Ok(());
+        }
+        Err(DeliveryError::NotStored { detail: "the cluster is not reachable".to_owned() })
+    }
+
     /// Stores a record where the topic has such a partition.
     fn store(&mut self, mut record: Record) -> Option<Stored> {
         self.next_timestamp_ms += 1;
@@ -162,6 +174,7 @@ impl Cluster {
     fn with_waiting(waits: bool) -> Self {
         let state = State {
             topics: BTreeMap::new(),
+            kept_topics: BTreeSet::new(),
             groups: BTreeMap::new(),
             delivery_faults: VecDeque::new(),
             commit_faults: VecDeque::new(),
@@ -196,6 +209,11 @@ impl Cluster {
     /// Makes a topic; false where it exists.
     pub fn create_topic(&self, topic: &str, partitions: i32) -> bool {
         self.lock().create(topic, partitions)
+    }
+
+    /// Whether a producer has made this topic, and asked that nothing be removed from it.
+    pub fn keeps_everything(&self, topic: &str) -> bool {
+        self.lock().kept_topics.contains(topic)
     }
 
     /// Adds partitions to a topic up to `partitions`, and makes its groups rebalance.

@@ -114,12 +114,23 @@ impl LogProducer for MemoryProducer {
         found.unwrap_or_default()
     }
 
+    fn create_topic_without_retention(
+        &mut self,
+        topic: &str,
+        _timeout: Duration,
+    ) -> Result<bool, DeliveryError> {
+        let mut state = self.cluster.lock();
+        state.answer()?;
+        let is_new = state.create(topic, AUTO_CREATE_PARTITIONS);
+        if is_new {
+            state.kept_topics.insert(topic.to_owned());
+        }
+        Ok(is_new)
+    }
+
     fn partition_count(&mut self, topic: &str, _timeout: Duration) -> Result<i32, DeliveryError> {
         let mut state = self.cluster.lock();
-        let detail = "the cluster is not reachable".to_owned();
-        if !state.reachable {
-            return Err(DeliveryError::NotStored { detail });
-        }
+        state.answer()?;
         if state.auto_create {
             state.create(topic, AUTO_CREATE_PARTITIONS);
         }
