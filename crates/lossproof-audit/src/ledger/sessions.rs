@@ -137,7 +137,17 @@ impl Sessions {
     pub(super) fn lineage_silence(&self, session: u64) -> Option<String> {
         let lineage = &self.by_id.get(&session)?.lineage;
         let mut kin = self.by_id.iter().filter(|(_, other)| other.lineage == *lineage);
-        kin.find_map(|(id, other)| other.silence(*id)).or_else(|| self.unheard_of(lineage))
+        let silence = |(id, other): (&u64, &Session)| {
+            other.silence(*id).or_else(|| self.unsealed_of(*id, other))
+        };
+        kin.find_map(silence).or_else(|| self.unheard_of(lineage))
+    }
+
+    /// Who opens a journal seals what it finds there: where that is missing, so may be more.
+    fn unsealed_of(&self, id: u64, session: &Session) -> Option<String> {
+        let (latest, _) = self.latest(&session.lineage)?;
+        (session.seal.is_none() && session.incarnation < latest)
+            .then(|| format!("{} session {id:016x}: ended without a seal", session.name()))
     }
 
     /// LEDGER-8: journals of which earlier sessions were never heard of, by group.
