@@ -4,7 +4,9 @@ use core::convert::Infallible;
 use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{Table, presets};
-use lossproof_audit::auditor::{Plan, SinkRead, audit, audit_with_sinks, parse_identity};
+use lossproof_audit::auditor::{
+    Plan, PlannedPipeline, SinkRead, audit, audit_with_sinks, parse_identity,
+};
 use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::ledger::{Manifest, ManifestEntry};
 use lossproof_audit::receipt::Disposition;
@@ -85,11 +87,11 @@ fn verdict(
     };
     let entries = lines.iter().enumerate().flat_map(|(index, line)| entry(index, line)).collect();
     let plan = Plan {
-        topics: vec![TOPIC.to_owned()],
-        groups: vec![GROUP.to_owned()],
+        pipelines: vec![PlannedPipeline { group: GROUP.to_owned(), topic: TOPIC.to_owned() }],
         name_field: Some("id".to_owned()),
         manifest: Some(Manifest::new(entries)),
         all_ended: true,
+        ..Plan::default()
     };
     let sink = SinkRead { group: GROUP.to_owned(), ids: in_sink, ..SinkRead::default() };
     let sinks = || Ok::<_, Infallible>(vec![sink]);
