@@ -224,7 +224,7 @@ fn build(
     let queue_max = queue_max(config);
     let sink = match &config.sink {
         config::Sink::Lines(settings) => {
-            let (disk, shared) = (environment.disk.as_ref(), Arc::clone(shared));
+            let (disk, shared) = (Arc::clone(&environment.disk), Arc::clone(shared));
             let (sink, thread) = LinesSink::start(settings, disk, shared, queue_max)?;
             threads.push(thread);
             Sink::Lines(sink)

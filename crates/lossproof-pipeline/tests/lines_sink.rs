@@ -214,6 +214,34 @@ fn a_field_of_the_record_that_is_named_as_the_identity_is_never_written_over() {
     }
 }
 
+/// LINES-6: as a rotation or an editor does it.
+#[test]
+fn nothing_is_confirmed_in_a_file_that_was_replaced() {
+    for by_another in [true, false] {
+        let (scratch, cluster) = (tempfile::tempdir().unwrap(), cluster(1));
+        let path = scratch.path().join("news.jsonl");
+        let config = head("workers = 2") + &lines_sink(&path);
+        fill(&cluster, 10);
+        let first = start(&cluster, &config);
+        first.wait_committed(&cluster, 0, 10);
+        std::fs::rename(&path, scratch.path().join("old")).unwrap();
+        if by_another {
+            std::fs::copy(scratch.path().join("old"), &path).unwrap();
+        }
+        append(&cluster, 0, None, r#"{"n":10}"#);
+        let summary = first.join();
+        assert!(summary.fatal.is_some_and(|reason| reason.contains("is not the file")));
+        assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
+
+        let second = start(&cluster, &config);
+        second.wait_committed(&cluster, 0, 11);
+        assert!(second.end().is_good());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), if by_another { 11 } else { 1 });
+        assert!(text.ends_with("\"n\":10}\n"), "{text}");
+    }
+}
+
 fn start_error(cluster: &Cluster, path: &Path) -> StartError {
     let config = Config::parse(&(head("") + &lines_sink(path))).unwrap();
     let parts = Parts {

@@ -10,6 +10,7 @@
 //!   the lines are the same: offsets begin anew with a topic that is deleted and made again.
 //! - `LINES-5`: no field of a record is written over: one that has the identity's is poison, as it
 //!   is to an index.
+//! - `LINES-6`: nothing is confirmed in a file that was moved away, removed or replaced.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -19,7 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use lossproof_audit::identity::Identity;
-use lossproof_env::{Disk, DiskFile, DiskLock};
+use lossproof_env::{Disk, DiskFile, DiskLock, FileStamp};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -76,7 +77,11 @@ pub enum OpenLinesError {
 /// The open file, owned by the writing thread.
 #[derive(Debug)]
 struct Lines {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
     file: Arc<dyn DiskFile>,
+    /// Tells this file from another one at the same path, where the disk can.
+    stamp: Option<FileStamp>,
     _lock: Box<dyn DiskLock>,
     length: u64,
     seen: SeenIds,
@@ -87,7 +92,7 @@ impl LinesSink {
     /// Opens the file and starts the thread; the file is free again when the thread has ended.
     pub(crate) fn start(
         settings: &LinesSettings,
-        disk: &dyn Disk,
+        disk: Arc<dyn Disk>,
         shared: Arc<Shared>,
         queue_max: usize,
     ) -> Result<(Self, JoinHandle<()>), OpenLinesError> {
@@ -120,7 +125,7 @@ impl LinesSink {
 }
 
 impl Lines {
-    fn open(settings: &LinesSettings, disk: &dyn Disk) -> Result<Self, OpenLinesError> {
+    fn open(settings: &LinesSettings, disk: Arc<dyn Disk>) -> Result<Self, OpenLinesError> {
         let path = &settings.path;
         let failed = |source| OpenLinesError::Io { path: path.clone(), source };
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -138,9 +143,11 @@ impl Lines {
         scan.read(file.as_ref())?;
         scan.restore(file.as_ref()).map_err(failed)?;
         file.sync_data().map_err(failed)?;
-        sync_names(disk, directory).map_err(failed)?;
+        sync_names(&*disk, directory).map_err(failed)?;
+        let stamp = disk.stamp(path).map_err(failed)?;
         info!("{}: {} lines are there", path.display(), scan.lines);
-        Ok(Self { file, _lock: lock, length: scan.complete, seen: scan.seen, fenced: None })
+        let (path, length, seen) = (path.clone(), scan.complete, scan.seen);
+        Ok(Self { disk, path, file, stamp, _lock: lock, length, seen, fenced: None })
     }
 
     fn run(&mut self, queue: &Receiver<Entry>, shared: &Shared) {
@@ -199,14 +206,35 @@ impl Lines {
         if let Err(error) = self.file.sync_data() {
             let reason =
                 format!("fsync of the sink failed, restart when the disk is well: {error}");
-            self.fenced = Some(reason.clone());
-            return Err(Failure::Held { reason });
+            return Err(self.fence(reason));
+        }
+        if self.is_elsewhere() {
+            let path = self.path.display();
+            let reason = format!(
+                "{path} is not the file that is written to any more: it was moved, removed or \
+                 replaced. What was confirmed before is in the old file; a restart begins with the \
+                 new one, and first writes again what was not committed yet"
+            );
+            return Err(self.fence(reason)); // LINES-6
         }
         self.length += text.len() as u64; // LINES-1
         for id in fresh.keys() {
             self.seen.insert(id); // LINES-2
         }
         Ok(outcomes)
+    }
+
+    fn fence(&mut self, reason: String) -> Failure {
+        self.fenced = Some(reason.clone());
+        Failure::Held { reason }
+    }
+
+    /// Whether another file, or none, has the path now. An error of the look itself says nothing.
+    fn is_elsewhere(&self) -> bool {
+        match self.disk.stamp(&self.path) {
+            Ok(now) => now != self.stamp,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Of the lines of unstamped records whose identities are in the file, those that are in it
