@@ -280,6 +280,31 @@ fn what_cannot_be_read_is_unknown() {
 }
 
 #[test]
+fn a_partition_that_cannot_be_read_does_not_hide_the_others() {
+    let (world, cluster) = run(None);
+    cluster.create_topic("other", 3);
+    for partition in 0..3 {
+        send(&cluster, [Record { topic: "other".to_owned(), partition, ..unstamped(0) }]);
+    }
+    let plan = || Plan { topics: vec!["other".to_owned()], ..Plan::default() };
+    let stored = look(&world, &cluster, plan(), None).verdict.stages.stored;
+    let mut witness = Witness::new(&cluster);
+    witness.refused = Some("other-1".to_owned());
+    let verdict = audit(&mut witness, &*world.environment.clock, plan(), None).verdict;
+    assert_eq!((verdict.outcome, verdict.stages.stored), (Outcome::Unknown, stored - 1));
+    let told: Vec<&str> = verdict.unknown.iter().map(|u| u.silent.as_str()).collect();
+    assert!(told.iter().any(|silent| silent.contains("partition 1:")), "{told:?}");
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_not_complete() {
+    let (world, cluster) = run(None);
+    let plan = Plan { topics: vec!["nwes".to_owned()], ..Plan::default() };
+    let verdict = look(&world, &cluster, plan, None).verdict;
+    assert_eq!((verdict.outcome, verdict.exit_code()), (Outcome::Unknown, 1), "{verdict:#?}");
+}
+
+#[test]
 fn it_reads_topics_that_only_the_plan_names() {
     let (world, cluster) = run(None);
     cluster.create_topic("other", 1);
@@ -350,6 +375,7 @@ impl Admin for Witness {
         to: i64,
         each: &mut dyn FnMut(Record),
     ) -> Result<(), ConsumeError> {
+        self.refuse(&format!("{}-{}", partition.topic, partition.partition))?;
         self.inner.read(partition, from, to, each)
     }
 

@@ -112,6 +112,11 @@ pub fn audit_with_sinks<E>(
     for topic in auditor.topics(&plan.topics) {
         auditor.read_topic(&topic, Reading::Audited);
     }
+    // Nobody but the caller speaks of it: a wrong name must not pass for one without losses.
+    let spoken_of = auditor.ledger.topics();
+    for topic in plan.topics.iter().filter(|topic| !spoken_of.contains(*topic)) {
+        auditor.expect_topic(topic);
+    }
     for topic in auditor.ledger.dead_letter_topics() {
         auditor.read_topic(&topic, Reading::DeadLetters);
     }
@@ -212,39 +217,56 @@ impl Auditor<'_> {
         }
     }
 
+    /// AUDIT-1. One partition that cannot be read does not hide the others.
     fn read_topic(&mut self, topic: &str, reading: Reading) {
-        // AUDIT-1
-        if let Err(error) = self.try_read_topic(topic, reading) {
-            self.ledger.topic_is_unreadable(topic, error.to_string());
+        let partitions = match self.admin.partitions(topic) {
+            Ok(Some(partitions)) => partitions,
+            Ok(None) => return self.ledger.topic_is_missing(topic),
+            Err(error) => return self.ledger.topic_is_unreadable(topic, error.to_string()),
+        };
+        let mut unread = Vec::new();
+        for partition in partitions {
+            if let Err(error) = self.read_partition(topic, partition, reading) {
+                unread.push(format!("partition {partition}: {error}"));
+            }
+        }
+        if !unread.is_empty() {
+            self.ledger.topic_is_unreadable(topic, unread.join("; "));
         }
     }
 
-    fn try_read_topic(&mut self, topic: &str, reading: Reading) -> Result<(), ConsumeError> {
-        let Some(partitions) = self.admin.partitions(topic)? else {
-            self.ledger.topic_is_missing(topic);
-            return Ok(());
-        };
-        for partition in partitions {
-            let place = TopicPartition { topic: topic.to_owned(), partition };
-            let watermarks = self.admin.watermarks(&place)?;
-            let Self { admin, ledger, name_field, query, found, .. } = self;
-            if watermarks.low < watermarks.high {
-                admin.read(&place, watermarks.low, watermarks.high, &mut |record| {
-                    if reading == Reading::DeadLetters {
-                        return ledger.observe_dead_letter(&record);
-                    }
-                    ledger.observe(&record);
-                    if let Some(name) = name_field.as_ref().and_then(|f| field_of(&record, f)) {
-                        ledger.observe_name(&name, identity_of(&record));
-                    }
-                    if query.is_some_and(|query| query.matches(&record)) {
-                        found.insert(identity_of(&record));
-                    }
-                })?;
-            }
-            ledger.topic_was_read(&Place::new(topic, partition), watermarks);
+    fn read_partition(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        reading: Reading,
+    ) -> Result<(), ConsumeError> {
+        let place = TopicPartition { topic: topic.to_owned(), partition };
+        let watermarks = self.admin.watermarks(&place)?;
+        let Self { admin, ledger, name_field, query, found, .. } = self;
+        if watermarks.low < watermarks.high {
+            admin.read(&place, watermarks.low, watermarks.high, &mut |record| {
+                if reading == Reading::DeadLetters {
+                    return ledger.observe_dead_letter(&record);
+                }
+                ledger.observe(&record);
+                if let Some(name) = name_field.as_ref().and_then(|f| field_of(&record, f)) {
+                    ledger.observe_name(&name, identity_of(&record));
+                }
+                if query.is_some_and(|query| query.matches(&record)) {
+                    found.insert(identity_of(&record));
+                }
+            })?;
         }
+        ledger.topic_was_read(&Place::new(topic, partition), watermarks);
         Ok(())
+    }
+
+    fn expect_topic(&mut self, topic: &str) {
+        if matches!(self.admin.partitions(topic), Ok(None)) {
+            let why = "the cluster has no topic of this name".to_owned();
+            self.ledger.topic_is_unreadable(topic, why);
+        }
     }
 
     fn take_sinks(&mut self, sinks: &[SinkRead]) {

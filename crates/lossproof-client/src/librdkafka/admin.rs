@@ -78,8 +78,11 @@ impl RdAdmin {
                 Some(Err(error)) => return Err(refused(&error)),
                 None if waits < READ_WAITS_MAX => waits += 1,
                 None => {
-                    let detail = format!("nothing read at offset {next} for a long time");
-                    return Err(ConsumeError::Unreachable { detail });
+                    let detail = format!(
+                        "nothing could be read at offset {next} for a long time: it is damaged, \
+                         or its broker is away; the broker's log says which"
+                    );
+                    return Err(ConsumeError::Refused { detail });
                 }
             }
         }
