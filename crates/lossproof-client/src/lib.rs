@@ -22,6 +22,7 @@ mod consumer;
 pub mod librdkafka;
 pub mod memory;
 mod producer;
+mod topic_name;
 
 pub use consumer::{
     Admin, CommitError, ConsumeError, LogConsumer, Rebalance, TopicPartition, Watermarks,
@@ -29,6 +30,7 @@ pub use consumer::{
 pub use producer::{
     Delivery, DeliveryError, KEEP_EVERYTHING, LogProducer, SendCause, SendError, Stored,
 };
+pub use topic_name::check_topic_name;
 
 use bytes::Bytes;
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lossproof_client::check_topic_name;
 use thiserror::Error;
 use toml::Spanned;
 
@@ -230,8 +231,8 @@ impl Reader<'_> {
         let own = &table.max_in_flight_per_partition;
         Ok(Source {
             bootstrap_servers: table.bootstrap_servers.clone(),
-            topic: table.topic.clone(),
-            group: table.group.clone(),
+            topic: self.topic_name(&table.topic)?,
+            group: self.group_name(&table.group)?,
             mode: table.mode,
             limits: Limits {
                 in_flight_max,
@@ -319,12 +320,12 @@ impl Reader<'_> {
 
     fn dead_letters(&self, document: &DocumentTable) -> Result<Option<DeadLetters>, ConfigError> {
         let Some(table) = &document.dead_letters else { return Ok(None) };
-        if *table.topic.get_ref() == document.source.topic {
+        if table.topic.get_ref() == document.source.topic.get_ref() {
             let message = "the topic that is read gets no dead letters: each would be read again \
                            and put there again, without end; name another topic";
             return Err(self.place.error(table.topic.span(), message));
         }
-        let (topic, consecutive_max) = (table.topic.get_ref().clone(), table.consecutive_max);
+        let (topic, consecutive_max) = (self.topic_name(&table.topic)?, table.consecutive_max);
         Ok(Some(DeadLetters { topic, consecutive_max }))
     }
 
@@ -343,6 +344,19 @@ impl Reader<'_> {
             open_max: table.open_max.0.max(table.open.0),
             probes: *self.positive(&table.probes, "probes")?,
         })
+    }
+
+    fn topic_name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+        let checked = check_topic_name(name.get_ref());
+        checked.map_err(|wanted| self.place.error(name.span(), wanted.to_owned()))?;
+        Ok(name.get_ref().clone())
+    }
+
+    fn group_name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+        if name.get_ref().is_empty() {
+            return Err(self.place.error(name.span(), "`group` needs a name"));
+        }
+        Ok(name.get_ref().clone())
     }
 
     fn positive<'t, T: PartialEq + Default>(

@@ -163,6 +163,9 @@ fn bad_values_are_errors_with_their_place() {
             "line 11, column 9",
             "is no index name",
         ),
+        ("topic = \"news\"", "topic = \"bad topic!\"", "line 4, column 9", "a topic's name has"),
+        ("group = \"index\"", "group = \"\"", "line 5, column 9", "needs a name"),
+        ("", "[dead_letters]\ntopic = \"a/b\"", "line 12, column 9", "a topic's name has"),
         ("", "[dead_letters]\ntopic = \"news\"", "line 12, column 9", "name another topic"),
         ("", "[sink", "line 11", ""),
     ] {

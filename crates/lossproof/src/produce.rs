@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use lossproof_audit::identity::RecordId;
+use lossproof_client::check_topic_name;
 use lossproof_client::librdkafka::{self, ClientSettings, ProducerSettings, SettingsError};
 use lossproof_env::Environment;
 use lossproof_relay::{AcceptCause, OpenError, Progress, Spool};
@@ -89,16 +90,8 @@ enum OnBadLine {
     Accept,
 }
 
-/// As Apache Kafka has it.
-const TOPIC_CHARACTERS_MAX: usize = 249;
-
-fn parse_topic(text: &str) -> Result<String, String> {
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let is_topic = (1..=TOPIC_CHARACTERS_MAX).contains(&text.len())
-        && text.chars().all(is_legal)
-        && !matches!(text, "." | "..");
-    let wanted = "letters, digits, '.', '_' and '-', 249 at most";
-    is_topic.then(|| text.to_owned()).ok_or_else(|| wanted.to_owned())
+fn parse_topic(text: &str) -> Result<String, &'static str> {
+    check_topic_name(text).map(|()| text.to_owned())
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

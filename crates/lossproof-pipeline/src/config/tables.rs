@@ -32,8 +32,8 @@ pub(super) struct DocumentTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceTable {
     pub bootstrap_servers: String,
-    pub topic: String,
-    pub group: String,
+    pub topic: Spanned<String>,
+    pub group: Spanned<String>,
     #[serde(default)]
     pub mode: Mode,
     #[serde(default = "max_in_flight")]
