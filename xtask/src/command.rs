@@ -70,7 +70,7 @@ pub(crate) fn run_to_log(
     let output = File::create(log).context(log.display())?;
     let errors = output.try_clone().context(log.display())?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    // A group of its own: what the program has started in turn ends with it.
+    // A group of its own: what the program has started in turn is killed with it.
     let mut child = spawn(command.process_group(0))?;
     let status = wait_or(&mut child, time_max, kill_group)?;
     let bytes = fs::read(log).context(log.display())?;

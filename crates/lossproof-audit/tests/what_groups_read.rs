@@ -85,6 +85,7 @@ fn a_group_that_has_begun_with_a_topic_reads_it() {
 fn a_group_that_is_said_to_read_a_topic_reads_it() {
     let (world, cluster) = (World::new(7), Cluster::new());
     cluster.create_topic("news", 1);
+    cluster.create_topic("sports", 1);
     let producer =
         Reporter::open(Journal::new(1), &world.environment, Role::Producer, Vec::new()).unwrap();
     for seq in 0..3 {
@@ -104,4 +105,6 @@ fn a_group_that_is_said_to_read_a_topic_reads_it() {
     };
     assert_eq!(look(&["sports"]).outcome, Outcome::Complete, "nobody is said to read the news");
     assert_waits(&look(&["sports", "news"]));
+    let verdict = look(&["nwes"]);
+    assert_eq!(verdict.outcome, Outcome::Unknown, "a wrong name: {verdict:#?}");
 }

@@ -61,7 +61,16 @@ fn parse(text: &Bytes) -> Vec<ValR> {
         return vec![Err(Error::str(said))];
     }
     let failed = |error| Error::str(format_args!("cannot parse the text as JSON: {error}"));
-    read::parse_many(text).map(|result| result.map_err(failed)).collect()
+    let mut values = Vec::new();
+    for value in read::parse_many(text) {
+        // Behind an error there is nothing: jaq's reader would give it again without end.
+        let is_last = value.is_err();
+        values.push(value.map_err(failed));
+        if is_last {
+            break;
+        }
+    }
+    values
 }
 
 #[cfg(test)]

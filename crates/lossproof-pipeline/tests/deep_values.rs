@@ -135,7 +135,16 @@ fn text_that_an_expression_reads_as_json_is_bounded_too() {
     assert_eq!(map("{n: [.text | fromjson]}", "1 [2]").unwrap(), r#"{"n":[1,[2]]}"#);
     let wide = format!("[{}0]", "[1],".repeat(ENDLESS));
     assert_eq!(map("{n: (.text | fromjson | length)}", &wide).unwrap(), r#"{"n":200001}"#);
-    assert!(map("{n: (.text | fromjson)}", "[1").unwrap_err().to_string().contains("as JSON"));
+    for text in ["[1", "abc", "7x", "n/a", "1,5", "]", "7 x"] {
+        for function in ["fromjson", "tonumber"] {
+            let said = map(&format!("{{n: (.text | {function})}}"), text).unwrap_err().to_string();
+            assert!(
+                said.contains("as JSON") || said.contains("cannot"),
+                "{function} {text}: {said}"
+            );
+        }
+    }
+    assert_eq!(map("{n: ((.text | tonumber)? // 0)}", "n/a").unwrap(), r#"{"n":0}"#);
     assert!(map("{n: (1 | fromjson)}", "").is_err());
 }
 

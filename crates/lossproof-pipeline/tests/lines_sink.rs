@@ -242,6 +242,22 @@ fn nothing_is_confirmed_in_a_file_that_was_replaced() {
     }
 }
 
+/// LINES-6: `> news.jsonl` leaves the file where it is.
+#[test]
+fn nothing_is_confirmed_behind_a_hole() {
+    let (scratch, cluster) = (tempfile::tempdir().unwrap(), cluster(1));
+    let path = scratch.path().join("news.jsonl");
+    let config = head("workers = 2") + &lines_sink(&path);
+    fill(&cluster, 10);
+    let first = start(&cluster, &config);
+    first.wait_committed(&cluster, 0, 10);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    append(&cluster, 0, None, r#"{"n":10}"#);
+    assert!(first.join().fatal.is_some_and(|reason| reason.contains("was cut short")));
+    assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
 fn start_error(cluster: &Cluster, path: &Path) -> StartError {
     let config = Config::parse(&(head("") + &lines_sink(path))).unwrap();
     let parts = Parts {

@@ -134,6 +134,19 @@ impl Ledger {
         self.topics.missing.insert(topic.to_owned());
     }
 
+    /// Somebody has named this topic. One that is missing, and of which no reporter tells a record,
+    /// may be a wrong name: it must not pass for one without losses.
+    pub fn expect_topic(&mut self, topic: &str) {
+        let mut places = self.lanes.iter().map(|(key, lane)| match key {
+            LaneKey::Natural(place) => Some(place),
+            LaneKey::Stamped(_) => lane.place.as_ref(),
+        });
+        let is_told_of = places.any(|place| place.is_some_and(|place| place.topic == topic));
+        if self.topics.missing.contains(topic) && !is_told_of {
+            self.topic_is_unreadable(topic, "the cluster has no topic of this name".to_owned());
+        }
+    }
+
     /// A topic, or a part of it, could not be read: nothing that is absent from it is lost.
     pub fn topic_is_unreadable(&mut self, topic: &str, why: String) {
         self.unread_topics.insert(topic.to_owned(), why);

@@ -10,7 +10,7 @@
 //!   the lines are the same: offsets begin anew with a topic that is deleted and made again.
 //! - `LINES-5`: no field of a record is written over: one that has the identity's is poison, as it
 //!   is to an index.
-//! - `LINES-6`: nothing is confirmed in a file that was moved away, removed or replaced.
+//! - `LINES-6`: nothing is confirmed in a file that was moved away, removed, replaced or cut short.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -138,13 +138,19 @@ impl Lines {
             _ => failed(source),
         })?;
         let exists = disk.exists(path).map_err(failed)?;
+        let before = if exists { disk.stamp(path).map_err(failed)? } else { None };
         let file = if exists { disk.open(path) } else { disk.create(path) }.map_err(failed)?;
+        let stamp = disk.stamp(path).map_err(failed)?;
+        if exists && stamp != before {
+            return Err(failed(io::Error::other(
+                "it was replaced while it was opened: start again",
+            )));
+        }
         let mut scan = Scan::new(settings);
         scan.read(file.as_ref())?;
         scan.restore(file.as_ref()).map_err(failed)?;
         file.sync_data().map_err(failed)?;
         sync_names(&*disk, directory).map_err(failed)?;
-        let stamp = disk.stamp(path).map_err(failed)?;
         info!("{}: {} lines are there", path.display(), scan.lines);
         let (path, length, seen) = (path.clone(), scan.complete, scan.seen);
         Ok(Self { disk, path, file, stamp, _lock: lock, length, seen, fenced: None })
@@ -195,6 +201,12 @@ impl Lines {
             let same = entry.stamped || before == Some(line) || there.contains(line); // LINES-4
             let other = || Failure::poison("another record has this identity in the file");
             outcomes.push(if same { Ok(Written::Before) } else { Err(other()) });
+        }
+        if self.file.len().is_ok_and(|length| length < self.length) {
+            let path = self.path.display();
+            let reason =
+                format!("{path} was cut short by somebody: put its lines back, or move it away");
+            return Err(self.fence(reason)); // LINES-6
         }
         if let Err(error) = self.file.write_all_at(&text, self.length) {
             // Nothing was confirmed of it; what is left of it is cut or written over.
