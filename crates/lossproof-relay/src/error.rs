@@ -61,8 +61,8 @@ pub enum PositionError {
     #[error("the file ends before byte {offset}, up to which it was accepted: it was cut")]
     InputCut { offset: u64 },
     #[error(
-        "line {line} was taken (accepted or refused) as it stood, without a line end, and has gone on since: give the \
-         rest of the file, from line {line} on, as a new one"
+        "line {line} was taken (accepted or refused) as it stood, without a line end, and has gone \
+         on since: give the rest of the file, from line {line} on, as a new one"
     )]
     LineWentOn { line: u64 },
     #[error("the position of this input was written by a newer program: use that one")]
