@@ -10,11 +10,7 @@ use lossproof_audit::receipt::{
 };
 use lossproof_audit::verdict::{Blame, Ids, Mechanism, Outcome, SessionState, Verdict};
 use lossproof_client::Watermarks;
-use support::{DEAD, dead_letter, stamped, unstamped};
-
-const PRODUCER: u64 = 0x77;
-const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
-const NOW: i64 = 100_000;
+use support::{DEAD, LANE, NOW, PRODUCER, dead_letter, receipt, stamped, unstamped};
 
 fn place() -> Place {
     Place::new("news", 0)
@@ -24,29 +20,13 @@ fn pipeline_role() -> Role {
     Role::Pipeline { group: "indexer".to_owned() }
 }
 
-fn receipt(session: u64, role: Role, kind: Kind, number: u64) -> Receipt {
-    Receipt {
-        kind,
-        reporter: session,
-        incarnation: 0,
-        session,
-        role,
-        wall_ms: NOW - 3_000,
-        lease_ms: 10_000,
-        number: ReceiptNumber(number),
-        merged: 0,
-        lane_ends: Vec::new(),
-        entries: Vec::new(),
-    }
-}
-
 fn entry(mark: Mark, seqs: IntervalSet, offsets: IntervalSet) -> Entry {
     Entry { mark, lane: Some(LANE), place: place(), seqs, offsets }
 }
 
 /// Ten records accepted and sent; `acked` of them acknowledged at the offset of their number.
 fn producer(acked: IntervalSet, pending: IntervalSet, role: Role) -> Receipt {
-    let mut seal = receipt(PRODUCER, role, Kind::Sealed, 0);
+    let mut seal = receipt(PRODUCER, role, Kind::Sealed);
     seal.lane_ends.push(LaneEnd { lane: LANE, place: place(), end: 10, pending });
     let none = IntervalSet::new();
     seal.entries = vec![
@@ -62,7 +42,7 @@ fn stage(stage: Stage, seqs: IntervalSet) -> Entry {
 }
 
 fn pipeline(kind: Kind, entries: Vec<Entry>) -> Receipt {
-    let mut seal = receipt(0x99, pipeline_role(), kind, 0);
+    let mut seal = receipt(0x99, pipeline_role(), kind);
     seal.entries = entries;
     seal
 }
@@ -337,7 +317,8 @@ fn an_expired_session_that_nobody_sealed_is_unknown() {
 #[test]
 fn a_heartbeat_tells_of_receipts_and_records_that_are_missing() {
     let mut ledger = Ledger::new();
-    let mut heartbeat = receipt(PRODUCER, Role::Producer, Kind::Heartbeat, 3);
+    let mut heartbeat = receipt(PRODUCER, Role::Producer, Kind::Heartbeat);
+    heartbeat.number = ReceiptNumber(3);
     let pending = IntervalSet::new();
     heartbeat.lane_ends.push(LaneEnd { lane: LANE, place: place(), end: 10, pending });
     ledger.apply(&heartbeat);
@@ -355,7 +336,7 @@ fn a_heartbeat_tells_of_receipts_and_records_that_are_missing() {
 #[test]
 fn a_full_reading_turns_unknown_into_lost_or_found() {
     let unsafe_role = Role::UnsafePipeline { group: "indexer".to_owned() };
-    let mut crashed = receipt(0x99, unsafe_role, Kind::Recovered, 0);
+    let mut crashed = receipt(0x99, unsafe_role, Kind::Recovered);
     crashed.entries = vec![stage(Stage::Confirmed, IntervalSet::of(0, 2))];
     let build = || {
         let mut ledger = produced();

@@ -11,32 +11,12 @@ use lossproof_audit::identity::{Identity, RecordId};
 use lossproof_audit::interval::IntervalSet;
 use lossproof_audit::ledger::{Ledger, VerdictOptions};
 use lossproof_audit::receipt::{
-    Disposition, Entry, Kind, LaneEnd, LaneId, Mark, Place, Receipt, ReceiptNumber, Role, Stage,
+    Disposition, Entry, Kind, LaneEnd, Mark, Place, Receipt, Role, Stage,
 };
 use lossproof_audit::verdict::{Blame, Mechanism, Outcome, Verdict};
 use lossproof_client::Watermarks;
 use lossproof_client::memory::Cluster;
-use support::{DEAD, World, dead_letter, stamped};
-
-const NOW: i64 = 100_000;
-const PRODUCER: u64 = 0x77;
-const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
-
-fn seal(session: u64, role: Role) -> Receipt {
-    Receipt {
-        kind: Kind::Sealed,
-        reporter: session,
-        incarnation: 0,
-        session,
-        role,
-        wall_ms: NOW - 3_000,
-        lease_ms: 10_000,
-        number: ReceiptNumber(0),
-        merged: 0,
-        lane_ends: Vec::new(),
-        entries: Vec::new(),
-    }
-}
+use support::{DEAD, LANE, NOW, PRODUCER, World, dead_letter, receipt, stamped};
 
 fn news() -> Place {
     Place::new("news", 0)
@@ -57,7 +37,7 @@ fn reached(stage: Stage, place: &Place, seqs: IntervalSet) -> Entry {
 
 fn pipeline(session: u64, group: &str, entries: Vec<Entry>) -> Receipt {
     let role = Role::Pipeline { group: group.to_owned() };
-    Receipt { entries, ..seal(session, role) }
+    Receipt { entries, ..receipt(session, role, Kind::Sealed) }
 }
 
 fn put_aside(seq: u64) -> Entry {
@@ -74,7 +54,7 @@ fn dead_letters_in() -> Entry {
 /// dead letters at offset 0, and of which `reader` says this much.
 fn ledger(reader: &str, said: Vec<Entry>, committed: u64) -> Ledger {
     let mut ledger = Ledger::new();
-    let mut producer = seal(PRODUCER, Role::Producer);
+    let mut producer = receipt(PRODUCER, Role::Producer, Kind::Sealed);
     let (place, pending) = (news(), IntervalSet::new());
     producer.lane_ends.push(LaneEnd { lane: LANE, place, end: 3, pending });
     ledger.apply(&producer);

@@ -8,34 +8,12 @@ mod support;
 use lossproof_audit::auditor::{Plan, PlannedPipeline, audit};
 use lossproof_audit::interval::IntervalSet;
 use lossproof_audit::ledger::{Ledger, VerdictOptions};
-use lossproof_audit::receipt::{
-    Entry, Kind, LaneEnd, LaneId, Mark, Place, Receipt, ReceiptNumber, Role, Stage,
-};
+use lossproof_audit::receipt::{Entry, Kind, LaneEnd, Mark, Place, Role, Stage};
 use lossproof_audit::report::Reporter;
 use lossproof_audit::verdict::{Outcome, Verdict};
 use lossproof_client::Watermarks;
 use lossproof_client::memory::Cluster;
-use support::{Journal, World, record, ship, stamped};
-
-const NOW: i64 = 100_000;
-const PRODUCER: u64 = 0x77;
-const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
-
-fn receipt(session: u64, role: Role, kind: Kind) -> Receipt {
-    Receipt {
-        kind,
-        reporter: session,
-        incarnation: 0,
-        session,
-        role,
-        wall_ms: NOW - 3_000,
-        lease_ms: 10_000,
-        number: ReceiptNumber(0),
-        merged: 0,
-        lane_ends: Vec::new(),
-        entries: Vec::new(),
-    }
-}
+use support::{Journal, LANE, NOW, PRODUCER, World, receipt, record, ship, stamped};
 
 fn news() -> Place {
     Place::new("news", 0)

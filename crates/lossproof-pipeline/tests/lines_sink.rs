@@ -19,8 +19,11 @@ use lossproof_pipeline::receipts::Fact;
 use lossproof_pipeline::sink::seen::SeenIds;
 use lossproof_pipeline::{Config, OpenLinesError, Parts, StartError, Stop};
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 const PATH: &str = "/out/news.jsonl";
+/// On a real disk.
+const FILE: &str = "news.jsonl";
 
 fn on(disk: &SimDisk) -> Environment {
     Environment { disk: Arc::new(disk.clone()), ..Environment::real() }
@@ -214,29 +217,38 @@ fn a_field_of_the_record_that_is_named_as_the_identity_is_never_written_over() {
     }
 }
 
+/// A pipeline that has written ten lines into a real file, which is then treated as `treat` does,
+/// and one record more: it must stop, with these words, and commit nothing of it.
+fn stops_at_a_file_that(treat: impl FnOnce(&Path), says: &str) -> (TempDir, Cluster, String) {
+    let (scratch, cluster) = (tempfile::tempdir().unwrap(), cluster(1));
+    let path = scratch.path().join(FILE);
+    let config = head("workers = 2") + &lines_sink(&path);
+    fill(&cluster, 10);
+    let running = start(&cluster, &config);
+    running.wait_committed(&cluster, 0, 10);
+    treat(&path);
+    append(&cluster, 0, None, r#"{"n":10}"#);
+    assert!(running.join().fatal.is_some_and(|reason| reason.contains(says)));
+    assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
+    (scratch, cluster, config)
+}
+
 /// LINES-6: as a rotation or an editor does it.
 #[test]
 fn nothing_is_confirmed_in_a_file_that_was_replaced() {
     for by_another in [true, false] {
-        let (scratch, cluster) = (tempfile::tempdir().unwrap(), cluster(1));
-        let path = scratch.path().join("news.jsonl");
-        let config = head("workers = 2") + &lines_sink(&path);
-        fill(&cluster, 10);
-        let first = start(&cluster, &config);
-        first.wait_committed(&cluster, 0, 10);
-        std::fs::rename(&path, scratch.path().join("old")).unwrap();
-        if by_another {
-            std::fs::copy(scratch.path().join("old"), &path).unwrap();
-        }
-        append(&cluster, 0, None, r#"{"n":10}"#);
-        let summary = first.join();
-        assert!(summary.fatal.is_some_and(|reason| reason.contains("is not the file")));
-        assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
-
+        let replace = |path: &Path| {
+            let old = path.with_file_name("old");
+            std::fs::rename(path, &old).unwrap();
+            if by_another {
+                std::fs::copy(old, path).unwrap();
+            }
+        };
+        let (scratch, cluster, config) = stops_at_a_file_that(replace, "is not the file");
         let second = start(&cluster, &config);
         second.wait_committed(&cluster, 0, 11);
         assert!(second.end().is_good());
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = std::fs::read_to_string(scratch.path().join(FILE)).unwrap();
         assert_eq!(text.lines().count(), if by_another { 11 } else { 1 });
         assert!(text.ends_with("\"n\":10}\n"), "{text}");
     }
@@ -245,17 +257,9 @@ fn nothing_is_confirmed_in_a_file_that_was_replaced() {
 /// LINES-6: `> news.jsonl` leaves the file where it is.
 #[test]
 fn nothing_is_confirmed_behind_a_hole() {
-    let (scratch, cluster) = (tempfile::tempdir().unwrap(), cluster(1));
-    let path = scratch.path().join("news.jsonl");
-    let config = head("workers = 2") + &lines_sink(&path);
-    fill(&cluster, 10);
-    let first = start(&cluster, &config);
-    first.wait_committed(&cluster, 0, 10);
-    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
-    append(&cluster, 0, None, r#"{"n":10}"#);
-    assert!(first.join().fatal.is_some_and(|reason| reason.contains("was cut short")));
-    assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    let cut = |path: &Path| drop(std::fs::File::create(path).unwrap());
+    let (scratch, ..) = stops_at_a_file_that(cut, "was cut short");
+    assert_eq!(std::fs::metadata(scratch.path().join(FILE)).unwrap().len(), 0);
 }
 
 fn start_error(cluster: &Cluster, path: &Path) -> StartError {

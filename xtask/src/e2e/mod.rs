@@ -73,17 +73,13 @@ pub(crate) fn run(workspace: &Workspace, cache: &Cache) -> Result<Outcome, Failu
 /// SIGTERM ends the broker cleanly, as the last test.
 fn drain(broker: &mut Broker, counts: &mut Counts, notes: &mut Vec<String>) {
     let name = "SIGTERM drains and ends with success";
-    match broker.terminate() {
-        Ok(status) if status.success() => counts.add(Counts::PASSED),
-        Ok(status) => {
-            counts.add(Counts::FAILED);
-            notes.push(format!("  {name}: FAILED: {status}"));
-        }
-        Err(failure) => {
-            counts.add(Counts::FAILED);
-            notes.push(format!("  {name}: FAILED: {failure}"));
-        }
-    }
+    let ended = match broker.terminate() {
+        Ok(status) if status.success() => return counts.add(Counts::PASSED),
+        Ok(status) => status.to_string(),
+        Err(failure) => failure.to_string(),
+    };
+    counts.add(Counts::FAILED);
+    notes.push(format!("  {name}: FAILED: {ended}"));
 }
 
 /// A directory of this run that every user may enter.

@@ -327,13 +327,18 @@ impl Ledger {
 
     /// Topics that any reporter has named.
     pub fn topics(&self) -> BTreeSet<String> {
+        let mut topics: BTreeSet<String> = self.topics_told_of().map(str::to_owned).collect();
+        topics.extend(self.group_topics.values().flatten().cloned());
+        topics
+    }
+
+    /// Topics of which somebody tells a record; each as often as there are lanes.
+    fn topics_told_of(&self) -> impl Iterator<Item = &str> {
         let places = self.lanes.iter().filter_map(|(key, lane)| match key {
             LaneKey::Natural(place) => Some(place),
             LaneKey::Stamped(_) => lane.place.as_ref(),
         });
-        let mut topics: BTreeSet<String> = places.map(|place| place.topic.clone()).collect();
-        topics.extend(self.group_topics.values().flatten().cloned());
-        topics
+        places.map(|place| place.topic.as_str())
     }
 
     /// Groups that are to be judged.

@@ -137,11 +137,7 @@ impl Ledger {
     /// Somebody has named this topic. One that is missing, and of which no reporter tells a record,
     /// may be a wrong name: it must not pass for one without losses.
     pub fn expect_topic(&mut self, topic: &str) {
-        let mut places = self.lanes.iter().map(|(key, lane)| match key {
-            LaneKey::Natural(place) => Some(place),
-            LaneKey::Stamped(_) => lane.place.as_ref(),
-        });
-        let is_told_of = places.any(|place| place.is_some_and(|place| place.topic == topic));
+        let is_told_of = self.topics_told_of().any(|told| told == topic);
         if self.topics.missing.contains(topic) && !is_told_of {
             self.topic_is_unreadable(topic, "the cluster has no topic of this name".to_owned());
         }

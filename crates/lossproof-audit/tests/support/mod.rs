@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_audit::identity::{GROUP_HEADER, HEADER_NAME, Header, RecordId, binding, checksum};
-use lossproof_audit::receipt::Receipt;
+use lossproof_audit::receipt::{Kind, LaneId, Receipt, ReceiptNumber, Role};
 use lossproof_audit::report::{RECEIPTS_TOPIC, ReceiptStore, RecordRef, Reporter};
 use lossproof_client::TopicPartition;
 use lossproof_client::memory::Cluster;
@@ -91,6 +91,29 @@ impl World {
     }
 }
 
+/// When verdicts are given.
+pub(crate) const NOW: i64 = 100_000;
+/// The session of the one producer, and its lane.
+pub(crate) const PRODUCER: u64 = 0x77;
+pub(crate) const LANE: LaneId = LaneId { session: PRODUCER, lane: 0 };
+
+/// The first receipt of a session, which says nothing yet.
+pub(crate) fn receipt(session: u64, role: Role, kind: Kind) -> Receipt {
+    Receipt {
+        kind,
+        reporter: session,
+        incarnation: 0,
+        session,
+        role,
+        wall_ms: NOW - 3_000,
+        lease_ms: 10_000,
+        number: ReceiptNumber(0),
+        merged: 0,
+        lane_ends: Vec::new(),
+        entries: Vec::new(),
+    }
+}
+
 /// The topic of the dead letters.
 pub(crate) const DEAD: &str = "news-dead";
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -111,7 +134,7 @@ pub(crate) fn shipped(cluster: &Cluster) -> Vec<Receipt> {
         };
         admin.read(&place, 0, high, &mut each).unwrap();
     }
-    receipts.retain(|receipt| receipt.kind != lossproof_audit::receipt::Kind::Heartbeat);
+    receipts.retain(|receipt| receipt.kind != Kind::Heartbeat);
     receipts
 }
 
