@@ -6,7 +6,7 @@ use lossproof_audit::identity::Identity;
 use lossproof_audit::interval::{Interval, IntervalSet};
 use lossproof_audit::ledger::{Ledger, Manifest, ManifestEntry, VerdictOptions};
 use lossproof_audit::receipt::{
-    Disposition, Entry, Kind, LaneEnd, LaneId, Mark, Place, Receipt, ReceiptNumber, Role, Stage,
+    Disposition, Entry, Kind, LaneEnd, Mark, Place, Receipt, ReceiptNumber, Role, Stage,
 };
 use lossproof_audit::verdict::{Blame, Ids, Mechanism, Outcome, SessionState, Verdict};
 use lossproof_client::Watermarks;

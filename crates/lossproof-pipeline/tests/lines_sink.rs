@@ -228,8 +228,10 @@ fn stops_at_a_file_that(treat: impl FnOnce(&Path), says: &str) -> (TempDir, Clus
     running.wait_committed(&cluster, 0, 10);
     treat(&path);
     append(&cluster, 0, None, r#"{"n":10}"#);
+    let committed = || cluster.committed(GROUP, &place(0));
+    running.wait_until("its end", || running.is_over() || committed() == Some(11));
+    assert_eq!(committed(), Some(10), "LINES-6");
     assert!(running.join().fatal.is_some_and(|reason| reason.contains(says)));
-    assert_eq!(cluster.committed(GROUP, &place(0)), Some(10), "LINES-6");
     (scratch, cluster, config)
 }
 
