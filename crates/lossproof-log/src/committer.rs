@@ -17,10 +17,11 @@ use crate::commit::{Appended, Commit, Committed, FlushPolicy, ProducerIds};
 use crate::effect::Effect;
 use crate::error::{CloseError, CommitCause, FenceCause, FullCause};
 use crate::frame::{Item, frame_bytes};
-use crate::mark::{Mark, MarkFile};
+use crate::mark::Mark;
 use crate::partition::Place;
 use crate::queue::{Reply, Submission};
 use crate::shared::Shared;
+use crate::slots::Slots;
 use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
 use crate::writer::{RoomError, Writer, sync_fault};
 use crate::zeroer::Zeroer;
@@ -67,7 +68,7 @@ pub(crate) struct Committer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) staging: Staging,
     pub(crate) writer: Writer,
-    marks: MarkFile,
+    marks: Slots,
     /// What the last mark on disk says.
     marked: Mark,
     /// Not looked at yet.
@@ -88,7 +89,7 @@ pub(crate) struct CommitterStart {
     pub(crate) shared: Arc<Shared>,
     pub(crate) staging: Staging,
     pub(crate) writer: Writer,
-    pub(crate) marks: MarkFile,
+    pub(crate) marks: Slots,
     pub(crate) running_before_ms: u64,
     pub(crate) lock: Box<dyn DiskLock>,
 }
@@ -220,6 +221,7 @@ impl Committer {
         let room = self.writer.room(need, &shared.segments);
         let activated = !matches!(room, Err(RoomError::Fence(_)));
         if activated && self.writer.active.sequence != segment {
+            self.shared.mover.wake();
             // The mark names the segment, so that its loss would be noticed; one whose activation
             // failed is not in use, and would count as lost.
             self.write_mark(false);

@@ -31,6 +31,8 @@ pub struct LogConfig {
     pub state_bytes_max: usize,
     /// End of a segment that only commits without appends may use once the disk is full.
     pub reserve_bytes: u64,
+    /// Batches are moved out of full segments when these have so many bytes together.
+    pub checkpoint_bytes: u64,
     /// The durable mark is refreshed when nothing was committed for this long.
     pub mark_after: Duration,
 }
@@ -48,6 +50,7 @@ pub(crate) const PRODUCERS_MAX: usize = 100_000;
 pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
 pub(crate) const RESERVE_BYTES: u64 = 3 << 20;
+pub(crate) const CHECKPOINT_BYTES: u64 = 128 << 20;
 /// The window within which damage of the last frame cannot be told from a torn write.
 pub(crate) const MARK_AFTER: Duration = Duration::from_millis(80);
 
@@ -65,6 +68,7 @@ impl Default for LogConfig {
             producer_expiry: PRODUCER_EXPIRY,
             state_bytes_max: STATE_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             mark_after: MARK_AFTER,
         }
     }
@@ -84,6 +88,7 @@ impl LogConfig {
             producers_max: 100,
             state_bytes_max: 1 << 20,
             reserve_bytes: 8 << 10,
+            checkpoint_bytes: 128 << 10,
             ..Self::default()
         }
     }

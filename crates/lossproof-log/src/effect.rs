@@ -55,7 +55,7 @@ fn entry_kind(kind: StateKind) -> EntryKind {
 /// The keyed kind that an entry may change; `None` for batches.
 pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
     match kind {
-        EntryKind::Batch => None,
+        EntryKind::Batch | EntryKind::Checkpoint => None,
         EntryKind::Metadata => Some(StateKind::Metadata),
         EntryKind::Offsets => Some(StateKind::Offsets),
         EntryKind::InputPosition => Some(StateKind::InputPosition),
@@ -167,7 +167,7 @@ pub(crate) fn batch_item(
     Item { entry, payload: Payload::Batch { bytes, leader_epoch } }
 }
 
-fn flush_code(flush: FlushPolicy) -> u8 {
+pub(crate) fn flush_code(flush: FlushPolicy) -> u8 {
     match flush {
         FlushPolicy::Commit => 0,
         FlushPolicy::UnsafeEverySecond => 1,
@@ -175,7 +175,7 @@ fn flush_code(flush: FlushPolicy) -> u8 {
     }
 }
 
-fn flush_from(code: u8) -> Option<FlushPolicy> {
+pub(crate) fn flush_from(code: u8) -> Option<FlushPolicy> {
     Some(match code {
         0 => FlushPolicy::Commit,
         1 => FlushPolicy::UnsafeEverySecond,

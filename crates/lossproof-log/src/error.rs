@@ -194,6 +194,11 @@ pub enum OpenError {
          missing cannot be told; mount the journal where it is elsewhere, or restore it from a copy"
     )]
     MarksUnreadable { directory: PathBuf },
+    #[error(
+        "the checkpoint in {directory} cannot be read, and what it replaces is gone: restore the \
+         directory from a copy"
+    )]
+    CheckpointUnreadable { directory: PathBuf },
     #[error("the configuration is impossible: {reason}")]
     Config { reason: &'static str },
     #[error("cannot {action} {path}")]

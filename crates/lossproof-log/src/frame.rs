@@ -20,6 +20,12 @@ const MAGIC_FRONT: [u8; 7] = *b"LPFRAME";
 const MAGIC_END: [u8; 7] = *b"LPFREND";
 const HEADER_CRC_AT: usize = 60;
 
+/// Sets the sequences of cold files and checkpoints apart from those of segments.
+const COLD_LIFE: u64 = 1 << 63;
+const CHECKPOINT_LIFE: u64 = 1 << 62;
+/// The same in the index, where a file has 32 bits.
+pub(crate) const COLD_KEY: u32 = 1 << 31;
+
 /// One use of one segment file. Checksums are seeded with it, so that bytes of an earlier use, of
 /// another log, or inside of a record's payload never pass for a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +45,27 @@ impl Life {
         Self { directory_id, segment, incarnation, seed: crc32c::crc32c(&bytes) }
     }
 
+    /// A file of moved batches.
+    pub(crate) fn cold(directory_id: u64, sequence: u64, incarnation: u64) -> Self {
+        Self::new(directory_id, COLD_LIFE | sequence, incarnation)
+    }
+
+    /// A file of a checkpoint.
+    pub(crate) fn checkpoint(directory_id: u64, sequence: u64, incarnation: u64) -> Self {
+        Self::new(directory_id, CHECKPOINT_LIFE | sequence, incarnation)
+    }
+
+    /// The sequence in the name of a cold file.
+    pub(crate) fn file_sequence(&self) -> u32 {
+        self.segment as u32
+    }
+
+    /// What the index knows the file by.
+    pub(crate) fn file_key(&self) -> u32 {
+        let cold = self.segment & COLD_LIFE != 0;
+        self.segment as u32 | if cold { COLD_KEY } else { 0 }
+    }
+
     pub(crate) fn crc(&self, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(self.seed, bytes)
     }
@@ -52,6 +79,8 @@ pub(crate) enum EntryKind {
     InputPosition,
     Cursor,
     Receipt,
+    /// In files of a checkpoint only.
+    Checkpoint,
 }
 
 impl EntryKind {
@@ -63,6 +92,7 @@ impl EntryKind {
             Self::InputPosition => 4,
             Self::Cursor => 5,
             Self::Receipt => 6,
+            Self::Checkpoint => 8,
         }
     }
 
@@ -74,6 +104,7 @@ impl EntryKind {
             4 => Self::InputPosition,
             5 => Self::Cursor,
             6 => Self::Receipt,
+            8 => Self::Checkpoint,
             _ => return None,
         })
     }
@@ -226,6 +257,16 @@ impl FrameHeader {
     /// The incarnation that a front header names, verified or not.
     pub(crate) fn claimed_incarnation(bytes: &[u8]) -> Option<u64> {
         (bytes.get(..7)? == MAGIC_FRONT).then(|| get_u64(bytes, 16)).flatten()
+    }
+
+    /// Whether a block begins with a front header or ends with an end header, readable or not,
+    /// that names `incarnation`.
+    pub(crate) fn block_claims(block: &[u8], incarnation: u64) -> bool {
+        let end_at = block.len().saturating_sub(HEADER_BYTES);
+        let claims = |bytes: &[u8], magic: [u8; 7]| {
+            bytes.get(..7) == Some(&magic[..]) && get_u64(bytes, 16) == Some(incarnation)
+        };
+        claims(block, MAGIC_FRONT) || block.get(end_at..).is_some_and(|it| claims(it, MAGIC_END))
     }
 
     pub(crate) fn directory_bytes(&self) -> usize {

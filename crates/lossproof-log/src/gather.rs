@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use lossproof_env::{DiskFile, Environment};
 
+use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
 use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
 use crate::recovery::failed;
 use crate::report::{Finding, FindingKind};
 use crate::scan::{Scan, read_around};
-use crate::segment::{DATA_AT, HeaderState, read_header, sequence_of};
+use crate::segment::{DATA_AT, HeaderState, SegmentHeader, read_header, sequence_of};
 
 #[derive(Debug)]
 pub(crate) struct FoundSegment {
@@ -19,6 +20,7 @@ pub(crate) struct FoundSegment {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) life: Life,
     pub(crate) first_frame: u64,
+    pub(crate) recycled: bool,
 }
 
 impl FoundSegment {
@@ -31,7 +33,7 @@ impl FoundSegment {
 pub(crate) struct Gathered {
     /// Those that count, in order.
     pub(crate) segments: Vec<FoundSegment>,
-    /// Made, but never activated: they hold nothing that counts.
+    /// Made, but never activated, or covered by the checkpoint: they hold nothing that counts.
     pub(crate) unused: Vec<PathBuf>,
     /// The highest frame known to be durable.
     pub(crate) durable: u64,
@@ -56,8 +58,13 @@ pub(crate) fn gather(
     journal: &Path,
     directory_id: u64,
     mark: Option<Mark>,
+    checkpoint: Option<Checkpoint>,
 ) -> Result<Gathered, OpenError> {
-    let candidates = candidates(env, journal, directory_id)?;
+    let mut candidates = candidates(env, journal, directory_id)?;
+    let (covered, through) =
+        checkpoint.map_or((0, 0), |it| (it.through_segment, it.through_frame));
+    let needed = candidates.partition_point(|candidate| candidate.sequence <= covered);
+    let not_needed = candidates.drain(..needed).map(|candidate| candidate.path).collect();
     let in_use = mark.map_or(0, |mark| mark.segment);
     let is_used = |candidate: &Candidate| match candidate.state {
         HeaderState::Blank | HeaderState::Void => candidate.sequence <= in_use,
@@ -65,8 +72,9 @@ pub(crate) fn gather(
     };
     let used = candidates.iter().rposition(is_used).map_or(0, |last| last + 1);
     let mut gathered = Gathered {
-        last_sequence: candidates.last().map_or(0, |last| last.sequence).max(in_use),
-        durable: mark.map_or(0, |mark| mark.durable_through),
+        last_sequence: candidates.last().map_or(covered, |last| last.sequence).max(in_use),
+        unused: not_needed,
+        durable: mark.map_or(0, |mark| mark.durable_through).max(through),
         end_lost: mark.is_some_and(|mark| mark.end_lost),
         ..Gathered::default()
     };
@@ -130,8 +138,8 @@ fn take(
 ) -> Result<(), OpenError> {
     let Candidate { sequence, path, file, state } = candidate;
     if let HeaderState::Valid(header) = state {
-        let (life, first_frame) = (header.life, header.first_frame);
-        gathered.segments.push(FoundSegment { path, file, life, first_frame });
+        let SegmentHeader { life, first_frame, recycled } = header;
+        gathered.segments.push(FoundSegment { path, file, life, first_frame, recycled });
         return Ok(());
     }
     // Both copies of the header are gone; the first frame names the same life.
@@ -141,7 +149,8 @@ fn take(
     let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
     match found {
         Some((life, number)) => {
-            gathered.segments.push(FoundSegment { path, file, life, first_frame: number });
+            let (first_frame, recycled) = (number, false);
+            gathered.segments.push(FoundSegment { path, file, life, first_frame, recycled });
         }
         None if is_last => gathered.end_lost = true,
         None => {}

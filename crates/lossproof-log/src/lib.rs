@@ -26,6 +26,8 @@
 //! ```
 
 mod batch;
+mod checkpoint;
+mod cold;
 mod commit;
 mod committer;
 mod config;
@@ -36,17 +38,22 @@ mod gather;
 mod log;
 mod mark;
 mod meta;
+mod mover;
 mod open;
 mod partition;
+mod paths;
 mod producer;
 mod quarantine;
 mod queue;
 mod reader;
 mod recovery;
 mod report;
+mod restore;
 mod scan;
 mod segment;
 mod shared;
+mod slots;
+mod snapshot;
 mod staging;
 mod state;
 mod writer;

@@ -17,10 +17,12 @@ use crate::config::LogConfig;
 use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
 };
+use crate::mover::Mover;
 use crate::open;
 use crate::partition::PartitionView;
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice};
+use crate::recovery::failed;
 use crate::report::RecoveryReport;
 use crate::shared::Shared;
 use crate::zeroer::Zeroer;
@@ -61,23 +63,24 @@ impl Log {
         directory: &Path,
         config: LogConfig,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let (mut committer, report) = open::open(env, directory, config)?;
+        let (mut committer, mut mover, report) = open::open(env, directory, config)?;
         let shared = committer.shared.clone();
         let zeroer = committer.start_zeroer();
-        let failed = |source| OpenError::Io {
-            action: "start the threads of",
-            path: directory.to_owned(),
-            source,
-        };
+        mover.zeroer = Some(zeroer.clone());
         let zeroer_thread = zeroer.clone();
         let zeroing = thread::Builder::new()
             .name("lossproof-zero".to_owned())
             .spawn(move || zeroer_thread.run())
-            .map_err(failed)?;
+            .map_err(failed("start the threads of", directory))?;
+        let moving = thread::Builder::new()
+            .name("lossproof-move".to_owned())
+            .spawn(move || mover.serve())
+            .map_err(failed("start the threads of", directory))?;
+        let helpers = Helpers { zeroer, zeroing, moving };
         thread::Builder::new()
             .name("lossproof-commit".to_owned())
-            .spawn(move || serve(committer, &zeroer, zeroing))
-            .map_err(failed)?;
+            .spawn(move || serve(committer, helpers))
+            .map_err(failed("start the threads of", directory))?;
         Ok((Self { handle: Arc::new(Handle { shared }) }, report))
     }
 
@@ -88,10 +91,11 @@ impl Log {
         directory: &Path,
         config: LogConfig,
     ) -> Result<(Self, Stepper, RecoveryReport), OpenError> {
-        let (mut committer, report) = open::open(env, directory, config)?;
+        let (mut committer, mut mover, report) = open::open(env, directory, config)?;
         let log = Self { handle: Arc::new(Handle { shared: committer.shared.clone() }) };
         let zeroer = committer.start_zeroer();
-        Ok((log, Stepper { committer, zeroer }, report))
+        mover.zeroer = Some(zeroer.clone());
+        Ok((log, Stepper { committer, zeroer, mover }, report))
     }
 
     fn shared(&self) -> &Shared {
@@ -297,8 +301,15 @@ pub enum TryEnqueueError {
     Refused(CommitError),
 }
 
+/// The threads beside the commit thread.
+struct Helpers {
+    zeroer: Arc<Zeroer>,
+    zeroing: JoinHandle<()>,
+    moving: JoinHandle<()>,
+}
+
 /// The commit thread.
-fn serve(mut committer: Committer, zeroer: &Zeroer, zeroing: JoinHandle<()>) {
+fn serve(mut committer: Committer, helpers: Helpers) {
     let shared = committer.shared.clone();
     let served = catch_unwind(AssertUnwindSafe(|| {
         loop {
@@ -309,9 +320,10 @@ fn serve(mut committer: Committer, zeroer: &Zeroer, zeroing: JoinHandle<()>) {
             }
         }
     }));
-    zeroer.stop();
-    // Its failure is latched already, and it holds nothing that could be lost.
-    let _ = zeroing.join();
+    helpers.zeroer.stop();
+    shared.mover.stop();
+    // What failed there is latched or told already, and they hold nothing that could be lost.
+    let _ = (helpers.zeroing.join(), helpers.moving.join());
     match served {
         Ok(reply) => {
             let result = committer.close();
@@ -355,6 +367,7 @@ fn refuse_for_ever(mut committer: Committer, shared: &Shared) {
 pub struct Stepper {
     committer: Committer,
     zeroer: Arc<Zeroer>,
+    mover: Mover,
 }
 
 impl Stepper {
@@ -394,6 +407,12 @@ impl Stepper {
     /// One step of the background thread that writes zeros ahead, if there is something to do.
     pub fn zero(&mut self) {
         self.zeroer.step();
+    }
+
+    /// Moves what is in full segments to cold files and gives the segments back, as the thread for
+    /// it would; whether there is enough to move is not asked. What went wrong, in words.
+    pub fn checkpoint(&mut self) -> Result<(), String> {
+        self.mover.run().map_err(|error| error.to_string())
     }
 
     /// What the commit thread does after a while without commits, if the clock says it is due.

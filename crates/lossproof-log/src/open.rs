@@ -1,30 +1,28 @@
 //! Opening a directory: lock, identity, recovery, and the segment of this open.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskLock, Environment};
 
+use crate::checkpoint::{self, Checkpoint};
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
 use crate::error::{FenceCause, OpenError};
 use crate::frame::frame_bytes;
-use crate::gather::gather;
-use crate::mark::{self, Mark, MarkFile};
+use crate::gather::{Gathered, gather};
+use crate::mark::Mark;
 use crate::meta::{self, Meta};
+use crate::mover::{self, Mover};
+use crate::paths::Paths;
 use crate::quarantine;
 use crate::recovery::{KeptFrame, Recovery, failed};
 use crate::report::{Finding, RecoveryReport};
 use crate::segment::{DATA_AT, path_of};
 use crate::shared::{Identity, Shared};
+use crate::slots::{self, Slots};
 use crate::writer::{Writer, WriterStart};
-
-struct Paths {
-    directory: PathBuf,
-    journal: PathBuf,
-    quarantine: PathBuf,
-    lock: PathBuf,
-}
 
 /// Recovers the log in `directory`, which is made where it is missing, up to the point where
 /// commits can be taken.
@@ -32,19 +30,15 @@ pub(crate) fn open(
     env: &Environment,
     directory: &Path,
     config: LogConfig,
-) -> Result<(Committer, RecoveryReport), OpenError> {
+) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
     config.check()?;
-    let paths = Paths {
-        directory: directory.to_owned(),
-        journal: directory.join("journal"),
-        quarantine: directory.join("quarantine"),
-        lock: directory.join("lock"),
-    };
+    let paths = Paths::of(directory);
     let lock = prepare(env, &paths)?;
     let (mut meta, fresh) = count_open(env, &paths)?;
-    let (mut marks, mark) = MarkFile::open(&*env.disk, &paths.journal, meta.directory_id)
+    let (mut marks, mark) = Slots::open::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
-    let gathered = gather(env, &paths.journal, meta.directory_id, mark)?;
+    let (slots, checkpoint) = open_checkpoint(env, &paths, meta.directory_id)?;
+    let gathered = gather(env, &paths.journal, meta.directory_id, mark, checkpoint)?;
     if mark.is_none() && !gathered.segments.is_empty() {
         return Err(OpenError::MarksUnreadable { directory: paths.directory });
     }
@@ -57,14 +51,18 @@ pub(crate) fn open(
         meta.begun = true;
         meta::write(env, &paths.directory, &meta)?;
     }
+    let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
+    recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
+    match &checkpoint {
+        Some(checkpoint) => recovery.load(&paths, meta.directory_id, checkpoint)?,
+        None => check_beginning(env, &paths, &gathered)?,
+    }
     for path in &gathered.unused {
         env.disk.remove(path).map_err(failed("remove", path))?;
     }
     env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
     let sequence = gathered.last_sequence + 1;
-    let mut recovery = Recovery::new(env, &paths.quarantine, meta.producer_id_high);
-    recovery.running_ms = mark.map_or(0, |mark| mark.running_ms);
-    recovery.walk(gathered)?;
+    recovery.walk(gathered, None)?;
     if recovery.end_lost {
         // Durable before the new segment is, which would make the end look like the middle.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
@@ -73,19 +71,53 @@ pub(crate) fn open(
     if recovery.unclear || recovery.end_lost {
         recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
     }
-    let started = Started { paths, meta, marks, mark, fresh, sequence, config, lock };
+    let started =
+        Started { paths, meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock };
     start(env, started, recovery)
 }
 
 struct Started {
     paths: Paths,
     meta: Meta,
-    marks: MarkFile,
+    marks: Slots,
     mark: Option<Mark>,
+    slots: Slots,
+    checkpoint: Option<Checkpoint>,
     fresh: bool,
     sequence: u64,
     config: LogConfig,
     lock: Box<dyn DiskLock>,
+}
+
+/// Which checkpoint counts. It is written anew before it is believed: after a failed sync the page
+/// cache shows what is not on the disk, and what it replaces is removed by this open.
+fn open_checkpoint(
+    env: &Environment,
+    paths: &Paths,
+    directory_id: u64,
+) -> Result<(Slots, Option<Checkpoint>), OpenError> {
+    let (mut slots, checkpoint) =
+        Slots::open::<Checkpoint>(&*env.disk, &paths.checkpoint, directory_id)
+            .map_err(failed("open the slots in", &paths.checkpoint))?;
+    if let Some(checkpoint) = &checkpoint {
+        for _ in 0..2 {
+            slots.write(checkpoint).map_err(failed("write to", &paths.checkpoint))?;
+        }
+    }
+    Ok((slots, checkpoint))
+}
+
+/// Without a checkpoint the journal begins at its beginning. Where it does not, and there was a
+/// checkpoint once, that one is what is missing.
+fn check_beginning(env: &Environment, paths: &Paths, gathered: &Gathered) -> Result<(), OpenError> {
+    let Some(first) = gathered.segments.first() else { return Ok(()) };
+    let looked = env.disk.list(&paths.cold).map_err(failed("list", &paths.cold))?;
+    let files = env.disk.list(&paths.checkpoint).map_err(failed("list", &paths.checkpoint))?;
+    let was_one = !looked.is_empty() || files.iter().any(|it| checkpoint::sequence_of(it).is_some());
+    if first.first_frame > 1 && was_one {
+        return Err(OpenError::CheckpointUnreadable { directory: paths.directory.clone() });
+    }
+    Ok(())
 }
 
 /// Makes the directory, and takes the lock.
@@ -146,7 +178,7 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
         meta::check_place(&paths.directory, meta, stamp, machine.as_deref())?;
         check_begun(env, paths, meta)?;
     }
-    for directory in [&paths.journal, &paths.quarantine] {
+    for directory in [&paths.journal, &paths.cold, &paths.checkpoint, &paths.quarantine] {
         env.disk.create_dir_all(directory).map_err(failed("create", directory))?;
     }
     let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
@@ -169,7 +201,7 @@ fn check_begun(env: &Environment, paths: &Paths, meta: &Meta) -> Result<(), Open
     if !meta.begun {
         return Ok(());
     }
-    let mark = mark::read(&*env.disk, &paths.journal, meta.directory_id)
+    let mark = slots::read::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("read the marks in", &paths.journal))?;
     let missing = || OpenError::MarksUnreadable { directory: paths.directory.clone() };
     mark.map(drop).ok_or_else(missing)
@@ -181,8 +213,9 @@ fn start(
     env: &Environment,
     started: Started,
     mut recovery: Recovery,
-) -> Result<(Committer, RecoveryReport), OpenError> {
-    let Started { paths, meta, marks, mark, fresh, sequence, config, lock } = started;
+) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
+    let Started { paths, meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock } =
+        started;
     let kept = std::mem::take(&mut recovery.kept);
     let first_frame = recovery.expected - kept.len() as u64;
     let writer_start = WriterStart {
@@ -241,8 +274,38 @@ fn start(
             path: paths.journal,
             source: io::Error::other(fenced.cause.to_string()),
         }),
-        _ => Ok((committer, report)),
+        _ => {
+            let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
+            Ok((committer, mover, report))
+        }
     }
+}
+
+/// Removes what no checkpoint names, and begins behind what is there.
+fn mover(
+    env: &Environment,
+    paths: Paths,
+    shared: &Arc<Shared>,
+    slots: Slots,
+    current: Option<Checkpoint>,
+    report: &RecoveryReport,
+    meta: &Meta,
+) -> Result<Mover, OpenError> {
+    let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
+    mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
+        .map_err(failed("clean up", &paths.directory))?;
+    let cold = shared.segments.cold().iter().map(|cold| u64::from(cold.life.file_sequence())).max();
+    let last = cold.max(current.map(|current| current.sequence)).unwrap_or(0);
+    Ok(Mover {
+        shared: shared.clone(),
+        paths,
+        slots,
+        current,
+        producer_id_high: meta.producer_id_high,
+        known: report.damage.clone(),
+        zeroer: None,
+        sequence: last + 1,
+    })
 }
 
 fn report(

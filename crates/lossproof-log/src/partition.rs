@@ -6,7 +6,7 @@
 //! - VIEW-2: an index entry covers frames of one segment that all verified.
 //! - VIEW-3: offsets below the high watermark are either indexed or in a damaged range.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,6 +14,7 @@ use crate::commit::{FlushPolicy, PartitionId};
 use crate::effect::{BatchPlace, Effect};
 use crate::error::OffsetRange;
 use crate::frame::BLOCK;
+use crate::snapshot::PartitionFact;
 use crate::state::StateTable;
 
 /// Neighbouring frames share an index entry up to this many blocks of journal.
@@ -31,12 +32,13 @@ pub(crate) struct Place {
 
 /// Where some neighbouring batches of a partition are: in the frames of `blocks` blocks from
 /// `block` on, among those of other partitions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct IndexEntry {
     pub(crate) base_offset: i64,
     pub(crate) max_timestamp: i64,
     /// Last offset minus `base_offset`.
     pub(crate) span: u32,
+    /// Segment or cold file.
     pub(crate) segment: u32,
     pub(crate) block: u32,
     pub(crate) blocks: u32,
@@ -46,6 +48,41 @@ impl IndexEntry {
     pub(crate) fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.span)
     }
+}
+
+/// Adds a batch to an index, to the last entry if it is the same run of frames and no longer than
+/// `blocks_max`; true if it took a new one (VIEW-2).
+pub(crate) fn add_to_index(
+    entries: &mut Vec<IndexEntry>,
+    batch: &BatchPlace,
+    place: &Place,
+    same_run: bool,
+    blocks_max: u32,
+) -> bool {
+    if let Some(last) = entries.last_mut() {
+        let blocks = place.block + place.blocks - last.block.min(place.block);
+        let same_frame = last.block + last.blocks == place.block + place.blocks;
+        let joins = last.segment == place.segment
+            && same_run
+            && last.last_offset() + 1 == batch.base_offset
+            && batch.last_offset - last.base_offset <= i64::from(u32::MAX)
+            && (same_frame || blocks <= blocks_max);
+        if joins {
+            last.span = (batch.last_offset - last.base_offset) as u32;
+            last.blocks = blocks;
+            last.max_timestamp = last.max_timestamp.max(batch.max_timestamp);
+            return false;
+        }
+    }
+    entries.push(IndexEntry {
+        base_offset: batch.base_offset,
+        max_timestamp: batch.max_timestamp,
+        span: (batch.last_offset - batch.base_offset) as u32,
+        segment: place.segment,
+        block: place.block,
+        blocks: place.blocks,
+    });
+    true
 }
 
 #[derive(Debug)]
@@ -174,32 +211,41 @@ impl Partition {
         self.write(|inner| {
             assert!(batch.base_offset >= inner.high_watermark, "VIEW-1: offsets only go up");
             inner.high_watermark = batch.last_offset + 1;
-            let run = inner.run;
-            if let Some(last) = inner.entries.last_mut() {
-                let blocks = place.block + place.blocks - last.block.min(place.block);
-                let same_frame = last.block + last.blocks == place.block + place.blocks;
-                let joins = last.segment == place.segment
-                    && run == place.run
-                    && last.last_offset() + 1 == batch.base_offset
-                    && batch.last_offset - last.base_offset <= i64::from(u32::MAX)
-                    && (same_frame || blocks <= RUN_BLOCKS_MAX);
-                if joins {
-                    last.span = (batch.last_offset - last.base_offset) as u32;
-                    last.blocks = blocks;
-                    last.max_timestamp = last.max_timestamp.max(batch.max_timestamp);
-                    return false;
-                }
-            }
+            let same_run = inner.run == place.run;
             inner.run = place.run;
-            inner.entries.push(IndexEntry {
-                base_offset: batch.base_offset,
-                max_timestamp: batch.max_timestamp,
-                span: (batch.last_offset - batch.base_offset) as u32,
-                segment: place.segment,
-                block: place.block,
-                blocks: place.blocks,
-            });
-            true
+            add_to_index(&mut inner.entries, batch, place, same_run, RUN_BLOCKS_MAX)
+        })
+    }
+
+    pub(crate) fn entries(&self) -> Vec<IndexEntry> {
+        self.read(|inner| inner.entries.clone())
+    }
+
+    /// Puts what the checkpoint knows in place of what a new partition begins with.
+    pub(crate) fn restore(&self, fact: &PartitionFact) {
+        self.write(|inner| {
+            inner.log_start = fact.log_start;
+            inner.high_watermark = fact.next_offset;
+            inner.leader_epoch = fact.leader_epoch;
+            inner.damaged.clone_from(&fact.damaged);
+        });
+    }
+
+    /// Adds entries to the end of the index; none is joined to what comes after.
+    fn restore_entries(&self, entries: &[IndexEntry]) {
+        self.write(|inner| inner.entries.extend_from_slice(entries));
+    }
+
+    /// Puts `moved`, in order, in the place of all entries in `files`, as far as they are still
+    /// wanted; how many entries there were before, and are now.
+    pub(crate) fn replace(&self, files: &BTreeSet<u32>, moved: &[IndexEntry]) -> (usize, usize) {
+        self.write(|inner| {
+            let before = inner.entries.len();
+            let log_start = inner.log_start;
+            inner.entries.retain(|entry| !files.contains(&entry.segment));
+            inner.entries.extend(moved.iter().filter(|entry| entry.last_offset() >= log_start));
+            inner.entries.sort_by_key(|entry| entry.base_offset);
+            (before, inner.entries.len())
         })
     }
 
@@ -221,6 +267,28 @@ impl View {
     /// One above every partition id that was ever used.
     pub(crate) fn unused_partition_id(&self) -> PartitionId {
         PartitionId(self.highest_id.load(Ordering::Relaxed) + 1)
+    }
+
+    /// Every id up to this one counts as used (STAGE-2).
+    pub(crate) fn raise_highest_id(&self, id: PartitionId) {
+        self.highest_id.fetch_max(id.0, Ordering::Relaxed);
+    }
+
+    /// What a checkpoint says of the index of a partition.
+    pub(crate) fn restore_entries(&self, id: PartitionId, entries: &[IndexEntry]) {
+        if let Some(partition) = self.partition(id) {
+            partition.restore_entries(entries);
+            self.index_entries.fetch_add(entries.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// [`Partition::replace`]; a partition that was deleted meanwhile stays so.
+    pub(crate) fn replace(&self, id: PartitionId, files: &BTreeSet<u32>, moved: &[IndexEntry]) {
+        if let Some(partition) = self.partition(id) {
+            let (before, after) = partition.replace(files, moved);
+            self.index_entries.fetch_add(after, Ordering::Relaxed);
+            self.index_entries.fetch_sub(before, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {

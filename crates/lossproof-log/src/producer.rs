@@ -31,6 +31,15 @@ struct Producer {
     used_ms: u64,
 }
 
+/// A producer as a checkpoint keeps it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ProducerFact {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) used_ms: u64,
+    pub(crate) batches: Vec<SentBatch>,
+}
+
 /// What a batch is to its producer's state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Judgement {
@@ -54,6 +63,27 @@ pub(crate) struct ProducerTable {
 impl ProducerTable {
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// All producers of a partition, for a checkpoint.
+    pub(crate) fn facts(&self, partition: PartitionId) -> Vec<ProducerFact> {
+        let table = self.partitions.get(&partition).into_iter().flatten();
+        let fact = |(producer_id, producer): (&i64, &Producer)| ProducerFact {
+            producer_id: *producer_id,
+            epoch: producer.epoch,
+            used_ms: producer.used_ms,
+            batches: producer.batches.iter().copied().collect(),
+        };
+        let mut facts: Vec<ProducerFact> = table.map(fact).collect();
+        facts.sort_unstable_by_key(|fact| fact.producer_id);
+        facts
+    }
+
+    pub(crate) fn restore(&mut self, partition: PartitionId, fact: ProducerFact) {
+        let ProducerFact { producer_id, epoch, used_ms, batches } = fact;
+        let producer = Producer { epoch, batches: batches.into(), used_ms };
+        let before = self.partitions.entry(partition).or_default().insert(producer_id, producer);
+        self.count += usize::from(before.is_none());
     }
 
     /// Judges a batch; changes nothing (PRODUCER-1, PRODUCER-2).

@@ -4,8 +4,10 @@
 //! - READ-1: a batch is returned only if its partition, offsets and checksum agree in frame,
 //!   directory and batch.
 //! - READ-2: offsets that cannot be read are answered as an error, never skipped.
+//! - READ-3: what was moved while it was read is looked for where it is now: an error is believed
+//!   only while the index still names the place it comes from.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use lossproof_env::DiskFile;
 use crate::batch::BatchHeader;
 use crate::commit::{LaneRange, PartitionId};
 use crate::error::{OffsetRange, ReadError};
-use crate::frame::{BLOCK, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life};
+use crate::frame::{BLOCK, COLD_KEY, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life};
 use crate::partition::{IndexEntry, Partition};
 use crate::scan::{FoundFrame, Scan};
 
@@ -41,29 +43,46 @@ pub struct Slice {
     pub log_start: i64,
 }
 
-/// A segment as readers use it.
+/// A segment, or a cold file, as readers use it.
 #[derive(Debug)]
 pub(crate) struct ReadSegment {
     pub(crate) life: Life,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) first_frame: u64,
+    pub(crate) recycled: bool,
 }
 
-/// All segments, by sequence.
+/// All segments and cold files, by key, in the order of their sequences; cold files come last.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
-    open: RwLock<HashMap<u32, Arc<ReadSegment>>>,
+    open: RwLock<BTreeMap<u32, Arc<ReadSegment>>>,
 }
 
 impl Segments {
     pub(crate) fn insert(&self, segment: ReadSegment) {
-        let key = segment.life.segment as u32;
+        let key = segment.life.file_key();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(key, Arc::new(segment));
     }
 
-    fn get(&self, sequence: u32) -> Option<Arc<ReadSegment>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&sequence).cloned()
+    pub(crate) fn get(&self, key: u32) -> Option<Arc<ReadSegment>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    pub(crate) fn remove(&self, key: u32) -> Option<Arc<ReadSegment>> {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&key)
+    }
+
+    /// Those of the journal, the last of which may be in use.
+    pub(crate) fn journal(&self) -> Vec<Arc<ReadSegment>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.range(..COLD_KEY).map(|(_, segment)| segment.clone()).collect()
+    }
+
+    pub(crate) fn cold(&self) -> Vec<Arc<ReadSegment>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.range(COLD_KEY..).map(|(_, segment)| segment.clone()).collect()
     }
 }
 
@@ -83,6 +102,10 @@ impl<'a> Window<'a> {
         // Where it cannot be read as a whole, what is wanted of it is read by itself.
         let bytes = read_bytes(&*segment.file, start, length).ok().flatten().unwrap_or_default();
         Self { segment, start, bytes }
+    }
+
+    fn end(&self) -> u64 {
+        self.start + (self.bytes.len() as u64).max(1)
     }
 
     /// `None` where the file ends before.
@@ -194,10 +217,16 @@ pub(crate) fn read(
         let before = cursor.next_offset;
         let rest = OffsetRange { first: before, last: high_watermark - 1 };
         let Some(entry) = partition.entry_at(before) else { break Stop::Damage(rest) };
-        match read_run(segments, &entry, &mut cursor)? {
+        let walked = read_run(segments, &entry, &mut cursor);
+        let failed = !matches!(walked, Ok(ControlFlow::Break(Stop::Enough)))
+            && cursor.next_offset <= entry.last_offset();
+        if failed && partition.entry_at(cursor.next_offset) != Some(entry) {
+            continue; // READ-3
+        }
+        match walked? {
             ControlFlow::Break(stop) => break stop,
             // The run does not hold what the index says of it.
-            ControlFlow::Continue(()) if cursor.next_offset <= entry.last_offset() => {
+            ControlFlow::Continue(()) if failed => {
                 let lost = OffsetRange { first: cursor.next_offset, last: entry.last_offset() };
                 break Stop::Damage(lost);
             }
@@ -231,8 +260,11 @@ fn walk_run(
 ) -> io::Result<ControlFlow<Stop>> {
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
-    let window = Window::open(segment, position, end - position);
+    let mut window = Window::open(segment, position, end - position);
     while position < end {
+        if position >= window.end() {
+            window = Window::open(segment, position, end - position);
+        }
         let frame = match frame_in(&window, position)? {
             Some(frame) => frame,
             // What can be had of a damaged frame, or the next one: the batches in between are

@@ -20,7 +20,7 @@ use lossproof_env::{Environment, Planted, planted};
 use crate::commit::{PartitionId, StateKind};
 use crate::effect::{BatchPlace, Effect, state_kind};
 use crate::error::{OffsetRange, OpenError};
-use crate::frame::{BLOCK, Entry, FrameHeader, Item, Payload};
+use crate::frame::{BLOCK, Entry, EntryKind, FrameHeader, Item, Payload};
 use crate::gather::{FoundSegment, Gathered};
 use crate::partition::{Place, View};
 use crate::quarantine;
@@ -63,7 +63,7 @@ pub(crate) struct SegmentEnd {
 
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    env: Environment,
+    pub(crate) env: Environment,
     quarantine: PathBuf,
     pub(crate) staging: Staging,
     pub(crate) view: View,
@@ -84,8 +84,19 @@ pub(crate) struct Recovery {
     /// Something that is not known may have been in a lost frame.
     pub(crate) unclear: bool,
     /// Partitions that may have had batches in lost frames, with nothing read of them since.
-    suspects: HashSet<PartitionId>,
+    pub(crate) suspects: HashSet<PartitionId>,
     pub(crate) ends: Vec<SegmentEnd>,
+    /// Where the batches are that were applied, for who wants to know.
+    pub(crate) located: Option<Vec<Located>>,
+}
+
+/// A verified batch, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located {
+    pub(crate) entry: Entry,
+    /// Segment or cold file, as in the index.
+    pub(crate) file: u32,
+    pub(crate) at: u64,
 }
 
 pub(crate) fn failed(
@@ -116,24 +127,25 @@ impl Recovery {
             unclear: false,
             suspects: HashSet::new(),
             ends: Vec::new(),
+            located: None,
         }
     }
 
-    /// Walks all segments in order.
-    pub(crate) fn walk(&mut self, gathered: Gathered) -> Result<(), OpenError> {
-        self.durable = gathered.durable;
-        self.damage = gathered.damage;
+    /// Walks all segments in order, up to the frame before `end` where that is given.
+    pub(crate) fn walk(&mut self, gathered: Gathered, end: Option<u64>) -> Result<(), OpenError> {
+        self.durable = self.durable.max(gathered.durable);
+        self.damage.extend(gathered.damage);
         self.end_lost = gathered.end_lost;
         let limits: Vec<Option<u64>> =
             gathered.segments.iter().skip(1).map(|next| Some(next.first_frame)).collect();
-        let limits = limits.into_iter().chain([None]);
+        let limits = limits.into_iter().chain([end]);
         for (segment, limit) in gathered.segments.iter().zip(limits) {
             if self.ended {
                 break;
             }
             self.walk_segment(segment, limit).map_err(failed("read", &segment.path))?;
         }
-        if gathered.segments.is_empty() && self.durable > 0 {
+        if gathered.segments.is_empty() && self.durable >= self.expected {
             self.lose(0, 0, 0, self.durable);
             self.end_lost = true;
         }
@@ -141,11 +153,13 @@ impl Recovery {
     }
 
     fn walk_segment(&mut self, found: &FoundSegment, limit: Option<u64>) -> io::Result<()> {
-        let mut scan = Scan::new(found.file.clone(), found.life)?;
+        let mut scan = Scan::new(found.file.clone(), found.life)?.recycled(found.recycled);
         self.segments.insert(ReadSegment {
             life: found.life,
             path: found.path.clone(),
             file: found.file.clone(),
+            first_frame: found.first_frame,
+            recycled: found.recycled,
         });
         if found.first_frame > self.expected {
             self.lose(found.sequence(), DATA_AT, 0, found.first_frame - 1);
@@ -208,7 +222,7 @@ impl Recovery {
             self.lose_piece(found, position, at, last)?;
             return Ok(at);
         }
-        let end = scan.data_end(position)?;
+        let end = scan.nonzero_end(position)?;
         let last = limit.map_or(self.durable, |limit| limit - 1);
         self.lose_piece(found, position, end, last)?;
         self.end_lost |= limit.is_none();
@@ -280,9 +294,15 @@ impl Recovery {
         let origin =
             Origin { segment: found.sequence(), position: frame.position, header: frame.header };
         let mut finding = origin.finding(FindingKind::FrameDamaged);
+        let mut at = frame.position + frame.header.payload_at() as u64;
         for (entry, payload) in frame.entries.iter().zip(scan.payloads(frame)?) {
             let good = payload.filter(|bytes| scan.life.crc(bytes) == entry.crc);
-            self.apply(&origin, entry, good.as_ref(), &place, &mut finding);
+            let applied = self.apply(&origin, entry, good.as_ref(), &place, &mut finding);
+            let is_batch = applied && entry.kind == EntryKind::Batch;
+            if let Some(located) = self.located.as_mut().filter(|_| is_batch) {
+                located.push(Located { entry: *entry, file: found.life.file_key(), at });
+            }
+            at += u64::from(entry.length);
         }
         self.expected = frame.header.number + 1;
         if !frame.whole {
@@ -338,7 +358,8 @@ impl Recovery {
         }
     }
 
-    /// Applies one entry of a frame that counts; `payload` only where it verified.
+    /// Applies one entry of a frame that counts; `payload` only where it verified. False where it
+    /// cannot be.
     fn apply(
         &mut self,
         origin: &Origin,
@@ -346,24 +367,25 @@ impl Recovery {
         payload: Option<&Bytes>,
         place: &Place,
         finding: &mut Finding,
-    ) {
+    ) -> bool {
         let now_ms = origin.header.running_ms;
         self.running_ms = self.running_ms.max(now_ms);
         let Some((effect, header)) = payload.and_then(|bytes| Effect::decode(entry, bytes)) else {
             self.lose_entry(entry, finding);
-            return;
+            return false;
         };
         if let Effect::Batch(batch) = &effect {
             if let Some(kind) = self.misfit(batch) {
                 let mut misfit = origin.finding(kind);
                 note_entry(entry, &mut misfit);
                 self.damage.push(misfit);
-                return;
+                return false;
             }
             self.close_gap(batch.id, batch.base_offset);
         }
         self.staging.apply(&effect, header.as_ref(), now_ms);
         self.view.apply(&effect, place);
+        true
     }
 
     fn misfit(&self, batch: &BatchPlace) -> Option<FindingKind> {
@@ -452,6 +474,28 @@ impl Recovery {
                 finding.partitions.push(PartitionRange { partition: id, range });
             }
         }
+    }
+}
+
+impl Recovery {
+    /// Looks up where the batches of a cold file stand, which its frames tell.
+    pub(crate) fn locate_cold(&mut self, cold: &ReadSegment) -> io::Result<()> {
+        let mut scan = Scan::new(cold.file.clone(), cold.life)?;
+        let located = self.located.get_or_insert_default();
+        let mut position = DATA_AT;
+        while let Some((begin, _)) = scan.next_frame(position, 0)? {
+            let Some(frame) = scan.frame_at(begin)? else {
+                position = begin + BLOCK;
+                continue;
+            };
+            let mut at = begin + frame.header.payload_at() as u64;
+            for entry in &frame.entries {
+                located.push(Located { entry: *entry, file: cold.life.file_key(), at });
+                at += u64::from(entry.length);
+            }
+            position = frame.end();
+        }
+        Ok(())
     }
 }
 

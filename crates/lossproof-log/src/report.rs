@@ -71,6 +71,10 @@ pub enum FindingKind {
     Misplaced,
     /// Frames after the last one known to be durable that do not verify.
     TailCut,
+    /// A cold file, or its end.
+    ColdMissing,
+    /// Found by an earlier open, in what a checkpoint has replaced since.
+    DamagedBefore,
 }
 
 impl FindingKind {
@@ -90,6 +94,8 @@ impl fmt::Display for FindingKind {
             Self::UnknownPartition => "unknown-partition",
             Self::Misplaced => "misplaced",
             Self::TailCut => "tail-cut",
+            Self::ColdMissing => "cold-missing",
+            Self::DamagedBefore => "damaged-before",
         })
     }
 }

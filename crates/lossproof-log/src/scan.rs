@@ -42,6 +42,8 @@ pub(crate) fn read_around(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io
 pub(crate) struct Scan {
     file: Arc<dyn DiskFile>,
     pub(crate) life: Life,
+    /// Behind the frames stands what is left of an earlier life.
+    recycled: bool,
     /// Length of the file.
     pub(crate) length: u64,
     window_at: u64,
@@ -67,7 +69,11 @@ impl FoundFrame {
 impl Scan {
     pub(crate) fn new(file: Arc<dyn DiskFile>, life: Life) -> io::Result<Self> {
         let length = file.len()?;
-        Ok(Self { file, life, length, window_at: 0, window: Bytes::new() })
+        Ok(Self { file, life, recycled: false, length, window_at: 0, window: Bytes::new() })
+    }
+
+    pub(crate) fn recycled(self, recycled: bool) -> Self {
+        Self { recycled, ..self }
     }
 
     /// The bytes at `at`; `None` where the file ends before.
@@ -191,8 +197,26 @@ impl Scan {
         Ok(None)
     }
 
-    /// One above the last block that holds anything but zeros, from `from` on.
+    /// One above the last block of this life, from `from` on: in a new file the last one that holds
+    /// anything but zeros, in one that was used before the last one with a header, readable or
+    /// not, that names this life. A frame begins and ends with one.
     pub(crate) fn data_end(&mut self, from: u64) -> io::Result<u64> {
+        if !self.recycled {
+            return self.nonzero_end(from);
+        }
+        let (mut at, mut end) = (from, from);
+        while at + BLOCK <= self.length {
+            let bytes = self.bytes(at, BLOCK as usize)?.unwrap_or_default();
+            if FrameHeader::block_claims(&bytes, self.life.incarnation) {
+                end = at + BLOCK;
+            }
+            at += BLOCK;
+        }
+        Ok(end)
+    }
+
+    /// One above the last block that holds anything but zeros, from `from` on.
+    pub(crate) fn nonzero_end(&mut self, from: u64) -> io::Result<u64> {
         let (mut at, mut end) = (from, from);
         while at < self.length {
             let length = BLOCK.min(self.length - at);

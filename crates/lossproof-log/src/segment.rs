@@ -1,10 +1,12 @@
-//! Segment files: preallocated, zero-written, used once.
+//! Segment files: preallocated, zero-written, and used again when a checkpoint covers them.
 //!
 //! # Invariants
 //! - SEGMENT-1: bytes at or beyond [`SegmentFile::zeroed`] are never written by the commit
 //!   thread, and bytes before it never by the one that writes zeros.
 //! - SEGMENT-2: a valid header is durable evidence that every frame before its `first_frame` is
 //!   durable elsewhere: the segment before was synced, or recovery has judged it.
+//! - SEGMENT-3: a segment that is used again has a new sequence, and loses its old headers before
+//!   it gets its new name: nothing that stands behind them verifies in its new life (LAYOUT-2).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) life: Life,
     /// Frames of earlier segments with this number or a higher one are void.
     pub(crate) first_frame: u64,
+    /// The file was in use before: behind its frames stands what is left of an earlier life.
+    pub(crate) recycled: bool,
 }
 
 /// What stands where a segment's header should be.
@@ -54,9 +58,17 @@ impl SegmentHeader {
         out[16..24].copy_from_slice(&self.life.segment.to_be_bytes());
         out[24..32].copy_from_slice(&self.life.incarnation.to_be_bytes());
         out[32..40].copy_from_slice(&self.first_frame.to_be_bytes());
+        out[40] = u8::from(self.recycled);
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         out
+    }
+
+    /// Writes both copies to a file that nobody reads yet.
+    pub(crate) fn write_both(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let bytes = self.encode();
+        file.write_all_at(&bytes, 0)?;
+        file.write_all_at(&bytes, BLOCK)
     }
 
     fn decode(bytes: &[u8], directory_id: u64, segment: u64) -> HeaderState {
@@ -73,7 +85,8 @@ impl SegmentHeader {
             }
             let life = Life::new(get_u64(bytes, 8)?, get_u64(bytes, 16)?, get_u64(bytes, 24)?);
             let ours = life.directory_id == directory_id && life.segment == segment;
-            ours.then_some(HeaderState::Valid(Self { life, first_frame: get_u64(bytes, 32)? }))
+            let (first_frame, recycled) = (get_u64(bytes, 32)?, *bytes.get(40)? == 1);
+            ours.then_some(HeaderState::Valid(Self { life, first_frame, recycled }))
         };
         parse().unwrap_or(HeaderState::Damaged)
     }
@@ -87,6 +100,7 @@ pub(crate) struct SegmentFile {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Size it will have.
     pub(crate) capacity: u64,
+    pub(crate) recycled: bool,
     zeroed: AtomicU64,
     extending: Mutex<()>,
 }
@@ -127,12 +141,40 @@ impl SegmentFile {
             path,
             file,
             capacity: sizes.capacity,
+            recycled: false,
             zeroed: AtomicU64::new(sizes.initial),
             extending: Mutex::new(()),
         }))
     }
 
-    /// Where the zero-written part ends. The commit thread writes before it only (SEGMENT-1).
+    /// Makes a segment out of the file at `old`, which has its full size and which nothing needs
+    /// any more (SEGMENT-3). Removes it where that fails: a file with a failed sync is not used.
+    pub(crate) fn recycle(
+        disk: &dyn Disk,
+        journal: &Path,
+        sequence: u64,
+        old: &Path,
+    ) -> io::Result<Arc<Self>> {
+        let path = path_of(journal, sequence);
+        let make = || {
+            let file = disk.open(old)?;
+            file.write_all_at(&[0; DATA_AT as usize], 0)?;
+            file.sync_data()?;
+            disk.rename(old, &path)?;
+            disk.sync_dir(journal)?;
+            Ok((file.len()?, file))
+        };
+        let made = make().inspect_err(|_: &io::Error| {
+            // Under whichever name it stands; the next open removes it otherwise.
+            let _ = disk.remove(old);
+            let _ = disk.remove(&path);
+        });
+        let (capacity, file) = made?;
+        let (zeroed, extending) = (AtomicU64::new(capacity), Mutex::new(()));
+        Ok(Arc::new(Self { sequence, path, file, capacity, recycled: true, zeroed, extending }))
+    }
+
+    /// Where the part ends that has been written before, with zeros or in an earlier life. The commit thread writes before it only (SEGMENT-1).
     pub(crate) fn zeroed(&self) -> u64 {
         self.zeroed.load(Ordering::Acquire)
     }

@@ -1,6 +1,8 @@
 //! What handle and commit thread have in common.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
@@ -25,7 +27,58 @@ pub(crate) struct Shared {
     /// One permit per KiB that is queued or in work.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) acknowledged: watch::Sender<u64>,
+    pub(crate) mover: MoverSignal,
     fenced: OnceLock<Fenced>,
+}
+
+/// How the mover is told what happens.
+#[derive(Debug, Default)]
+pub(crate) struct MoverSignal {
+    stopped: AtomicBool,
+    /// Something was removed: there may be cold files that hold little.
+    garbage: AtomicBool,
+    woken: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl MoverSignal {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn note_garbage(&self) {
+        self.garbage.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn take_garbage(&self) -> bool {
+        self.garbage.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits for [`MoverSignal::wake`], for at most `patience`.
+    pub(crate) fn wait(&self, patience: Option<Duration>) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*woken {
+            let Some(patience) = patience else {
+                woken = self.wake.wait(woken).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.wake.wait_timeout(woken, patience);
+            woken = waited.unwrap_or_else(PoisonError::into_inner).0;
+            break;
+        }
+        *woken = false;
+    }
 }
 
 /// Who a log is.
@@ -55,6 +108,7 @@ impl Shared {
             queue: Queue::default(),
             permits: Arc::new(Semaphore::new(permits as usize)),
             acknowledged: watch::Sender::new(0),
+            mover: MoverSignal::default(),
             fenced: OnceLock::new(),
             config,
         })

@@ -25,6 +25,7 @@ const FIRST_PRODUCER_ID: i64 = 1;
 #[derive(Clone, Debug)]
 pub(crate) struct StagedPartition {
     pub(crate) next_offset: i64,
+    pub(crate) log_start: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) flush: FlushPolicy,
     /// Set where the log end is not known: nothing may be appended.
@@ -35,6 +36,8 @@ pub(crate) struct StagedPartition {
 pub(crate) struct Staging {
     pub(crate) partitions: HashMap<PartitionId, StagedPartition>,
     deleted: HashSet<PartitionId>,
+    /// Every id up to this one was used before the checkpoint that the log was opened from.
+    used_through: PartitionId,
     pub(crate) producers: ProducerTable,
     next_producer_id: i64,
 }
@@ -72,9 +75,20 @@ impl Staging {
         Self {
             partitions: HashMap::new(),
             deleted: HashSet::new(),
+            used_through: PartitionId(0),
             producers: ProducerTable::default(),
             next_producer_id: (i64::from(producer_id_high) << 32) + FIRST_PRODUCER_ID,
         }
+    }
+
+    /// Takes over what a checkpoint says.
+    pub(crate) fn restore(&mut self, next_producer_id: i64, used_through: PartitionId) {
+        self.next_producer_id = next_producer_id;
+        self.used_through = used_through;
+    }
+
+    pub(crate) fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
     }
 
     /// Where a damaged journal may hide blocks that were given, a new random half avoids them.
@@ -101,7 +115,9 @@ impl Staging {
         for change in &commit.partitions {
             match change {
                 PartitionChange::Create { id, .. } => {
-                    let used = self.partitions.contains_key(id) || self.deleted.contains(id);
+                    let used = *id <= self.used_through
+                        || self.partitions.contains_key(id)
+                        || self.deleted.contains(id);
                     if used || !created.insert(*id) {
                         return Err(CommitCause::PartitionIdUsed(*id));
                     }
@@ -267,6 +283,7 @@ impl Staging {
             Effect::Create { id, flush, .. } => {
                 let partition = StagedPartition {
                     next_offset: 0,
+                    log_start: 0,
                     leader_epoch: 0,
                     flush: *flush,
                     closed: None,

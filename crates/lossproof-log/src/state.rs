@@ -58,6 +58,10 @@ impl StateTable {
         self.damaged.insert(slot(kind));
     }
 
+    pub(crate) fn damaged_kinds(&self) -> Vec<StateKind> {
+        StateKind::ALL.into_iter().filter(|kind| self.is_damaged(*kind)).collect()
+    }
+
     pub(crate) fn is_damaged(&self, kind: StateKind) -> bool {
         self.damaged.contains(&slot(kind))
     }

@@ -127,9 +127,10 @@ impl Writer {
 
     /// Lets the journal go on in this segment from frame `first_frame` on, for readers too.
     pub(crate) fn activate(&self, first_frame: u64, segments: &Segments) -> io::Result<()> {
-        self.active.activate(&SegmentHeader { life: self.life, first_frame })?;
+        let recycled = self.active.recycled;
+        self.active.activate(&SegmentHeader { life: self.life, first_frame, recycled })?;
         let (path, file) = (self.active.path.clone(), self.active.file.clone());
-        segments.insert(ReadSegment { life: self.life, path, file });
+        segments.insert(ReadSegment { life: self.life, path, file, first_frame, recycled });
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! waits for the size of a file to become durable.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use crate::segment::{SegmentFile, SegmentSizes};
 use crate::shared::Shared;
 use crate::writer::{shortage, sync_fault};
 
+/// So many segments are kept to be used again; more are removed.
+const FREE_MAX: usize = 4;
 /// How long to leave a full disk alone.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -31,6 +34,8 @@ pub(crate) struct Zeroer {
 struct Work {
     active: Arc<SegmentFile>,
     spare: Option<Arc<SegmentFile>>,
+    /// Segments that were given back, each of its full size.
+    free: Vec<PathBuf>,
     stop: bool,
 }
 
@@ -53,7 +58,7 @@ impl Zeroer {
             position: AtomicU64::new(0),
             // Nothing is written before the first frame: many logs are opened and hardly used.
             due: AtomicU64::new(1),
-            work: Mutex::new(Work { active, spare: None, stop: false }),
+            work: Mutex::new(Work { active, spare: None, free: Vec::new(), stop: false }),
             wake: Condvar::new(),
             shared,
         })
@@ -79,13 +84,34 @@ impl Zeroer {
         self.wake.notify_one();
     }
 
+    /// Takes a segment that is not needed any more, unless there are enough.
+    pub(crate) fn offer(&self, path: PathBuf) -> bool {
+        let free = &mut self.lock().free;
+        let takes = free.len() < FREE_MAX;
+        if takes {
+            free.push(path);
+        }
+        takes
+    }
+
     /// The next segment if it is there, or else what `create` makes; never both.
     pub(crate) fn take_spare(
         &self,
         create: impl FnOnce() -> io::Result<Arc<SegmentFile>>,
     ) -> io::Result<Arc<SegmentFile>> {
         let mut work = self.lock();
-        work.spare.take().map_or_else(create, Ok)
+        if let Some(spare) = work.spare.take() {
+            return Ok(spare);
+        }
+        match work.free.pop() {
+            Some(old) => self.recycle(&work.active, &old),
+            None => create(),
+        }
+    }
+
+    fn recycle(&self, active: &SegmentFile, old: &Path) -> io::Result<Arc<SegmentFile>> {
+        let journal = active.path.parent().unwrap_or(&active.path);
+        SegmentFile::recycle(&*self.shared.env.disk, journal, active.sequence + 1, old)
     }
 
     pub(crate) fn stop(&self) {
@@ -152,10 +178,11 @@ impl Zeroer {
         let for_active = if zeroed < capacity { zeroed - self.ahead } else { u64::MAX };
         if position > capacity / 2 {
             if work.spare.is_none() {
-                let (sequence, journal) = (active.sequence + 1, active.path.parent());
-                let journal = journal.unwrap_or(&active.path).to_owned();
-                let disk = &*self.shared.env.disk;
-                work.spare = Some(SegmentFile::create(disk, &journal, sequence, self.sizes)?);
+                let spare = match work.free.pop() {
+                    Some(old) => self.recycle(active, &old)?,
+                    None => self.create(active)?,
+                };
+                work.spare = Some(spare);
             }
             if let Some(spare) = work.spare.as_ref().filter(|it| it.zeroed() < it.capacity) {
                 let target = spare.zeroed() + self.step;
@@ -166,6 +193,12 @@ impl Zeroer {
             self.due.store(for_active.min(capacity / 2 + 1), Ordering::Release);
         }
         Ok(None)
+    }
+
+    fn create(&self, active: &SegmentFile) -> io::Result<Arc<SegmentFile>> {
+        let (sequence, journal) = (active.sequence + 1, active.path.parent());
+        let journal = journal.unwrap_or(&active.path);
+        SegmentFile::create(&*self.shared.env.disk, journal, sequence, self.sizes)
     }
 
     /// Extends by a handle of its own: where one handle has seen the error of a failed sync,

@@ -1,0 +1,505 @@
+//! Moves batches out of sealed segments into cold files, writes the checkpoint that stands for
+//! these segments, and gives them back. What it reads is read as recovery would read it, from the
+//! checkpoint before and the segments, so that nothing in memory is taken for what is on the disk.
+//!
+//! # Invariants
+//! - MOVE-1: in this order: the cold file is durable, the checkpoint is durable, both slots name
+//!   it (CHECKPOINT-1), readers are sent to the cold file, the segments are given back.
+//! - MOVE-2: only segments are moved that are synced as a whole (LOG-2): not the last one.
+//! - MOVE-3: damage that was not known at the start ends the moving until the next start, which
+//!   reports it; nothing is removed that could not be read.
+//! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
+//!   where space or files run short it is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
+use crate::cold::{self, ColdFile, ColdWriter};
+use crate::commit::{PartitionId, StateKind};
+use crate::error::OpenError;
+use crate::frame::{BLOCK, Life};
+use crate::gather::{FoundSegment, Gathered};
+use crate::partition::{IndexEntry, View};
+use crate::paths::Paths;
+use crate::reader::{ReadSegment, Segments, verifies};
+use crate::recovery::{Located, Recovery};
+use crate::report::{Finding, FindingKind};
+use crate::shared::Shared;
+use crate::slots::Slots;
+use crate::snapshot::{ColdFact, Fact, LogFact, MANY, PartitionFact};
+use crate::writer::shortage;
+use crate::zeroer::Zeroer;
+
+/// Sealed segments are moved when there are so many, however small they are.
+const SEALED_MAX: usize = 16;
+
+/// How long to leave a full disk alone.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why nothing was moved.
+#[derive(Debug, Error)]
+pub(crate) enum MoveError {
+    #[error("cannot {action} while moving batches: {source}")]
+    Io { action: &'static str, source: io::Error },
+    #[error("{0}")]
+    Read(OpenError),
+    #[error("damage was found while moving batches, and the journal is kept: {0}")]
+    Damage(String),
+    #[error("the log is closing or fenced")]
+    Stopped,
+}
+
+impl MoveError {
+    /// Whether the same may succeed later (MOVE-4).
+    pub(crate) fn is_shortage(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::Read(OpenError::Io { source, .. }) => {
+                shortage(source).is_some()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
+    move |source| MoveError::Io { action, source }
+}
+
+/// What the mover starts from.
+#[derive(Debug)]
+pub(crate) struct Mover {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) paths: Paths,
+    pub(crate) slots: Slots,
+    pub(crate) current: Option<Checkpoint>,
+    pub(crate) producer_id_high: u32,
+    /// What the start of the log has reported.
+    pub(crate) known: Vec<Finding>,
+    /// Who takes segments that are given back.
+    pub(crate) zeroer: Option<Arc<Zeroer>>,
+    /// Of the next file of either kind.
+    pub(crate) sequence: u64,
+}
+
+/// What one move makes durable.
+struct Moved {
+    checkpoint: Checkpoint,
+    /// Segments and cold files that are not needed any more.
+    sources: BTreeSet<u32>,
+    cold: Option<ColdFile>,
+    /// The cold files that the checkpoint names.
+    kept: BTreeSet<u32>,
+}
+
+impl Mover {
+    /// Whether there is enough to move.
+    pub(crate) fn is_due(&self) -> bool {
+        let shared = &self.shared;
+        let journal = shared.segments.journal();
+        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
+        let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
+        bytes >= shared.config.checkpoint_bytes
+            || sealed.len() >= SEALED_MAX
+            || index_is_long && !sealed.is_empty()
+            || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
+    }
+
+    /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
+    pub(crate) fn serve(mut self) {
+        let mut patience = None;
+        loop {
+            self.shared.mover.wait(patience.take());
+            if self.shared.mover.is_stopped() {
+                return;
+            }
+            if !self.is_due() {
+                continue;
+            }
+            match self.run() {
+                Ok(()) => {}
+                Err(MoveError::Stopped) => return,
+                Err(error) if error.is_shortage() => {
+                    tracing::warn!(%error, "segments are kept; tried again when there is room");
+                    patience = Some(SHORT_PAUSE);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "segments are kept until the next start");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn check_stop(&self) -> Result<(), MoveError> {
+        let stopped = self.shared.mover.is_stopped() || self.shared.fenced().is_some();
+        if stopped { Err(MoveError::Stopped) } else { Ok(()) }
+    }
+
+    /// Moves all sealed segments.
+    pub(crate) fn run(&mut self) -> Result<(), MoveError> {
+        self.check_stop()?;
+        let journal = self.shared.segments.journal();
+        let Some((active, sealed)) = journal.split_last() else { return Ok(()) };
+        let recovery = self.fold(sealed, active.first_frame)?;
+        let moved = self.write(recovery, sealed, active.first_frame);
+        let Moved { checkpoint, sources, cold, kept } = match moved {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.remove_unnamed();
+                return Err(error);
+            }
+        };
+        // Twice, so that both slots say so (CHECKPOINT-1).
+        for _ in 0..2 {
+            self.slots.write(&checkpoint).map_err(failed("write a checkpoint"))?;
+        }
+        self.current = Some(checkpoint);
+        self.publish(&sources, cold);
+        self.give_back(&sources, &kept)
+    }
+
+    /// The checkpoint before and the frames since, read from the disk (MOVE-2, MOVE-3).
+    fn fold(&self, sealed: &[Arc<ReadSegment>], end: u64) -> Result<Recovery, MoveError> {
+        let env = &self.shared.env;
+        let mut recovery = Recovery::new(env, &self.paths.quarantine, self.producer_id_high);
+        if let Some(current) = &self.current {
+            recovery
+                .load(&self.paths, self.shared.directory_id, current)
+                .map_err(MoveError::Read)?;
+        }
+        recovery.located = Some(Vec::new());
+        let found = |segment: &Arc<ReadSegment>| FoundSegment {
+            path: segment.path.clone(),
+            file: segment.file.clone(),
+            life: segment.life,
+            first_frame: segment.first_frame,
+            recycled: segment.recycled,
+        };
+        let segments = sealed.iter().map(found).collect();
+        let gathered = Gathered { segments, durable: end - 1, ..Gathered::default() };
+        recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
+        let mut found = recovery.damage.iter();
+        match found.find(|finding| !self.is_known(finding)) {
+            Some(finding) => Err(MoveError::Damage(finding.to_string())),
+            None => Ok(recovery),
+        }
+    }
+
+    fn is_known(&self, finding: &Finding) -> bool {
+        let same = |known: &Finding| {
+            (known.kind, known.segment, known.position)
+                == (finding.kind, finding.segment, finding.position)
+        };
+        finding.kind == FindingKind::DamagedBefore || self.known.iter().any(same)
+    }
+
+    /// Writes cold file and checkpoint; both are durable, and nobody uses them yet.
+    fn write(
+        &mut self,
+        mut recovery: Recovery,
+        sealed: &[Arc<ReadSegment>],
+        end: u64,
+    ) -> Result<Moved, MoveError> {
+        let mut sources: BTreeSet<u32> =
+            sealed.iter().map(|segment| segment.life.file_key()).collect();
+        for cold in wasteful(&recovery.view, &recovery.segments) {
+            recovery.locate_cold(&cold).map_err(failed("read a cold file"))?;
+            sources.insert(cold.life.file_key());
+        }
+        let cold = self.copy(&mut recovery)?;
+        for id in recovery.view.partition_ids() {
+            let moved = cold.as_ref().and_then(|cold| cold.index.get(&id));
+            let moved = moved.map_or(&[][..], Vec::as_slice);
+            check_whole(&recovery.view, id, &sources, moved)?;
+            recovery.view.replace(id, &sources, moved);
+        }
+        let kept = named_files(&recovery.view);
+        let checkpoint = self.write_checkpoint(&recovery, cold.as_ref(), &kept)?;
+        let through_segment =
+            sealed.last().map(|segment| segment.life.segment).or_else(|| {
+                self.current.map(|current| current.through_segment)
+            });
+        let checkpoint = Checkpoint {
+            through_frame: end - 1,
+            through_segment: through_segment.unwrap_or(0),
+            ..checkpoint
+        };
+        Ok(Moved { checkpoint, sources, cold, kept })
+    }
+
+    /// Copies every located batch that is still wanted into a cold file (COLD-1, COLD-2).
+    fn copy(&mut self, recovery: &mut Recovery) -> Result<Option<ColdFile>, MoveError> {
+        let mut located = recovery.located.take().unwrap_or_default();
+        located.retain(|batch| is_wanted(&recovery.view, batch));
+        if located.is_empty() {
+            return Ok(None);
+        }
+        located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
+        let sequence = self.take_sequence();
+        let env = &self.shared.env;
+        let life = Life::cold(self.shared.directory_id, sequence, env.rng.next_u64());
+        let path = cold::path_of(&self.paths.cold, sequence);
+        let action = "write a cold file";
+        let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(action))?;
+        for batch in &located {
+            self.check_stop()?;
+            let source = recovery.segments.get(batch.file).ok_or(MoveError::Stopped)?;
+            let mut bytes = vec![0; batch.entry.length as usize];
+            let read = source.file.read_exact_at(&mut bytes, batch.at);
+            read.map_err(failed("read a segment"))?;
+            if !verifies(&batch.entry, &bytes, &source.life) {
+                let (path, entry) = (source.path.display(), batch.entry);
+                let what = format!("{path} at {}: offset {}", batch.at, entry.base_offset);
+                return Err(MoveError::Damage(what));
+            }
+            writer.push(batch.entry, bytes.into()).map_err(failed(action))?;
+        }
+        let cold = writer.finish().map_err(failed(action))?;
+        env.disk.sync_dir(&self.paths.cold).map_err(failed(action))?;
+        Ok(Some(cold))
+    }
+
+    fn write_checkpoint(
+        &mut self,
+        recovery: &Recovery,
+        cold: Option<&ColdFile>,
+        kept: &BTreeSet<u32>,
+    ) -> Result<Checkpoint, MoveError> {
+        let sequence = self.take_sequence();
+        let disk = &*self.shared.env.disk;
+        let incarnation = self.shared.env.rng.next_u64();
+        let life = Life::checkpoint(self.shared.directory_id, sequence, incarnation);
+        let paths = checkpoint::paths_of(&self.paths.checkpoint, sequence);
+        let write = || {
+            let mut writer = CheckpointWriter::create(disk, &paths, life)?;
+            write_facts(&mut writer, recovery, cold, kept)?;
+            let finished = writer.finish()?;
+            disk.sync_dir(&self.paths.checkpoint)?;
+            Ok(finished)
+        };
+        let (bytes, frames) = write().map_err(failed("write a checkpoint"))?;
+        let (through_frame, through_segment) = (0, 0);
+        Ok(Checkpoint { sequence, incarnation, bytes, frames, through_frame, through_segment })
+    }
+
+    fn take_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence - 1
+    }
+
+    /// Sends readers to where the batches are now.
+    fn publish(&self, sources: &BTreeSet<u32>, cold: Option<ColdFile>) {
+        let index: BTreeMap<PartitionId, Vec<IndexEntry>> = match cold {
+            Some(cold) => {
+                self.shared.segments.insert(cold.segment);
+                cold.index
+            }
+            None => BTreeMap::new(),
+        };
+        let view = &self.shared.view;
+        for id in view.partition_ids() {
+            view.replace(id, sources, index.get(&id).map_or(&[], Vec::as_slice));
+        }
+    }
+
+    /// Gives back segments, and removes cold files and checkpoints that nothing names any more.
+    fn give_back(&self, sources: &BTreeSet<u32>, kept: &BTreeSet<u32>) -> Result<(), MoveError> {
+        let (disk, segments) = (&*self.shared.env.disk, &self.shared.segments);
+        let removing = || failed("remove what was moved");
+        let journal = segments.journal();
+        let old = journal.iter().filter(|it| sources.contains(&it.life.file_key()));
+        for segment in old {
+            segments.remove(segment.life.file_key());
+            let is_full = segment.file.len().is_ok_and(|it| it == self.shared.config.segment_bytes);
+            let path = segment.path.clone();
+            let taken = is_full && self.zeroer.as_ref().is_some_and(|it| it.offer(path));
+            if !taken {
+                disk.remove(&segment.path).map_err(removing())?;
+            }
+        }
+        disk.sync_dir(&self.paths.journal).map_err(removing())?;
+        for cold in segments.cold() {
+            if !kept.contains(&cold.life.file_key()) {
+                segments.remove(cold.life.file_key());
+            }
+        }
+        self.remove_unnamed();
+        Ok(())
+    }
+
+    /// Removes files that no checkpoint names. What cannot be removed now is so at the next open.
+    fn remove_unnamed(&self) {
+        let named = self.shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
+        let removed = remove_unnamed(&self.shared, &self.paths, self.current.as_ref(), &named);
+        if let Err(error) = removed {
+            tracing::warn!(%error, "files that are not needed any more could not be removed");
+        }
+    }
+}
+
+fn remove_unnamed(
+    shared: &Shared,
+    paths: &Paths,
+    current: Option<&Checkpoint>,
+    cold: &BTreeSet<PathBuf>,
+) -> io::Result<()> {
+    remove_files(&*shared.env.disk, paths, current, cold)
+}
+
+/// Removes files of checkpoints but the current one's, and cold files but those named.
+pub(crate) fn remove_files(
+    disk: &dyn lossproof_env::Disk,
+    paths: &Paths,
+    current: Option<&Checkpoint>,
+    cold: &BTreeSet<PathBuf>,
+) -> io::Result<()> {
+    let mut removed = false;
+    for path in disk.list(&paths.cold)? {
+        if !cold.contains(&path) {
+            disk.remove(&path)?;
+            removed = true;
+        }
+    }
+    if removed {
+        disk.sync_dir(&paths.cold)?;
+    }
+    let sequence = current.map(|current| current.sequence);
+    let is_old = |path: &PathBuf| {
+        checkpoint::sequence_of(path).is_some_and(|found| Some(found) != sequence)
+    };
+    let old: Vec<PathBuf> = disk.list(&paths.checkpoint)?.into_iter().filter(is_old).collect();
+    for path in &old {
+        disk.remove(path)?;
+    }
+    if old.is_empty() { Ok(()) } else { disk.sync_dir(&paths.checkpoint) }
+}
+
+/// Whether a batch stands where the index says, and above the log start.
+fn is_wanted(view: &View, batch: &Located) -> bool {
+    let Some(partition) = view.partition(batch.entry.partition) else { return false };
+    let entry = partition.entry_at(batch.entry.base_offset);
+    batch.entry.last_offset >= partition.bounds().0
+        && entry.is_some_and(|entry| {
+            entry.segment == batch.file && entry.base_offset <= batch.entry.base_offset
+        })
+}
+
+/// Everything that the index says of `sources` must be among what was copied (MOVE-3).
+fn check_whole(
+    view: &View,
+    id: PartitionId,
+    sources: &BTreeSet<u32>,
+    moved: &[IndexEntry],
+) -> Result<(), MoveError> {
+    let Some(partition) = view.partition(id) else { return Ok(()) };
+    let log_start = partition.bounds().0;
+    let entries = partition.entries().into_iter();
+    for entry in entries.filter(|entry| sources.contains(&entry.segment)) {
+        let mut next = entry.base_offset.max(log_start);
+        for part in moved.iter().filter(|part| part.last_offset() >= entry.base_offset) {
+            if part.base_offset <= next {
+                next = next.max(part.last_offset() + 1);
+            }
+        }
+        if next <= entry.last_offset() {
+            let what = format!("partition {id} from offset {next} on");
+            return Err(MoveError::Damage(what));
+        }
+    }
+    Ok(())
+}
+
+/// Cold files of which less than half is still wanted.
+fn wasteful(view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
+    let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
+        for entry in partition.entries() {
+            *live.entry(entry.segment).or_default() += u64::from(entry.blocks) * BLOCK;
+        }
+    }
+    let is_wasteful = |cold: &Arc<ReadSegment>| {
+        let live = live.get(&cold.life.file_key()).copied().unwrap_or(0);
+        cold.file.len().is_ok_and(|length| live < length / 2)
+    };
+    segments.cold().into_iter().filter(is_wasteful).collect()
+}
+
+/// The files that any index entry names.
+fn named_files(view: &View) -> BTreeSet<u32> {
+    let partitions = view.partition_ids().into_iter().filter_map(|id| view.partition(id));
+    partitions.flat_map(|partition| partition.entries()).map(|entry| entry.segment).collect()
+}
+
+fn write_facts(
+    writer: &mut CheckpointWriter,
+    recovery: &Recovery,
+    new: Option<&ColdFile>,
+    kept: &BTreeSet<u32>,
+) -> io::Result<()> {
+    let Recovery { staging, view, .. } = recovery;
+    let highest_id = PartitionId(view.unused_partition_id().0 - 1);
+    let next_producer_id = staging.next_producer_id();
+    let running_ms = recovery.running_ms;
+    writer.push(&Fact::Log(LogFact { running_ms, next_producer_id, highest_id }))?;
+    let older = recovery.segments.cold();
+    let older = older.iter().map(|it| (it.life, it.file.len()));
+    let newer = new.iter().map(|cold| (cold.segment.life, Ok(cold.bytes)));
+    for (life, bytes) in older.chain(newer).filter(|(life, _)| kept.contains(&life.file_key())) {
+        let (sequence, incarnation) = (u64::from(life.file_sequence()), life.incarnation);
+        writer.push(&Fact::Cold(ColdFact { sequence, incarnation, bytes: bytes? }))?;
+    }
+    let mut ids: Vec<PartitionId> = staging.partitions.keys().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        write_partition(writer, recovery, id)?;
+    }
+    for kind in StateKind::ALL {
+        for (key, value) in view.state(|table| table.all(kind)) {
+            writer.push(&Fact::State { kind, key, value })?;
+        }
+    }
+    for kind in view.state(crate::state::StateTable::damaged_kinds) {
+        writer.push(&Fact::StateDamaged(kind))?;
+    }
+    Ok(())
+}
+
+fn write_partition(
+    writer: &mut CheckpointWriter,
+    recovery: &Recovery,
+    id: PartitionId,
+) -> io::Result<()> {
+    let Recovery { staging, view, suspects, .. } = recovery;
+    let (Some(staged), Some(partition)) = (staging.partitions.get(&id), view.partition(id)) else {
+        return Ok(());
+    };
+    let known = partition.view();
+    writer.push(&Fact::Partition(
+        id,
+        PartitionFact {
+            topic_id: known.topic_id,
+            index: known.index,
+            flush: staged.flush,
+            log_start: staged.log_start,
+            next_offset: staged.next_offset,
+            leader_epoch: staged.leader_epoch,
+            suspect: suspects.contains(&id),
+            closed: staged.closed,
+            damaged: known.damaged,
+        },
+    ))?;
+    for entries in partition.entries().chunks(MANY) {
+        writer.push(&Fact::Index(id, entries.to_vec()))?;
+    }
+    for producers in staging.producers.facts(id).chunks(MANY) {
+        writer.push(&Fact::Producers(id, producers.to_vec()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! The state of a checkpoint, put together again: where recovery and the mover begin.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::cold;
+use crate::commit::PartitionId;
+use crate::effect::Effect;
+use crate::error::{OffsetRange, OpenError};
+use crate::frame::{BLOCK, Life};
+use crate::partition::{IndexEntry, Place};
+use crate::paths::Paths;
+use crate::reader::ReadSegment;
+use crate::recovery::{Recovery, failed};
+use crate::report::{Finding, FindingKind, PartitionRange};
+use crate::snapshot::{ColdFact, Fact, LogFact, PartitionFact};
+use crate::staging::StagedPartition;
+
+/// What belongs to no frame of the journal.
+const NOWHERE: Place = Place { segment: 0, block: 0, blocks: 0, run: 0 };
+
+/// A cold file as it was found.
+struct FoundCold {
+    sequence: u64,
+    /// `None`: it is not there.
+    length: Option<u64>,
+    /// What was in the part that is missing.
+    lost: Vec<PartitionRange>,
+}
+
+impl Recovery {
+    /// Takes over what `checkpoint` says; the journal goes on behind it.
+    pub(crate) fn load(
+        &mut self,
+        paths: &Paths,
+        directory_id: u64,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), OpenError> {
+        let mut colds: BTreeMap<u32, FoundCold> = BTreeMap::new();
+        let mut known = Vec::new();
+        let mut failure = None;
+        let disk = self.env.disk.clone();
+        let read = checkpoint::read(&*disk, &paths.checkpoint, directory_id, checkpoint, |fact| {
+            match fact {
+                Fact::Cold(fact) => match self.open_cold(paths, directory_id, fact) {
+                    Ok((key, found)) => drop(colds.insert(key, found)),
+                    Err(error) => failure = Some(error),
+                },
+                Fact::Index(id, entries) => self.restore_index(id, &entries, &mut colds),
+                Fact::Partition(id, fact) => {
+                    let ranges = fact.damaged.iter();
+                    known.extend(ranges.map(|range| PartitionRange { partition: id, range: *range }));
+                    self.restore_partition(id, &fact);
+                }
+                fact => self.restore(fact),
+            }
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let whole = read.map_err(failed("read", &paths.checkpoint))?;
+        whole.ok_or_else(|| OpenError::CheckpointUnreadable { directory: paths.directory.clone() })?;
+        self.report_before(known);
+        for found in colds.into_values().filter(|found| !found.lost.is_empty()) {
+            let length = found.length.unwrap_or(0);
+            let finding = piece(FindingKind::ColdMissing, found.sequence, length, found.lost);
+            self.damage.push(finding);
+        }
+        self.expected = checkpoint.through_frame + 1;
+        self.durable = self.durable.max(checkpoint.through_frame);
+        Ok(())
+    }
+
+    fn restore(&mut self, fact: Fact) {
+        match fact {
+            Fact::Log(LogFact { running_ms, next_producer_id, highest_id }) => {
+                self.running_ms = self.running_ms.max(running_ms);
+                self.staging.restore(next_producer_id, highest_id);
+                self.view.raise_highest_id(highest_id);
+            }
+            Fact::Producers(id, producers) => {
+                for producer in producers {
+                    self.staging.producers.restore(id, producer);
+                }
+            }
+            Fact::State { kind, key, value } => {
+                self.view.change_state(|table| table.apply(kind, &key, Some(&value)));
+            }
+            Fact::StateDamaged(kind) => self.view.change_state(|table| table.note_damage(kind)),
+            Fact::Cold(_) | Fact::Partition(..) | Fact::Index(..) => {
+                unreachable!("taken by load itself")
+            }
+        }
+    }
+
+    fn restore_partition(&mut self, id: PartitionId, fact: &PartitionFact) {
+        let PartitionFact { topic_id, index, flush, .. } = *fact;
+        self.view.apply(&Effect::Create { id, topic_id, index, flush }, &NOWHERE);
+        if let Some(partition) = self.view.partition(id) {
+            partition.restore(fact);
+        }
+        let staged = StagedPartition {
+            next_offset: fact.next_offset,
+            log_start: fact.log_start,
+            leader_epoch: fact.leader_epoch,
+            flush,
+            closed: fact.closed,
+        };
+        self.staging.partitions.insert(id, staged);
+        if fact.suspect {
+            self.suspects.insert(id);
+        }
+    }
+
+    fn open_cold(
+        &mut self,
+        paths: &Paths,
+        directory_id: u64,
+        fact: ColdFact,
+    ) -> Result<(u32, FoundCold), OpenError> {
+        let life = Life::cold(directory_id, fact.sequence, fact.incarnation);
+        let path = cold::path_of(&paths.cold, fact.sequence);
+        let mut found = FoundCold { sequence: fact.sequence, length: None, lost: Vec::new() };
+        if self.env.disk.exists(&path).map_err(failed("look at", &path))? {
+            let file = self.env.disk.open_read_only(&path).map_err(failed("open", &path))?;
+            found.length = Some(file.len().map_err(failed("measure", &path))?);
+            let segment = ReadSegment { life, path, file, first_frame: 1, recycled: false };
+            self.segments.insert(segment);
+        }
+        Ok((life.file_key(), found))
+    }
+
+    /// Entries of what is not there any more are damage; what is there is verified when it is read.
+    fn restore_index(
+        &mut self,
+        id: PartitionId,
+        entries: &[IndexEntry],
+        colds: &mut BTreeMap<u32, FoundCold>,
+    ) {
+        let mut good = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let end = (u64::from(entry.block) + u64::from(entry.blocks)) * BLOCK;
+            match colds.get_mut(&entry.segment) {
+                Some(found) if found.length.is_none_or(|length| length < end) => {
+                    let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+                    found.lost.push(PartitionRange { partition: id, range });
+                    if let Some(partition) = self.view.partition(id) {
+                        partition.note_damage(range);
+                    }
+                }
+                _ => good.push(*entry),
+            }
+        }
+        self.view.restore_entries(id, &good);
+    }
+
+    /// What was found before is told at each start, for as long as it is not accepted.
+    fn report_before(&mut self, known: Vec<PartitionRange>) {
+        let states = self.view.state(crate::state::StateTable::damaged_kinds);
+        if !known.is_empty() || !states.is_empty() {
+            let finding = piece(FindingKind::DamagedBefore, 0, 0, known);
+            self.damage.push(Finding { states, ..finding });
+        }
+    }
+}
+
+fn piece(
+    kind: FindingKind,
+    segment: u64,
+    bytes: u64,
+    partitions: Vec<PartitionRange>,
+) -> Finding {
+    Finding {
+        kind,
+        segment,
+        position: 0,
+        bytes,
+        first_frame: 0,
+        last_frame: 0,
+        partitions,
+        states: Vec::new(),
+        quarantined: None,
+    }
+}

@@ -1,0 +1,325 @@
+//! What a checkpoint consists of: everything that the journal's frames up to it have left, as
+//! facts that put the same state together again.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::commit::{FlushPolicy, PartitionId, StateKind};
+use crate::effect::{Effect, flush_code, flush_from};
+use crate::error::OffsetRange;
+use crate::frame::{Entry, EntryKind, Item, Payload};
+use crate::partition::IndexEntry;
+use crate::producer::{ProducerFact, SentBatch, WINDOW};
+
+/// Index entries or producers in one fact.
+pub(crate) const MANY: usize = 2_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fact {
+    /// First, and once.
+    Log(LogFact),
+    /// A file that index entries name. They come after it.
+    Cold(ColdFact),
+    /// Before everything else that concerns it.
+    Partition(PartitionId, PartitionFact),
+    Index(PartitionId, Vec<IndexEntry>),
+    Producers(PartitionId, Vec<ProducerFact>),
+    State {
+        kind: StateKind,
+        key: Bytes,
+        value: Bytes,
+    },
+    /// Entries of this kind were lost to damage.
+    StateDamaged(StateKind),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct LogFact {
+    pub(crate) running_ms: u64,
+    pub(crate) next_producer_id: i64,
+    /// Every partition id up to this one was used.
+    pub(crate) highest_id: PartitionId,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ColdFact {
+    pub(crate) sequence: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PartitionFact {
+    pub(crate) topic_id: [u8; 16],
+    pub(crate) index: i32,
+    pub(crate) flush: FlushPolicy,
+    pub(crate) log_start: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) leader_epoch: i32,
+    /// It may have had batches in lost frames, with nothing read of it since.
+    pub(crate) suspect: bool,
+    /// Its log end is not known: nothing may be appended.
+    pub(crate) closed: Option<OffsetRange>,
+    pub(crate) damaged: Vec<OffsetRange>,
+}
+
+const TAG_LOG: u8 = 1;
+const TAG_COLD: u8 = 2;
+const TAG_PARTITION: u8 = 3;
+const TAG_INDEX: u8 = 4;
+const TAG_PRODUCERS: u8 = 5;
+const TAG_STATE_DAMAGED: u8 = 6;
+
+impl Fact {
+    pub(crate) fn to_item(&self) -> Item {
+        if let Self::State { kind, key, value } = self {
+            let (key, value) = (key.clone(), Some(value.clone()));
+            return Effect::State { kind: *kind, key, value }.to_item();
+        }
+        let mut entry = Entry::plain(EntryKind::Checkpoint);
+        let mut out = BytesMut::new();
+        match self {
+            Self::Log(fact) => {
+                out.put_u8(TAG_LOG);
+                out.put_u64(fact.running_ms);
+                out.put_i64(fact.next_producer_id);
+                out.put_u64(fact.highest_id.0);
+            }
+            Self::Cold(fact) => {
+                out.put_u8(TAG_COLD);
+                out.put_u64(fact.sequence);
+                out.put_u64(fact.incarnation);
+                out.put_u64(fact.bytes);
+            }
+            Self::Partition(id, fact) => {
+                entry.partition = *id;
+                out.put_u8(TAG_PARTITION);
+                fact.put(&mut out);
+            }
+            Self::Index(id, entries) => {
+                entry.partition = *id;
+                out.put_u8(TAG_INDEX);
+                entries.iter().for_each(|entry| put_index_entry(entry, &mut out));
+            }
+            Self::Producers(id, producers) => {
+                entry.partition = *id;
+                out.put_u8(TAG_PRODUCERS);
+                producers.iter().for_each(|producer| producer.put(&mut out));
+            }
+            Self::StateDamaged(kind) => {
+                out.put_u8(TAG_STATE_DAMAGED);
+                let at = StateKind::ALL.iter().position(|known| known == kind);
+                out.put_u8(at.unwrap_or_default() as u8);
+            }
+            Self::State { .. } => {}
+        }
+        Item { entry, payload: Payload::Plain(out.freeze()) }
+    }
+
+    /// `None` for what is no fact of this version.
+    pub(crate) fn decode(entry: &Entry, payload: &Bytes) -> Option<Self> {
+        if entry.kind != EntryKind::Checkpoint {
+            return match Effect::decode(entry, payload)?.0 {
+                Effect::State { kind, key, value: Some(value) } => {
+                    Some(Self::State { kind, key, value })
+                }
+                _ => None,
+            };
+        }
+        let mut from = payload.clone();
+        let id = entry.partition;
+        let fact = match from.try_get_u8().ok()? {
+            TAG_LOG => Self::Log(LogFact {
+                running_ms: from.try_get_u64().ok()?,
+                next_producer_id: from.try_get_i64().ok()?,
+                highest_id: PartitionId(from.try_get_u64().ok()?),
+            }),
+            TAG_COLD => Self::Cold(ColdFact {
+                sequence: from.try_get_u64().ok()?,
+                incarnation: from.try_get_u64().ok()?,
+                bytes: from.try_get_u64().ok()?,
+            }),
+            TAG_PARTITION => Self::Partition(id, PartitionFact::get(&mut from)?),
+            TAG_INDEX => Self::Index(id, get_all(&mut from, get_index_entry)?),
+            TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
+            TAG_STATE_DAMAGED => {
+                let at = usize::from(from.try_get_u8().ok()?);
+                Self::StateDamaged(*StateKind::ALL.get(at)?)
+            }
+            _ => return None,
+        };
+        from.is_empty().then_some(fact)
+    }
+}
+
+/// Reads to the end of `from`.
+fn get_all<T>(from: &mut Bytes, get: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
+    let mut all = Vec::new();
+    while !from.is_empty() {
+        all.push(get(from)?);
+    }
+    Some(all)
+}
+
+fn put_range(range: OffsetRange, out: &mut BytesMut) {
+    out.put_i64(range.first);
+    out.put_i64(range.last);
+}
+
+fn get_range(from: &mut Bytes) -> Option<OffsetRange> {
+    Some(OffsetRange { first: from.try_get_i64().ok()?, last: from.try_get_i64().ok()? })
+}
+
+impl PartitionFact {
+    fn put(&self, out: &mut BytesMut) {
+        out.put_slice(&self.topic_id);
+        out.put_i32(self.index);
+        out.put_u8(flush_code(self.flush));
+        out.put_i64(self.log_start);
+        out.put_i64(self.next_offset);
+        out.put_i32(self.leader_epoch);
+        out.put_u8(u8::from(self.suspect));
+        out.put_u8(u8::from(self.closed.is_some()));
+        let ranges = self.closed.iter().chain(&self.damaged);
+        ranges.for_each(|range| put_range(*range, out));
+    }
+
+    fn get(from: &mut Bytes) -> Option<Self> {
+        let mut topic_id = [0; 16];
+        from.try_copy_to_slice(&mut topic_id).ok()?;
+        let index = from.try_get_i32().ok()?;
+        let flush = flush_from(from.try_get_u8().ok()?)?;
+        let (log_start, next_offset) = (from.try_get_i64().ok()?, from.try_get_i64().ok()?);
+        let leader_epoch = from.try_get_i32().ok()?;
+        let suspect = from.try_get_u8().ok()? == 1;
+        let is_closed = from.try_get_u8().ok()? == 1;
+        let closed = if is_closed { Some(get_range(from)?) } else { None };
+        Some(Self {
+            topic_id,
+            index,
+            flush,
+            log_start,
+            next_offset,
+            leader_epoch,
+            suspect,
+            closed,
+            damaged: get_all(from, get_range)?,
+        })
+    }
+}
+
+fn put_index_entry(entry: &IndexEntry, out: &mut BytesMut) {
+    out.put_i64(entry.base_offset);
+    out.put_i64(entry.max_timestamp);
+    out.put_u32(entry.span);
+    out.put_u32(entry.segment);
+    out.put_u32(entry.block);
+    out.put_u32(entry.blocks);
+}
+
+fn get_index_entry(from: &mut Bytes) -> Option<IndexEntry> {
+    Some(IndexEntry {
+        base_offset: from.try_get_i64().ok()?,
+        max_timestamp: from.try_get_i64().ok()?,
+        span: from.try_get_u32().ok()?,
+        segment: from.try_get_u32().ok()?,
+        block: from.try_get_u32().ok()?,
+        blocks: from.try_get_u32().ok()?,
+    })
+}
+
+impl ProducerFact {
+    fn put(&self, out: &mut BytesMut) {
+        out.put_i64(self.producer_id);
+        out.put_i16(self.epoch);
+        out.put_u64(self.used_ms);
+        out.put_u8(self.batches.len() as u8);
+        for batch in &self.batches {
+            out.put_i32(batch.first_sequence);
+            out.put_i32(batch.last_sequence);
+            out.put_i64(batch.base_offset);
+            out.put_i64(batch.last_offset);
+        }
+    }
+
+    fn get(from: &mut Bytes) -> Option<Self> {
+        let producer_id = from.try_get_i64().ok()?;
+        let epoch = from.try_get_i16().ok()?;
+        let used_ms = from.try_get_u64().ok()?;
+        let count = usize::from(from.try_get_u8().ok()?);
+        if count > WINDOW {
+            return None;
+        }
+        let batch = |from: &mut Bytes| {
+            Some(SentBatch {
+                first_sequence: from.try_get_i32().ok()?,
+                last_sequence: from.try_get_i32().ok()?,
+                base_offset: from.try_get_i64().ok()?,
+                last_offset: from.try_get_i64().ok()?,
+            })
+        };
+        let batches: Option<Vec<SentBatch>> = (0..count).map(|_| batch(from)).collect();
+        Some(Self { producer_id, epoch, used_ms, batches: batches? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Fact> {
+        let range = OffsetRange { first: 3, last: i64::MAX };
+        let partition = PartitionFact {
+            topic_id: [7; 16],
+            index: 2,
+            flush: FlushPolicy::UnsafeEverySecond,
+            log_start: 1,
+            next_offset: 9,
+            leader_epoch: 4,
+            suspect: true,
+            closed: Some(range),
+            damaged: vec![OffsetRange { first: 2, last: 2 }, range],
+        };
+        let entry = IndexEntry {
+            base_offset: 1,
+            max_timestamp: -1,
+            span: 7,
+            segment: 1 << 31,
+            block: 2,
+            blocks: 3,
+        };
+        let sent =
+            SentBatch { first_sequence: 0, last_sequence: 2, base_offset: 1, last_offset: 3 };
+        let producer =
+            ProducerFact { producer_id: 8, epoch: 1, used_ms: 5, batches: vec![sent, sent] };
+        vec![
+            Fact::Log(LogFact {
+                running_ms: 1,
+                next_producer_id: 1 << 40,
+                highest_id: PartitionId(9),
+            }),
+            Fact::Cold(ColdFact { sequence: 1, incarnation: 2, bytes: 3 }),
+            Fact::Partition(PartitionId(4), partition),
+            Fact::Index(PartitionId(4), vec![entry, entry]),
+            Fact::Producers(PartitionId(4), vec![producer.clone(), producer]),
+            Fact::StateDamaged(StateKind::Cursor),
+            Fact::State {
+                kind: StateKind::Offsets,
+                key: Bytes::from_static(b"key"),
+                value: Bytes::from_static(b"value"),
+            },
+        ]
+    }
+
+    #[test]
+    fn facts_come_back_as_they_went() {
+        for fact in samples() {
+            let item = fact.to_item();
+            let Payload::Plain(payload) = item.payload else { panic!("no batch here") };
+            assert_eq!(Fact::decode(&item.entry, &payload), Some(fact.clone()));
+            for cut in 0..payload.len() {
+                let short = Fact::decode(&item.entry, &payload.slice(..cut));
+                assert_ne!(short, Some(fact.clone()), "cut at {cut}");
+            }
+        }
+    }
+}
