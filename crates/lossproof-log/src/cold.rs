@@ -75,10 +75,6 @@ impl ColdWriter {
         })
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.position + frame_bytes(self.items.len(), self.payload)
-    }
-
     /// Adds a batch; those of a partition come together, in the order of their offsets.
     pub(crate) fn push(&mut self, entry: Entry, batch: Bytes) -> io::Result<()> {
         let together = frame_bytes(self.items.len() + 1, self.payload + batch.len());

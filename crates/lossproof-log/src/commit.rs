@@ -68,6 +68,12 @@ pub enum PartitionChange {
     Delete {
         id: PartitionId,
     },
+    /// Offsets below `offset` are not read any more; at most the log end. A lower one than before
+    /// changes nothing.
+    LogStart {
+        id: PartitionId,
+        offset: i64,
+    },
 }
 
 /// The identity of the first record of a batch; the others follow by one.

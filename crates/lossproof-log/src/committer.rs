@@ -334,6 +334,9 @@ impl Committer {
     fn publish(&self, effects: &[Effect], place: &Place, which: impl Fn(usize) -> bool) {
         for (_, effect) in effects.iter().enumerate().filter(|(index, _)| which(*index)) {
             self.shared.view.apply(effect, place);
+            if matches!(effect, Effect::Delete { .. } | Effect::LogStart { .. }) {
+                self.shared.mover.note_garbage();
+            }
         }
     }
 

@@ -135,6 +135,8 @@ pub enum CommitCause {
     UnknownPartition(PartitionId),
     #[error("partition id {0} is or was in use, take a new one")]
     PartitionIdUsed(PartitionId),
+    #[error("offset {offset} is beyond the log end {log_end} of partition {partition}")]
+    OffsetOutOfRange { partition: PartitionId, offset: i64, log_end: i64 },
     #[error("partition {partition} is damaged {range}; its log end is not known")]
     Damaged { partition: PartitionId, range: OffsetRange },
     #[error("batch for partition {partition} is no record batch: {reason}")]

@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
 use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::{PartitionId, StateKind};
+use crate::effect::Effect;
 use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
 use crate::gather::{FoundSegment, Gathered};
@@ -29,6 +30,7 @@ use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
 use crate::recovery::{Located, Recovery};
+use crate::restore::NOWHERE;
 use crate::report::{Finding, FindingKind};
 use crate::shared::Shared;
 use crate::slots::Slots;
@@ -186,9 +188,22 @@ impl Mover {
         let gathered = Gathered { segments, durable: end - 1, ..Gathered::default() };
         recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
         let mut found = recovery.damage.iter();
-        match found.find(|finding| !self.is_known(finding)) {
-            Some(finding) => Err(MoveError::Damage(finding.to_string())),
-            None => Ok(recovery),
+        if let Some(finding) = found.find(|finding| !self.is_known(finding)) {
+            return Err(MoveError::Damage(finding.to_string()));
+        }
+        self.forget_removed(&mut recovery);
+        Ok(recovery)
+    }
+
+    /// What has been removed since need not be kept: the journal behind the checkpoint says so too.
+    fn forget_removed(&self, recovery: &mut Recovery) {
+        for id in recovery.view.partition_ids() {
+            let Some(staged) = recovery.staging.partitions.get(&id) else { continue };
+            let live = self.shared.view.partition(id);
+            let log_start = live.map_or(i64::MAX, |partition| partition.bounds().0);
+            let effect = Effect::LogStart { id, offset: log_start.min(staged.next_offset) };
+            recovery.staging.apply(&effect, None, recovery.running_ms);
+            recovery.view.apply(&effect, &NOWHERE);
         }
     }
 

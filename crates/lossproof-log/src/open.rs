@@ -99,6 +99,9 @@ fn open_checkpoint(
     let (mut slots, checkpoint) =
         Slots::open::<Checkpoint>(&*env.disk, &paths.checkpoint, directory_id)
             .map_err(failed("open the slots in", &paths.checkpoint))?;
+    if slots.unreadable {
+        return Err(OpenError::CheckpointUnreadable { directory: paths.directory.clone() });
+    }
     if let Some(checkpoint) = &checkpoint {
         for _ in 0..2 {
             slots.write(checkpoint).map_err(failed("write to", &paths.checkpoint))?;
@@ -281,7 +284,8 @@ fn start(
     }
 }
 
-/// Removes what no checkpoint names, and begins behind what is there.
+/// Removes what no checkpoint names, and begins behind what is there. Where there is no checkpoint
+/// and damage, what is there may be all that is left of one, and stays.
 fn mover(
     env: &Environment,
     paths: Paths,
@@ -291,9 +295,11 @@ fn mover(
     report: &RecoveryReport,
     meta: &Meta,
 ) -> Result<Mover, OpenError> {
-    let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
-    mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
-        .map_err(failed("clean up", &paths.directory))?;
+    if current.is_some() || report.damage.is_empty() {
+        let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
+        mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
+            .map_err(failed("clean up", &paths.directory))?;
+    }
     let cold = shared.segments.cold().iter().map(|cold| u64::from(cold.life.file_sequence())).max();
     let last = cold.max(current.map(|current| current.sequence)).unwrap_or(0);
     Ok(Mover {

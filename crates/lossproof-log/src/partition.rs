@@ -217,6 +217,18 @@ impl Partition {
         })
     }
 
+    /// Hides everything below `offset`; how many index entries go with it.
+    fn raise_log_start(&self, offset: i64) -> usize {
+        self.write(|inner| {
+            inner.log_start = inner.log_start.max(offset);
+            let log_start = inner.log_start;
+            inner.damaged.retain(|range| range.last >= log_start);
+            let gone = inner.entries.partition_point(|entry| entry.last_offset() < log_start);
+            inner.entries.drain(..gone);
+            gone
+        })
+    }
+
     pub(crate) fn entries(&self) -> Vec<IndexEntry> {
         self.read(|inner| inner.entries.clone())
     }
@@ -326,6 +338,11 @@ impl View {
                 let gone = self.with_partitions(|table| table.remove(id));
                 let entries = gone.map_or(0, |partition| partition.entries_len());
                 self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+            }
+            Effect::LogStart { id, offset } => {
+                let partition = self.partition(*id);
+                let gone = partition.map_or(0, |partition| partition.raise_log_start(*offset));
+                self.index_entries.fetch_sub(gone, Ordering::Relaxed);
             }
             Effect::EpochRaise => {
                 for id in self.partition_ids() {

@@ -235,6 +235,11 @@ pub(crate) fn read(
     };
     match stop {
         Stop::Damage(range) if cursor.batches.is_empty() => {
+            let (log_start, high_watermark) = partition.bounds();
+            if from < log_start {
+                // It has been raised since.
+                return Err(ReadError::OffsetOutOfRange { offset: from, log_start, high_watermark });
+            }
             Err(ReadError::Damaged { partition: id, range })
         }
         _ => Ok(Slice { batches: cursor.batches, high_watermark, log_start }),

@@ -17,7 +17,7 @@ use crate::snapshot::{ColdFact, Fact, LogFact, PartitionFact};
 use crate::staging::StagedPartition;
 
 /// What belongs to no frame of the journal.
-const NOWHERE: Place = Place { segment: 0, block: 0, blocks: 0, run: 0 };
+pub(crate) const NOWHERE: Place = Place { segment: 0, block: 0, blocks: 0, run: 0 };
 
 /// A cold file as it was found.
 struct FoundCold {

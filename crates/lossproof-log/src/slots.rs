@@ -55,6 +55,8 @@ pub(crate) struct Slots {
     files: [Arc<dyn DiskFile>; 2],
     directory_id: u64,
     turn: u64,
+    /// Both were written, and neither can be read: no crash leaves that (SLOT-1).
+    pub(crate) unreadable: bool,
 }
 
 impl Slots {
@@ -69,7 +71,14 @@ impl Slots {
         disk.sync_dir(directory)?;
         let newest = newest::<T>(files.iter(), directory_id)?;
         let turn = newest.map_or(0, |(turn, _)| turn);
-        Ok((Self { files, directory_id, turn }, newest.map(|(_, value)| value)))
+        let mut unreadable = newest.is_none();
+        for file in &files {
+            let mut bytes = [0; BYTES];
+            read_around(&**file, &mut bytes, 0)?;
+            unreadable &= bytes != [0; BYTES];
+        }
+        let slots = Self { files, directory_id, turn, unreadable };
+        Ok((slots, newest.map(|(_, value)| value)))
     }
 
     /// Makes `value` durable in the slot that does not hold the present one (SLOT-1).

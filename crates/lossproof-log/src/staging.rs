@@ -128,6 +128,9 @@ impl Staging {
                         return Err(CommitCause::UnknownPartition(*id));
                     }
                 }
+                PartitionChange::LogStart { id, offset } => {
+                    self.judge_log_start(*id, *offset)?;
+                }
             }
         }
         let mut appends = Vec::with_capacity(commit.appends.len());
@@ -152,6 +155,17 @@ impl Staging {
         let plan = Plan::new(commit, appends);
         self.judge_bounds(commit, &plan, view, ahead, config)?;
         Ok(plan)
+    }
+
+    /// Only for partitions that are there already: a new one has nothing below its end.
+    fn judge_log_start(&self, partition: PartitionId, offset: i64) -> Result<(), CommitCause> {
+        let staged = self.partitions.get(&partition);
+        let staged = staged.ok_or(CommitCause::UnknownPartition(partition))?;
+        let log_end = staged.next_offset;
+        if offset > log_end {
+            return Err(CommitCause::OffsetOutOfRange { partition, offset, log_end });
+        }
+        Ok(())
     }
 
     fn judge_append(&self, append: &Append) -> Result<AppendPlan, CommitCause> {
@@ -232,6 +246,9 @@ impl Staging {
                     Effect::Create { id: *id, topic_id: *topic_id, index: *index, flush: *flush }
                 }
                 PartitionChange::Delete { id } => Effect::Delete { id: *id },
+                PartitionChange::LogStart { id, offset } => {
+                    Effect::LogStart { id: *id, offset: *offset }
+                }
             };
             self.apply(&effect, None, now_ms);
             out.push((effect.to_item(), effect));
@@ -241,7 +258,7 @@ impl Staging {
                 base_offset: *base_offset,
                 last_offset: *last_offset,
                 duplicate: true,
-                log_start: 0,
+                log_start: self.log_start(append.partition),
             },
             AppendPlan::New(header) => self.stage_batch(append, header, now_ms, out),
         });
@@ -263,7 +280,7 @@ impl Staging {
     ) -> Appended {
         let staged = self.partitions.get(&append.partition).expect("the commit was judged");
         let base_offset = staged.next_offset;
-        let leader_epoch = staged.leader_epoch;
+        let (leader_epoch, log_start) = (staged.leader_epoch, staged.log_start);
         let last_offset = base_offset + i64::from(header.last_offset_delta);
         let place = BatchPlace {
             id: append.partition,
@@ -274,7 +291,11 @@ impl Staging {
         self.apply(&Effect::Batch(place), Some(header), now_ms);
         let item = batch_item(place, append.identity, append.batch.clone(), leader_epoch);
         out.push((item, Effect::Batch(place)));
-        Appended { base_offset, last_offset, duplicate: false, log_start: 0 }
+        Appended { base_offset, last_offset, duplicate: false, log_start }
+    }
+
+    fn log_start(&self, id: PartitionId) -> i64 {
+        self.partitions.get(&id).map_or(0, |staged| staged.log_start)
     }
 
     /// Takes over an effect, staged now or replayed from the journal.
@@ -294,6 +315,11 @@ impl Staging {
                 self.partitions.remove(id);
                 self.producers.forget_partition(*id);
                 self.deleted.insert(*id);
+            }
+            Effect::LogStart { id, offset } => {
+                if let Some(partition) = self.partitions.get_mut(id) {
+                    partition.log_start = partition.log_start.max(*offset);
+                }
             }
             Effect::EpochRaise => {
                 for partition in self.partitions.values_mut() {

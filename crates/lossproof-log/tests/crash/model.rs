@@ -21,17 +21,32 @@ pub(crate) struct ModelBatch {
     pub(crate) identity: Option<LaneRange>,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ModelPartition {
     pub(crate) topic_id: [u8; 16],
     pub(crate) index: i32,
     pub(crate) flush: FlushPolicy,
+    pub(crate) log_start: i64,
+    /// Those below the log start too: their producers' retries are known again.
     pub(crate) batches: Vec<ModelBatch>,
+}
+
+impl Eq for ModelPartition {}
+
+impl PartialEq for ModelPartition {
+    fn eq(&self, other: &Self) -> bool {
+        let named = |it: &Self| (it.topic_id, it.index, it.flush, it.log_start);
+        named(self) == named(other) && self.visible().eq(other.visible())
+    }
 }
 
 impl ModelPartition {
     fn end(&self) -> i64 {
-        self.batches.last().map_or(0, |batch| batch.last_offset + 1)
+        self.batches.last().map_or(self.log_start, |batch| batch.last_offset + 1)
+    }
+
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &ModelBatch> {
+        self.batches.iter().filter(|batch| batch.last_offset >= self.log_start)
     }
 }
 
@@ -76,11 +91,16 @@ impl Model {
             match change {
                 PartitionChange::Create { id, topic_id, index, flush } => {
                     let (topic_id, index, flush) = (*topic_id, *index, *flush);
-                    let partition = ModelPartition { topic_id, index, flush, batches: Vec::new() };
+                    let (log_start, batches) = (0, Vec::new());
+                    let partition = ModelPartition { topic_id, index, flush, log_start, batches };
                     assert!(self.partitions.insert(*id, partition).is_none());
                 }
                 PartitionChange::Delete { id } => {
                     assert!(self.partitions.remove(id).is_some());
+                }
+                PartitionChange::LogStart { id, offset } => {
+                    let partition = self.partitions.get_mut(id).unwrap();
+                    partition.log_start = partition.log_start.max(*offset);
                 }
             }
         }
@@ -89,7 +109,8 @@ impl Model {
             let partition = self.partitions.get_mut(&append.partition).unwrap();
             if let Some(original) = partition.original_of(&append.batch) {
                 let (base_offset, last_offset) = (original.base_offset, original.last_offset);
-                appended.push(Appended { base_offset, last_offset, duplicate: true, log_start: 0 });
+                let log_start = partition.log_start;
+                appended.push(Appended { base_offset, last_offset, duplicate: true, log_start });
                 continue;
             }
             let base_offset = partition.end();
@@ -97,7 +118,8 @@ impl Model {
             let client_part = append.batch.slice(CLIENT_PART_AT..);
             let identity = append.identity;
             partition.batches.push(ModelBatch { base_offset, last_offset, client_part, identity });
-            appended.push(Appended { base_offset, last_offset, duplicate: false, log_start: 0 });
+            let log_start = partition.log_start;
+            appended.push(Appended { base_offset, last_offset, duplicate: false, log_start });
         }
         for change in &commit.changes {
             let key = (change.kind, change.key.clone());
@@ -128,13 +150,14 @@ impl Model {
             if !view.damaged.is_empty() {
                 return Err(format!("partition {id} is damaged: {:?}", view.damaged));
             }
-            if view.log_start != 0 || view.high_watermark != view.log_end {
+            if view.log_start > view.log_end || view.high_watermark != view.log_end {
                 return Err(format!("partition {id} has impossible bounds: {view:?}"));
             }
             let mut partition = ModelPartition {
                 topic_id: view.topic_id,
                 index: view.index,
                 flush: view.flush,
+                log_start: view.log_start,
                 batches: Vec::new(),
             };
             while partition.end() < view.high_watermark {
@@ -205,7 +228,9 @@ impl ModelPartition {
         let (base_offset, last_offset) = (stored.base_offset, stored.last_offset);
         let named = i64::from_be_bytes(at(&stored.bytes, 0));
         let delta = last_offset_delta(&stored.bytes);
-        if base_offset != self.end() || named != base_offset || last_offset != base_offset + delta {
+        let first = self.batches.is_empty();
+        let dense = base_offset == self.end() || first && base_offset < self.log_start;
+        if !dense || named != base_offset || last_offset != base_offset + delta {
             return Err(format!("offsets are not dense at {base_offset}"));
         }
         let client_part = stored.bytes.slice(CLIENT_PART_AT..);

@@ -197,6 +197,13 @@ impl Run {
                 self.log.as_mut().unwrap().1.zero();
                 Ok(())
             }
+            Action::Checkpoint => {
+                let moved = self.log.as_mut().unwrap().1.checkpoint();
+                if !self.disk.was_struck() {
+                    moved.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+                }
+                Ok(())
+            }
             Action::Reopen => {
                 let (log, stepper) = self.log.take().unwrap();
                 drop(log);

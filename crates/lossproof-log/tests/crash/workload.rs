@@ -19,6 +19,8 @@ pub(crate) enum Action {
     Idle,
     /// The thread that writes zeros ahead does its next step, if it has one.
     Zero,
+    /// What is in full segments moves to cold files.
+    Checkpoint,
     /// An orderly close, and an open.
     Reopen,
     /// The process dies, the machine goes on; then an open.
@@ -32,7 +34,7 @@ pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
     let mut list: Vec<Action> = vec![Action::Submit(policies.map(|p| draw.create(p)).into())];
     // A workload of safe partitions only is what most users have.
     while list.len() < actions {
-        let action = match draw.below(30) {
+        let action = match draw.below(34) {
             0..=16 => Action::Submit(draw.group()),
             17 => Action::ProducerIds(1 + draw.below(5) as u32),
             18 | 19 => Action::Idle,
@@ -43,7 +45,9 @@ pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
                 let policy = draw.any_policy();
                 Action::Submit(vec![draw.create(policy)])
             }
-            _ => Action::Submit(draw.delete().into_iter().collect()),
+            29 => Action::Submit(draw.delete().into_iter().collect()),
+            30..=32 => Action::Checkpoint,
+            _ => Action::Submit(vec![draw.log_start()]),
         };
         list.push(action);
     }
@@ -89,6 +93,15 @@ impl Draw {
         // The last ones stay, or there would be nothing to write to.
         let id = (ids.len() > 2).then(|| ids[self.below(ids.len() as u64) as usize])?;
         Some(self.take(Commit::partition(PartitionChange::Delete { id })))
+    }
+
+    /// Somewhere in what is there, now and then at the end of it.
+    fn log_start(&mut self) -> Commit {
+        let id = self.partition();
+        let batches = &self.model.partitions[&id].batches;
+        let end = batches.last().map_or(0, |batch| batch.last_offset + 1);
+        let offset = self.below(end as u64 + 1) as i64;
+        self.take(Commit::partition(PartitionChange::LogStart { id, offset }))
     }
 
     fn group(&mut self) -> Vec<Commit> {

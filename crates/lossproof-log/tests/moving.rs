@@ -1,0 +1,250 @@
+//! Batches move from full segments to cold files, and are read from there as before: MOVE-1 to -4,
+//! COLD-1, COLD-2, CHECKPOINT-1, CHECKPOINT-2, SEGMENT-3, READ-3.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+
+use lossproof_env::SimDisk;
+use lossproof_log::{
+    Commit, FindingKind, FlushPolicy, Log, LogConfig, OpenError, PartitionChange, ReadError,
+    RecoveryReport, StateKind, Stepper,
+};
+use support::{P1, P2, append, create, only, produced, simulated, values};
+
+const DATA: &str = "/data";
+
+fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
+}
+
+fn text(index: usize) -> String {
+    format!("{index} {}", "x".repeat(3_000))
+}
+
+fn expected(count: usize) -> Vec<(i64, String)> {
+    let both = (0..count).flat_map(|index| [text(index), "b".to_owned()]);
+    (0..).zip(both).collect()
+}
+
+fn others(count: usize) -> Vec<(i64, String)> {
+    (0..).zip((0..count).map(|index| format!("other {index}"))).collect()
+}
+
+fn names(disk: &SimDisk, extension: &str) -> Vec<String> {
+    let named = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == extension);
+    disk.paths().iter().filter(|path| named(path)).map(|path| path.display().to_string()).collect()
+}
+
+/// A log with several segments, all but the last one moved.
+fn moved(disk: &SimDisk) -> (Log, Stepper) {
+    let (log, mut stepper, _) = open(disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    stepper.submit(vec![Commit::append(P2, produced(77, 0, 0, &["other 0"]))]);
+    fill_from_one(&mut stepper);
+    stepper.submit(vec![Commit::state(StateKind::Offsets, "group", Some("12".into()))]);
+    stepper.checkpoint().unwrap();
+    (log, stepper)
+}
+
+/// Of 3 kB: some twenty of them fill a segment.
+const RECORDS: usize = 60;
+
+fn fill_from_one(stepper: &mut Stepper) {
+    stepper.submit(vec![append(P1, &[&text(0), "b"])]);
+    for index in 1..RECORDS {
+        let (first, second) = (text(index), format!("other {index}"));
+        let done = stepper.submit(vec![append(P1, &[&first, "b"]), append(P2, &[&second])]);
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        stepper.zero();
+    }
+}
+
+fn assert_all(log: &Log) {
+    assert_eq!(values(log, P1, 0), expected(RECORDS));
+    assert_eq!(values(log, P2, 0), others(RECORDS));
+    assert_eq!(values(log, P1, 41), expected(RECORDS).split_off(40), "whole batches");
+    assert_eq!(log.state_value(StateKind::Offsets, b"group"), Some("12".into()));
+}
+
+#[test]
+fn moved_batches_read_as_before_and_after_a_power_cut() {
+    let disk = SimDisk::new();
+    let (log, stepper) = moved(&disk);
+    assert_eq!(names(&disk, "cold").len(), 1);
+    assert_all(&log);
+    let journal = names(&disk, "wal").len();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    let (log, mut stepper, report) = open(&disk);
+    assert!(report.is_sound() && !report.clean, "{report:?}");
+    assert_all(&log);
+    // The window of producers is there too, and ids are not given again.
+    let retry = Commit::append(P2, produced(77, 0, 0, &["other 0"]));
+    let retried = stepper.submit(vec![retry]).remove(0).unwrap();
+    assert!(only(&retried).duplicate);
+    let used = stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0);
+    assert!(used.is_err(), "STAGE-2");
+    assert!(names(&disk, "wal").len() <= journal, "what was moved is given back");
+}
+
+#[test]
+fn segments_are_used_again_and_nothing_of_their_earlier_life_is_read() {
+    // SEGMENT-3
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let most = names(&disk, "wal").len() + 1;
+    for round in 0..5 {
+        let mut index = 0;
+        let at_first = values(&log, P1, 0).len();
+        while index < 40 {
+            stepper.submit(vec![append(P1, &[&format!("{round} {}", text(index)), "b"])]);
+            stepper.zero();
+            index += 1;
+        }
+        stepper.checkpoint().unwrap();
+        assert!(names(&disk, "wal").len() <= most, "{:?}", names(&disk, "wal"));
+        assert_eq!(values(&log, P1, 0).len(), at_first + 80);
+        let cut = disk.power_cut();
+        let (after, _stepper, report) = open(&cut);
+        assert!(report.is_sound(), "{report:?}");
+        assert_eq!(values(&after, P1, 0), values(&log, P1, 0));
+    }
+}
+
+#[test]
+fn what_was_removed_gives_its_space_back() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let end = log.partition(P1).unwrap().high_watermark;
+    let start = |offset| Commit::partition(PartitionChange::LogStart { id: P1, offset });
+    let beyond = stepper.submit(vec![start(end + 1)]).remove(0).unwrap_err();
+    assert!(beyond.to_string().contains("beyond the log end"), "{beyond}");
+    stepper.submit(vec![start(end - 3)]).remove(0).unwrap();
+    let below = log.read(P1, 0, 1).unwrap_err();
+    assert!(matches!(below, ReadError::OffsetOutOfRange { log_start, .. } if log_start == end - 3));
+    // Whole batches: the first record is in the batch of the log start.
+    assert_eq!(values(&log, P1, end - 3), expected(RECORDS).split_off(end as usize - 4));
+    let cold = |disk: &SimDisk| disk.bytes(Path::new(&names(disk, "cold")[0])).unwrap().len();
+    let before = cold(&disk);
+    stepper.checkpoint().unwrap();
+    assert!(cold(&disk) < before / 4, "{} of {before}", cold(&disk));
+    assert_eq!(values(&log, P2, 0), others(RECORDS));
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.power_cut());
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(log.partition(P1).unwrap().log_start, end - 3);
+    assert_eq!(values(&log, P1, end - 3), expected(RECORDS).split_off(end as usize - 4));
+    assert_eq!(values(&log, P2, 0), others(RECORDS));
+}
+
+#[test]
+fn damage_in_a_cold_file_is_an_error_for_its_offsets_and_ends_the_moving() {
+    // COLD-2, MOVE-3, READ-1
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let cold = names(&disk, "cold").remove(0);
+    let cold = Path::new(&cold);
+    let bytes = disk.bytes(cold).unwrap();
+    let wanted = text(3);
+    let at = bytes.windows(wanted.len()).position(|it| it == wanted.as_bytes()).unwrap() as u64;
+    disk.damage(cold, at + 100, b"!").unwrap();
+    let error = log.read(P1, 6, 1).unwrap_err();
+    assert!(matches!(error, ReadError::Damaged { range, .. } if (range.first, range.last) == (6, 7)));
+    assert_eq!(values(&log, P1, 8), expected(RECORDS).split_off(8), "all others can be read");
+    // Most of the file is not wanted any more, so it would be copied.
+    let end = log.partition(P2).unwrap().high_watermark;
+    let start = PartitionChange::LogStart { id: P2, offset: end };
+    stepper.submit(vec![Commit::partition(start)]).remove(0).unwrap();
+    let half = PartitionChange::LogStart { id: P1, offset: 4 };
+    stepper.submit(vec![Commit::partition(half)]).remove(0).unwrap();
+    assert!(disk.bytes(cold).is_ok());
+}
+
+#[test]
+fn a_cold_file_that_is_gone_is_reported_at_each_start() {
+    let disk = SimDisk::new();
+    drop(moved(&disk));
+    let cold = names(&disk, "cold").remove(0);
+    lossproof_env::Disk::remove(&disk, Path::new(&cold)).unwrap();
+    let disk = disk.killed();
+    for _ in 0..2 {
+        let (log, mut stepper, report) = open(&disk);
+        let finding = report.damage.first().unwrap();
+        let first = log.partition(P1).unwrap().damaged[0];
+        assert!(finding.partitions.iter().any(|it| it.partition == P1 && it.range == first));
+        assert!(matches!(log.read(P1, 0, 1), Err(ReadError::Damaged { .. })));
+        assert_eq!(values(&log, P1, first.last + 1).last(), expected(RECORDS).last());
+        // It is known, and the rest still moves.
+        stepper.checkpoint().unwrap();
+        drop((log, stepper));
+    }
+    let (_, _, report) = open(&disk);
+    assert_eq!(report.damage[0].kind, FindingKind::DamagedBefore);
+}
+
+#[test]
+fn one_of_two_files_and_one_of_two_slots_is_enough() {
+    // CHECKPOINT-1, CHECKPOINT-2
+    for (damaged, slot) in [("a", "checkpoint.0"), ("b", "checkpoint.1")] {
+        let disk = SimDisk::new();
+        drop(moved(&disk));
+        let disk = disk.killed();
+        for path in names(&disk, damaged) {
+            let length = disk.bytes(Path::new(&path)).unwrap().len() as u64;
+            for at in (0..length).step_by(512) {
+                disk.damage(Path::new(&path), at, &[0x55]).unwrap();
+            }
+        }
+        let slot = format!("{DATA}/checkpoint/{slot}");
+        disk.damage(Path::new(&slot), 20, &[0x55]).unwrap();
+        let (log, _stepper, report) = open(&disk);
+        assert!(report.is_sound(), "{report:?}");
+        assert_all(&log);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_never_passed_over() {
+    // CHECKPOINT-2
+    let refused = |harm: &dyn Fn(&SimDisk)| {
+        let disk = SimDisk::new();
+        drop(moved(&disk));
+        let disk = disk.killed();
+        harm(&disk);
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
+        assert!(matches!(opened, Err(OpenError::CheckpointUnreadable { .. })));
+    };
+    refused(&|disk| {
+        for slot in ["checkpoint.0", "checkpoint.1"] {
+            let path = format!("{DATA}/checkpoint/{slot}");
+            disk.damage(Path::new(&path), 20, &[0x55]).unwrap();
+        }
+    });
+    refused(&|disk| {
+        for path in [names(disk, "a"), names(disk, "b")].concat() {
+            disk.damage(Path::new(&path), 8_192 + 100, &[0x55]).unwrap();
+        }
+    });
+    refused(&|disk| {
+        for path in [names(disk, "a"), names(disk, "b")].concat() {
+            lossproof_env::Disk::remove(disk, Path::new(&path)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_may_be_left_of_a_checkpoint_is_not_removed() {
+    let disk = SimDisk::new();
+    drop(moved(&disk));
+    let disk = disk.killed();
+    for slot in ["checkpoint.0", "checkpoint.1"] {
+        let path = format!("{DATA}/checkpoint/{slot}");
+        lossproof_env::Disk::remove(&disk, Path::new(&path)).unwrap();
+    }
+    let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
+    assert!(opened.map_or(true, |(_, _, report)| !report.damage.is_empty()));
+    assert_eq!(names(&disk, "cold").len(), 1);
+}
