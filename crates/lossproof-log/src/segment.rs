@@ -160,14 +160,17 @@ impl SegmentFile {
             let file = disk.open(old)?;
             file.write_all_at(&[0; DATA_AT as usize], 0)?;
             file.sync_data()?;
+            if disk.exists(&path)? {
+                // A rename would replace it.
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             disk.rename(old, &path)?;
             disk.sync_dir(journal)?;
             Ok((file.len()?, file))
         };
         let made = make().inspect_err(|_: &io::Error| {
-            // Under whichever name it stands; the next open removes it otherwise.
+            // Where it has its new name already, the next open removes it.
             let _ = disk.remove(old);
-            let _ = disk.remove(&path);
         });
         let (capacity, file) = made?;
         let (zeroed, extending) = (AtomicU64::new(capacity), Mutex::new(()));

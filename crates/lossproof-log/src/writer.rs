@@ -171,7 +171,7 @@ impl Writer {
         let sequence = self.active.sequence + 1;
         let create = || SegmentFile::create(&*self.env.disk, &self.journal, sequence, self.sizes);
         let made = match &self.zeroer {
-            Some(zeroer) => zeroer.take_spare(create),
+            Some(zeroer) => zeroer.take_spare(sequence, create),
             None => create(),
         };
         self.active = made.map_err(|error| RoomError::of(&error))?;

@@ -33,6 +33,8 @@ pub(crate) struct Zeroer {
 #[derive(Debug)]
 struct Work {
     active: Arc<SegmentFile>,
+    /// Sequence of the next segment; known before that one is `active`.
+    next: u64,
     spare: Option<Arc<SegmentFile>>,
     /// Segments that were given back, each of its full size.
     free: Vec<PathBuf>,
@@ -58,7 +60,13 @@ impl Zeroer {
             position: AtomicU64::new(0),
             // Nothing is written before the first frame: many logs are opened and hardly used.
             due: AtomicU64::new(1),
-            work: Mutex::new(Work { active, spare: None, free: Vec::new(), stop: false }),
+            work: Mutex::new(Work {
+                next: active.sequence + 1,
+                active,
+                spare: None,
+                free: Vec::new(),
+                stop: false,
+            }),
             wake: Condvar::new(),
             shared,
         })
@@ -97,21 +105,26 @@ impl Zeroer {
     /// The next segment if it is there, or else what `create` makes; never both.
     pub(crate) fn take_spare(
         &self,
+        sequence: u64,
         create: impl FnOnce() -> io::Result<Arc<SegmentFile>>,
     ) -> io::Result<Arc<SegmentFile>> {
         let mut work = self.lock();
-        if let Some(spare) = work.spare.take() {
-            return Ok(spare);
-        }
-        match work.free.pop() {
-            Some(old) => self.recycle(&work.active, &old),
-            None => create(),
-        }
+        assert_eq!(work.next, sequence, "segments follow each other");
+        let made = match (work.spare.take(), work.free.pop()) {
+            (Some(spare), free) => {
+                work.free.extend(free);
+                Ok(spare)
+            }
+            (None, Some(old)) => self.recycle(&work, &old),
+            (None, None) => create(),
+        };
+        work.next += u64::from(made.is_ok());
+        made
     }
 
-    fn recycle(&self, active: &SegmentFile, old: &Path) -> io::Result<Arc<SegmentFile>> {
-        let journal = active.path.parent().unwrap_or(&active.path);
-        SegmentFile::recycle(&*self.shared.env.disk, journal, active.sequence + 1, old)
+    fn recycle(&self, work: &Work, old: &Path) -> io::Result<Arc<SegmentFile>> {
+        let journal = work.active.path.parent().unwrap_or(&work.active.path);
+        SegmentFile::recycle(&*self.shared.env.disk, journal, work.next, old)
     }
 
     pub(crate) fn stop(&self) {
@@ -179,8 +192,8 @@ impl Zeroer {
         if position > capacity / 2 {
             if work.spare.is_none() {
                 let spare = match work.free.pop() {
-                    Some(old) => self.recycle(active, &old)?,
-                    None => self.create(active)?,
+                    Some(old) => self.recycle(work, &old)?,
+                    None => self.create(work)?,
                 };
                 work.spare = Some(spare);
             }
@@ -195,10 +208,9 @@ impl Zeroer {
         Ok(None)
     }
 
-    fn create(&self, active: &SegmentFile) -> io::Result<Arc<SegmentFile>> {
-        let (sequence, journal) = (active.sequence + 1, active.path.parent());
-        let journal = journal.unwrap_or(&active.path);
-        SegmentFile::create(&*self.shared.env.disk, journal, sequence, self.sizes)
+    fn create(&self, work: &Work) -> io::Result<Arc<SegmentFile>> {
+        let journal = work.active.path.parent().unwrap_or(&work.active.path);
+        SegmentFile::create(&*self.shared.env.disk, journal, work.next, self.sizes)
     }
 
     /// Extends by a handle of its own: where one handle has seen the error of a failed sync,
