@@ -100,12 +100,13 @@ impl ColdWriter {
             blocks: (self.buffer.len() as u64 / BLOCK) as u32,
             run: 0,
         };
-        for Item { entry, .. } in self.items.drain(..) {
+        for Item { entry, payload } in self.items.drain(..) {
             let batch = BatchPlace {
                 id: entry.partition,
                 base_offset: entry.base_offset,
                 last_offset: entry.last_offset,
                 max_timestamp: entry.max_timestamp,
+                bytes: payload.len() as u32,
             };
             let entries = self.index.entry(batch.id).or_default();
             add_to_index(entries, &batch, &place, true, RUN_BLOCKS_MAX);

@@ -38,6 +38,8 @@ pub(crate) struct BatchPlace {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
     pub(crate) max_timestamp: i64,
+    /// Length of the batch.
+    pub(crate) bytes: u32,
 }
 
 const TAG_CREATE: u8 = 1;
@@ -120,6 +122,7 @@ impl Effect {
                 base_offset: entry.base_offset,
                 last_offset: entry.last_offset,
                 max_timestamp: entry.max_timestamp,
+                bytes: entry.length,
             };
             let same = header.base_offset == entry.base_offset && last == entry.last_offset;
             return same.then_some((Self::Batch(place), Some(header)));

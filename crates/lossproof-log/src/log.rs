@@ -180,6 +180,29 @@ impl Log {
         Some(self.shared().view.partition(id)?.view())
     }
 
+    /// Bytes of the batches of a partition, each as it was sent.
+    pub fn bytes(&self, id: PartitionId) -> Option<u64> {
+        Some(self.shared().view.partition(id)?.bytes())
+    }
+
+    /// Where the log of a partition has to start for a retention by time and size: to be made so
+    /// by a [`PartitionChange::LogStart`](crate::PartitionChange::LogStart). Counted in pieces of
+    /// about a megabyte, of which none goes before all of it may.
+    pub fn expired(
+        &self,
+        id: PartitionId,
+        before_ms: Option<i64>,
+        bytes_max: Option<u64>,
+    ) -> Option<i64> {
+        Some(self.shared().view.partition(id)?.expired(before_ms, bytes_max))
+    }
+
+    /// How far the wall clock has moved against the monotonic one since the log was opened, in
+    /// milliseconds. Nothing may expire by a clock that has jumped (storage rule 15).
+    pub fn clock_drift_ms(&self) -> i64 {
+        self.shared().clock_drift_ms()
+    }
+
     /// All partitions, by id.
     pub fn partitions(&self) -> Vec<PartitionId> {
         self.shared().view.partition_ids()

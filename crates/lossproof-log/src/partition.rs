@@ -42,6 +42,8 @@ pub(crate) struct IndexEntry {
     pub(crate) segment: u32,
     pub(crate) block: u32,
     pub(crate) blocks: u32,
+    /// Of the batches themselves.
+    pub(crate) bytes: u32,
 }
 
 impl IndexEntry {
@@ -62,15 +64,18 @@ pub(crate) fn add_to_index(
     if let Some(last) = entries.last_mut() {
         let blocks = place.block + place.blocks - last.block.min(place.block);
         let same_frame = last.block + last.blocks == place.block + place.blocks;
+        let (bytes, overflows) = last.bytes.overflowing_add(batch.bytes);
         let joins = last.segment == place.segment
             && same_run
             && last.last_offset() + 1 == batch.base_offset
             && batch.last_offset - last.base_offset <= i64::from(u32::MAX)
+            && !overflows
             && (same_frame || blocks <= blocks_max);
         if joins {
             last.span = (batch.last_offset - last.base_offset) as u32;
             last.blocks = blocks;
             last.max_timestamp = last.max_timestamp.max(batch.max_timestamp);
+            last.bytes = bytes;
             return false;
         }
     }
@@ -81,6 +86,7 @@ pub(crate) fn add_to_index(
         segment: place.segment,
         block: place.block,
         blocks: place.blocks,
+        bytes: batch.bytes,
     });
     true
 }
@@ -226,6 +232,36 @@ impl Partition {
             let gone = inner.entries.partition_point(|entry| entry.last_offset() < log_start);
             inner.entries.drain(..gone);
             gone
+        })
+    }
+
+    /// Bytes of all batches from the log start on, and of those that share an index entry with it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.read(|inner| inner.entries.iter().map(|entry| u64::from(entry.bytes)).sum())
+    }
+
+    /// Where the log has to start so that nothing is left whose newest record is older than
+    /// `before_ms`, and no more than `bytes_max` but for a part. Goes by whole index entries, keeps
+    /// rather too much, and stops at what is damaged.
+    pub(crate) fn expired(&self, before_ms: Option<i64>, bytes_max: Option<u64>) -> i64 {
+        let mut bytes = self.bytes();
+        self.read(|inner| {
+            let mut log_start = inner.log_start;
+            for entry in &inner.entries {
+                let is_old = before_ms.is_some_and(|before_ms| {
+                    // Below 0: the client gave none.
+                    0 <= entry.max_timestamp && entry.max_timestamp < before_ms
+                });
+                let rest = bytes - u64::from(entry.bytes);
+                let is_too_much = bytes_max.is_some_and(|bytes_max| rest >= bytes_max);
+                let is_dense = entry.base_offset <= log_start;
+                if !is_dense || !is_old && !is_too_much {
+                    break;
+                }
+                log_start = entry.last_offset() + 1;
+                bytes = rest;
+            }
+            log_start
         })
     }
 
@@ -378,7 +414,8 @@ mod tests {
     use super::*;
 
     fn batch(base_offset: i64, last_offset: i64) -> BatchPlace {
-        BatchPlace { id: PartitionId(1), base_offset, last_offset, max_timestamp: base_offset }
+        let (id, max_timestamp) = (PartitionId(1), base_offset);
+        BatchPlace { id, base_offset, last_offset, max_timestamp, bytes: 100 }
     }
 
     fn place(block: u32, run: u32) -> Place {

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) acknowledged: watch::Sender<u64>,
     pub(crate) mover: MoverSignal,
     fenced: OnceLock<Fenced>,
+    /// Wall and monotonic time of the open.
+    opened_at: (i64, Duration),
 }
 
 /// How the mover is told what happens.
@@ -98,6 +100,7 @@ impl Shared {
         segments: Segments,
     ) -> Arc<Self> {
         let permits = permits_for(config.queue_bytes_max);
+        let opened_at = (env.clock.wall_ms(), env.clock.monotonic());
         Arc::new(Self {
             env,
             directory_id: identity.directory_id,
@@ -110,6 +113,7 @@ impl Shared {
             acknowledged: watch::Sender::new(0),
             mover: MoverSignal::default(),
             fenced: OnceLock::new(),
+            opened_at,
             config,
         })
     }
@@ -133,6 +137,12 @@ impl Shared {
             fenced
         });
         fenced.clone()
+    }
+
+    pub(crate) fn clock_drift_ms(&self) -> i64 {
+        let (wall_ms, monotonic) = self.opened_at;
+        let passed = self.env.clock.monotonic().saturating_sub(monotonic).as_millis() as i64;
+        self.env.clock.wall_ms() - wall_ms - passed
     }
 
     pub(crate) fn acknowledged(&self, frame: u64) {

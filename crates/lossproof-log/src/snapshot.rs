@@ -214,6 +214,7 @@ fn put_index_entry(entry: &IndexEntry, out: &mut BytesMut) {
     out.put_u32(entry.segment);
     out.put_u32(entry.block);
     out.put_u32(entry.blocks);
+    out.put_u32(entry.bytes);
 }
 
 fn get_index_entry(from: &mut Bytes) -> Option<IndexEntry> {
@@ -224,6 +225,7 @@ fn get_index_entry(from: &mut Bytes) -> Option<IndexEntry> {
         segment: from.try_get_u32().ok()?,
         block: from.try_get_u32().ok()?,
         blocks: from.try_get_u32().ok()?,
+        bytes: from.try_get_u32().ok()?,
     })
 }
 
@@ -286,6 +288,7 @@ mod tests {
             segment: 1 << 31,
             block: 2,
             blocks: 3,
+            bytes: 4,
         };
         let sent =
             SentBatch { first_sequence: 0, last_sequence: 2, base_offset: 1, last_offset: 3 };

@@ -287,6 +287,7 @@ impl Staging {
             base_offset,
             last_offset,
             max_timestamp: header.max_timestamp,
+            bytes: append.batch.len() as u32,
         };
         self.apply(&Effect::Batch(place), Some(header), now_ms);
         let item = batch_item(place, append.identity, append.batch.clone(), leader_epoch);

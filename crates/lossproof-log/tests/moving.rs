@@ -248,3 +248,21 @@ fn what_may_be_left_of_a_checkpoint_is_not_removed() {
     assert!(opened.map_or(true, |(_, _, report)| !report.damage.is_empty()));
     assert_eq!(names(&disk, "cold").len(), 1);
 }
+
+#[test]
+fn what_may_expire_goes_by_age_and_size_and_keeps_rather_too_much() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let (all, end) = (log.bytes(P1).unwrap(), log.partition(P1).unwrap().high_watermark);
+    let sent: usize = (0..RECORDS).map(|index| support::batch(&[&text(index), "b"]).len()).sum();
+    assert_eq!(all, sent as u64);
+    // The records of a batch have the timestamps 1000 and 1001.
+    assert_eq!(log.expired(P1, Some(1_001), None), Some(0));
+    assert_eq!(log.expired(P1, Some(1_002), None), Some(end));
+    assert_eq!(log.expired(P1, None, Some(all)), Some(0));
+    assert_eq!(log.expired(P1, None, Some(0)), Some(end));
+    let start = log.expired(P1, None, Some(all / 2)).unwrap();
+    assert!(0 <= start && start < end / 2 + 2, "{start}");
+    stepper.submit(vec![Commit::partition(PartitionChange::LogStart { id: P1, offset: start })]);
+    assert!(log.bytes(P1).unwrap() >= all / 2);
+}
