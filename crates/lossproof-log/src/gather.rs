@@ -61,8 +61,7 @@ pub(crate) fn gather(
     checkpoint: Option<Checkpoint>,
 ) -> Result<Gathered, OpenError> {
     let mut candidates = candidates(env, journal, directory_id)?;
-    let (covered, through) =
-        checkpoint.map_or((0, 0), |it| (it.through_segment, it.through_frame));
+    let (covered, through) = checkpoint.map_or((0, 0), |it| (it.through_segment, it.through_frame));
     let needed = candidates.partition_point(|candidate| candidate.sequence <= covered);
     let not_needed = candidates.drain(..needed).map(|candidate| candidate.path).collect();
     let in_use = mark.map_or(0, |mark| mark.segment);

@@ -30,8 +30,8 @@ use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
 use crate::recovery::{Located, Recovery};
-use crate::restore::NOWHERE;
 use crate::report::{Finding, FindingKind};
+use crate::restore::NOWHERE;
 use crate::shared::Shared;
 use crate::slots::Slots;
 use crate::snapshot::{ColdFact, Fact, LogFact, MANY, PartitionFact};
@@ -53,7 +53,7 @@ pub(crate) enum MoveError {
     Read(OpenError),
     #[error("damage was found while moving batches, and the journal is kept: {0}")]
     Damage(String),
-    #[error("the log is closing or fenced")]
+    #[error("nothing is moved until the next start")]
     Stopped,
 }
 
@@ -87,6 +87,8 @@ pub(crate) struct Mover {
     pub(crate) zeroer: Option<Arc<Zeroer>>,
     /// Of the next file of either kind.
     pub(crate) sequence: u64,
+    /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
+    pub(crate) halted: bool,
 }
 
 /// What one move makes durable.
@@ -140,15 +142,24 @@ impl Mover {
     }
 
     fn check_stop(&self) -> Result<(), MoveError> {
-        let stopped = self.shared.mover.is_stopped() || self.shared.fenced().is_some();
+        let stopped =
+            self.halted || self.shared.mover.is_stopped() || self.shared.fenced().is_some();
         if stopped { Err(MoveError::Stopped) } else { Ok(()) }
     }
 
     /// Moves all sealed segments.
     pub(crate) fn run(&mut self) -> Result<(), MoveError> {
+        let moved = self.move_sealed();
+        self.halted |= moved.as_ref().is_err_and(|error| !error.is_shortage());
+        moved
+    }
+
+    fn move_sealed(&mut self) -> Result<(), MoveError> {
         self.check_stop()?;
         let journal = self.shared.segments.journal();
         let Some((active, sealed)) = journal.split_last() else { return Ok(()) };
+        let is_sealed = |it: &Arc<ReadSegment>| it.life.segment < active.life.segment;
+        assert!(sealed.iter().all(is_sealed), "MOVE-2");
         let recovery = self.fold(sealed, active.first_frame)?;
         let moved = self.write(recovery, sealed, active.first_frame);
         let Moved { checkpoint, sources, cold, kept } = match moved {
@@ -237,10 +248,10 @@ impl Mover {
         }
         let kept = named_files(&recovery.view);
         let checkpoint = self.write_checkpoint(&recovery, cold.as_ref(), &kept)?;
-        let through_segment =
-            sealed.last().map(|segment| segment.life.segment).or_else(|| {
-                self.current.map(|current| current.through_segment)
-            });
+        let through_segment = sealed
+            .last()
+            .map(|segment| segment.life.segment)
+            .or_else(|| self.current.map(|current| current.through_segment));
         let checkpoint = Checkpoint {
             through_frame: end - 1,
             through_segment: through_segment.unwrap_or(0),
@@ -386,9 +397,8 @@ pub(crate) fn remove_files(
         disk.sync_dir(&paths.cold)?;
     }
     let sequence = current.map(|current| current.sequence);
-    let is_old = |path: &PathBuf| {
-        checkpoint::sequence_of(path).is_some_and(|found| Some(found) != sequence)
-    };
+    let is_old =
+        |path: &PathBuf| checkpoint::sequence_of(path).is_some_and(|found| Some(found) != sequence);
     let old: Vec<PathBuf> = disk.list(&paths.checkpoint)?.into_iter().filter(is_old).collect();
     for path in &old {
         disk.remove(path)?;

@@ -116,8 +116,8 @@ fn check_beginning(env: &Environment, paths: &Paths, gathered: &Gathered) -> Res
     let Some(first) = gathered.segments.first() else { return Ok(()) };
     let looked = env.disk.list(&paths.cold).map_err(failed("list", &paths.cold))?;
     let files = env.disk.list(&paths.checkpoint).map_err(failed("list", &paths.checkpoint))?;
-    let was_one = !looked.is_empty() || files.iter().any(|it| checkpoint::sequence_of(it).is_some());
-    if first.first_frame > 1 && was_one {
+    let mut files = files.iter().filter_map(|it| checkpoint::sequence_of(it));
+    if first.first_frame > 1 && (!looked.is_empty() || files.next().is_some()) {
         return Err(OpenError::CheckpointUnreadable { directory: paths.directory.clone() });
     }
     Ok(())
@@ -230,15 +230,12 @@ fn start(
         run: recovery.run + 1,
         at_least: bytes_for(&kept, &config),
     };
-    // Zeros first: on a full disk they are the room for the new segment.
+    // On a full disk the zeros are the room for the new segment.
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
     let failed_journal = || failed("write to", &paths.journal);
     let mut writer = Writer::create(env, &config, writer_start).map_err(failed_journal())?;
-    rewrite(&mut writer, &mut recovery, &kept).map_err(|cause| OpenError::Io {
-        action: "write to",
-        path: paths.journal.clone(),
-        source: io::Error::other(cause.to_string()),
-    })?;
+    rewrite(&mut writer, &mut recovery, &kept)
+        .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
     recovery.close_suspects();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
     let report = report(&meta, mark, fresh, &recovery, kept.len() as u64);
@@ -311,6 +308,7 @@ fn mover(
         known: report.damage.clone(),
         zeroer: None,
         sequence: last + 1,
+        halted: false,
     })
 }
 

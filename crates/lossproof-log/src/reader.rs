@@ -238,7 +238,11 @@ pub(crate) fn read(
             let (log_start, high_watermark) = partition.bounds();
             if from < log_start {
                 // It has been raised since.
-                return Err(ReadError::OffsetOutOfRange { offset: from, log_start, high_watermark });
+                return Err(ReadError::OffsetOutOfRange {
+                    offset: from,
+                    log_start,
+                    high_watermark,
+                });
             }
             Err(ReadError::Damaged { partition: id, range })
         }

@@ -40,26 +40,35 @@ impl Recovery {
         let mut known = Vec::new();
         let mut failure = None;
         let disk = self.env.disk.clone();
-        let read = checkpoint::read(&*disk, &paths.checkpoint, directory_id, checkpoint, |fact| {
-            match fact {
-                Fact::Cold(fact) => match self.open_cold(paths, directory_id, fact) {
-                    Ok((key, found)) => drop(colds.insert(key, found)),
-                    Err(error) => failure = Some(error),
+        let read =
+            checkpoint::read(
+                &*disk,
+                &paths.checkpoint,
+                directory_id,
+                checkpoint,
+                |fact| match fact {
+                    Fact::Cold(fact) => match self.open_cold(paths, directory_id, fact) {
+                        Ok((key, found)) => drop(colds.insert(key, found)),
+                        Err(error) => failure = Some(error),
+                    },
+                    Fact::Index(id, entries) => self.restore_index(id, &entries, &mut colds),
+                    Fact::Partition(id, fact) => {
+                        let ranges = fact.damaged.iter();
+                        known.extend(
+                            ranges.map(|range| PartitionRange { partition: id, range: *range }),
+                        );
+                        self.restore_partition(id, &fact);
+                    }
+                    fact => self.restore(fact),
                 },
-                Fact::Index(id, entries) => self.restore_index(id, &entries, &mut colds),
-                Fact::Partition(id, fact) => {
-                    let ranges = fact.damaged.iter();
-                    known.extend(ranges.map(|range| PartitionRange { partition: id, range: *range }));
-                    self.restore_partition(id, &fact);
-                }
-                fact => self.restore(fact),
-            }
-        });
+            );
         if let Some(error) = failure {
             return Err(error);
         }
         let whole = read.map_err(failed("read", &paths.checkpoint))?;
-        whole.ok_or_else(|| OpenError::CheckpointUnreadable { directory: paths.directory.clone() })?;
+        whole.ok_or_else(|| OpenError::CheckpointUnreadable {
+            directory: paths.directory.clone(),
+        })?;
         self.report_before(known);
         for found in colds.into_values().filter(|found| !found.lost.is_empty()) {
             let length = found.length.unwrap_or(0);
@@ -164,12 +173,7 @@ impl Recovery {
     }
 }
 
-fn piece(
-    kind: FindingKind,
-    segment: u64,
-    bytes: u64,
-    partitions: Vec<PartitionRange>,
-) -> Finding {
+fn piece(kind: FindingKind, segment: u64, bytes: u64, partitions: Vec<PartitionRange>) -> Finding {
     Finding {
         kind,
         segment,

@@ -177,7 +177,8 @@ impl SegmentFile {
         Ok(Arc::new(Self { sequence, path, file, capacity, recycled: true, zeroed, extending }))
     }
 
-    /// Where the part ends that has been written before, with zeros or in an earlier life. The commit thread writes before it only (SEGMENT-1).
+    /// Where the part ends that has been written before, with zeros or in an earlier life. The
+    /// commit thread writes before it only (SEGMENT-1).
     pub(crate) fn zeroed(&self) -> u64 {
         self.zeroed.load(Ordering::Acquire)
     }

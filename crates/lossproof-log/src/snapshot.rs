@@ -98,12 +98,16 @@ impl Fact {
             Self::Index(id, entries) => {
                 entry.partition = *id;
                 out.put_u8(TAG_INDEX);
-                entries.iter().for_each(|entry| put_index_entry(entry, &mut out));
+                for entry in entries {
+                    put_index_entry(entry, &mut out);
+                }
             }
             Self::Producers(id, producers) => {
                 entry.partition = *id;
                 out.put_u8(TAG_PRODUCERS);
-                producers.iter().for_each(|producer| producer.put(&mut out));
+                for producer in producers {
+                    producer.put(&mut out);
+                }
             }
             Self::StateDamaged(kind) => {
                 out.put_u8(TAG_STATE_DAMAGED);
@@ -179,8 +183,9 @@ impl PartitionFact {
         out.put_i32(self.leader_epoch);
         out.put_u8(u8::from(self.suspect));
         out.put_u8(u8::from(self.closed.is_some()));
-        let ranges = self.closed.iter().chain(&self.damaged);
-        ranges.for_each(|range| put_range(*range, out));
+        for range in self.closed.iter().chain(&self.damaged) {
+            put_range(*range, out);
+        }
     }
 
     fn get(from: &mut Bytes) -> Option<Self> {

@@ -1,7 +1,8 @@
-//! The medium decays: sixteen bytes of the journal, of a cold file or of a checkpoint change, at every place of it, after everything
-//! was acknowledged and known to be durable. Then either nothing is missing, or what is missing is
-//! reported as damage with its range, that of a cold file when it is read: never cut as if it were
-//! a torn end, never skipped, and its offsets are never given again. Held here: RECOVERY-1, RECOVERY-4.
+//! The medium decays: sixteen bytes of the journal, of a cold file or of a checkpoint change, at
+//! every place of it, after everything was acknowledged and known to be durable. Then either
+//! nothing is missing, or what is missing is reported as damage with its range, that of a cold file
+//! when it is read: never cut as if it were a torn end, never skipped, and its offsets are never
+//! given again. Held here: RECOVERY-1, RECOVERY-4.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -4,8 +4,8 @@
 //! was acknowledged; it goes on from there, and survives the next power cut. Crashes during
 //! recovery are tried on top.
 //!
-//! Held here: LOG-1, LOG-2, LOG-4, LOG-5, MARK-1, MARK-2, RECOVERY-2, SEGMENT-1, SEGMENT-2, META-1,
-//! META-3.
+//! Held here: LOG-1, LOG-2, LOG-4, LOG-5, MARK-1, MARK-2, SLOT-1, RECOVERY-2, SEGMENT-1,
+//! SEGMENT-2, META-1, META-3.
 //!
 //! `LOSSPROOF_CRASH_IMAGES=1000000` tries more than the usual number;
 //! `LOSSPROOF_CRASH_SEED=17` runs the workload of one seed alone, with every image.

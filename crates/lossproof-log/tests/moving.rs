@@ -7,7 +7,7 @@ mod support;
 
 use std::path::Path;
 
-use lossproof_env::SimDisk;
+use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
     Commit, FindingKind, FlushPolicy, Log, LogConfig, OpenError, PartitionChange, ReadError,
     RecoveryReport, StateKind, Stepper,
@@ -152,7 +152,9 @@ fn damage_in_a_cold_file_is_an_error_for_its_offsets_and_ends_the_moving() {
     let at = bytes.windows(wanted.len()).position(|it| it == wanted.as_bytes()).unwrap() as u64;
     disk.damage(cold, at + 100, b"!").unwrap();
     let error = log.read(P1, 6, 1).unwrap_err();
-    assert!(matches!(error, ReadError::Damaged { range, .. } if (range.first, range.last) == (6, 7)));
+    assert!(
+        matches!(error, ReadError::Damaged { range, .. } if (range.first, range.last) == (6, 7))
+    );
     assert_eq!(values(&log, P1, 8), expected(RECORDS).split_off(8), "all others can be read");
     // Most of the file is not wanted any more, so it would be copied.
     let end = log.partition(P2).unwrap().high_watermark;
@@ -265,4 +267,38 @@ fn what_may_expire_goes_by_age_and_size_and_keeps_rather_too_much() {
     assert!(0 <= start && start < end / 2 + 2, "{start}");
     stepper.submit(vec![Commit::partition(PartitionChange::LogStart { id: P1, offset: start })]);
     assert!(log.bytes(P1).unwrap() >= all / 2);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_moved_until_the_next_start() {
+    // MOVE-4
+    let mut failed = 0;
+    for at in 0..20 {
+        let disk = SimDisk::new();
+        let (log, mut stepper, _) = open(&disk);
+        stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+        stepper.submit(vec![Commit::append(P2, produced(77, 0, 0, &["other 0"]))]);
+        fill_from_one(&mut stepper);
+        stepper.submit(vec![Commit::state(StateKind::Offsets, "group", Some("12".into()))]);
+        disk.inject(Fault::sync(at));
+        let moved = stepper.checkpoint();
+        let struck = disk.was_struck();
+        disk.heal();
+        assert_all(&log);
+        assert!(log.fenced().is_none(), "commits go on");
+        if !struck {
+            moved.unwrap();
+            continue;
+        }
+        failed += 1;
+        assert!(moved.is_err());
+        assert!(stepper.checkpoint().unwrap_err().contains("until the next start"));
+        drop((log, stepper));
+        let (log, mut stepper, report) = open(&disk.killed());
+        assert!(report.is_sound(), "sync {at}: {report:?}");
+        assert_all(&log);
+        stepper.checkpoint().unwrap();
+        assert_all(&log);
+    }
+    assert!(failed > 5, "{failed}");
 }

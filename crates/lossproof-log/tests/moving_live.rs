@@ -9,7 +9,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use lossproof_env::Environment;
-use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, StoredBatch};
+use lossproof_log::{
+    Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, StoredBatch,
+};
 use support::{create, values_of};
 
 const PARTITIONS: u64 = 5;
