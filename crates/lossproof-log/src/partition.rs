@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::commit::{FlushPolicy, PartitionId};
 use crate::effect::{BatchPlace, Effect};
+use crate::epochs::{EpochEnd, Epochs};
 use crate::error::OffsetRange;
 use crate::frame::BLOCK;
 use crate::state::StateTable;
@@ -60,7 +61,7 @@ pub(crate) struct Partition {
 struct Inner {
     log_start: i64,
     high_watermark: i64,
-    leader_epoch: i32,
+    epochs: Epochs,
     entries: Vec<IndexEntry>,
     /// Run of the last entry.
     run: u32,
@@ -89,7 +90,7 @@ impl Partition {
         let inner = Inner {
             log_start: 0,
             high_watermark: 0,
-            leader_epoch: 0,
+            epochs: Epochs::new(),
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
@@ -113,7 +114,7 @@ impl Partition {
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             log_end: inner.high_watermark,
-            leader_epoch: inner.leader_epoch,
+            leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),
         })
     }
@@ -121,6 +122,22 @@ impl Partition {
     /// Log start and high watermark.
     pub(crate) fn bounds(&self) -> (i64, i64) {
         self.read(|inner| (inner.log_start, inner.high_watermark))
+    }
+
+    pub(crate) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
+        self.read(|inner| inner.epochs.end_of(epoch, inner.high_watermark))
+    }
+
+    pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.read(|inner| inner.epochs.at(offset))
+    }
+
+    /// Bytes of the journal in which batches lie, those of other partitions among them included.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let blocks =
+            |inner: &Inner| inner.entries.iter().map(|entry| u64::from(entry.blocks)).sum();
+        let blocks: u64 = self.read(blocks);
+        blocks * BLOCK as u64
     }
 
     /// The first index entry that ends at or after `offset`.
@@ -162,17 +179,25 @@ impl Partition {
 
     /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
     pub(crate) fn raise_end(&self, end: i64) {
-        self.write(|inner| inner.high_watermark = inner.high_watermark.max(end));
+        self.write(|inner| {
+            if end > inner.high_watermark {
+                inner.epochs.skip(inner.high_watermark, end);
+                inner.high_watermark = end;
+            }
+        });
     }
 
     fn raise_epoch(&self) {
-        self.write(|inner| inner.leader_epoch += 1);
+        self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
 
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
     fn append(&self, batch: &BatchPlace, place: &Place) -> bool {
         self.write(|inner| {
             assert!(batch.base_offset >= inner.high_watermark, "VIEW-1: offsets only go up");
+            if batch.base_offset > inner.high_watermark {
+                inner.epochs.skip(inner.high_watermark, batch.base_offset);
+            }
             inner.high_watermark = batch.last_offset + 1;
             let run = inner.run;
             if let Some(last) = inner.entries.last_mut() {
