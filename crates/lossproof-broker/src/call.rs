@@ -1,6 +1,7 @@
 //! One request on its way through the broker, and its answer.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -15,6 +16,7 @@ pub(crate) struct Call {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) client_id: String,
+    pub(crate) peer: IpAddr,
     pub(crate) answer: Answerer,
     pub(crate) body: Bytes,
     /// The memory that the request takes.
@@ -68,7 +70,7 @@ pub(crate) struct Answer {
 }
 
 impl Call {
-    pub(crate) fn parse(mut frame: Bytes, share: Share) -> Result<Self, CallError> {
+    pub(crate) fn parse(mut frame: Bytes, peer: IpAddr, share: Share) -> Result<Self, CallError> {
         let bytes = frame.len();
         let header = RequestHeader::decode(&mut frame)
             .map_err(|source| CallError::Header { bytes, source })?;
@@ -83,6 +85,7 @@ impl Call {
             key,
             version,
             client_id: header.client_id.unwrap_or_default(),
+            peer,
             answer: Answerer { key, correlation_id: header.correlation_id },
             body: frame,
             share,

@@ -15,11 +15,23 @@ mod k11_join_group;
 mod k12_heartbeat;
 mod k13_leave_group;
 mod k14_sync_group;
+mod k15_describe_groups;
+mod k16_list_groups;
 mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
 mod k22_init_producer_id;
+mod k23_offset_for_leader_epoch;
 mod k32_describe_configs;
+mod k35_describe_log_dirs;
+mod k37_create_partitions;
+mod k42_delete_groups;
+mod k43_elect_leaders;
+mod k45_alter_partition_reassignments;
+mod k46_list_partition_reassignments;
+mod k47_offset_delete;
+mod k60_describe_cluster;
+mod k75_describe_topic_partitions;
 
 use std::sync::Arc;
 
@@ -56,9 +68,21 @@ served! { |broker, call|
     Heartbeat => k12_heartbeat::start(broker, call);
     LeaveGroup => k13_leave_group::start(broker, call);
     SyncGroup => k14_sync_group::start(broker, call);
+    DescribeGroups => k15_describe_groups::start(broker, call);
+    ListGroups => k16_list_groups::start(broker, call);
     ApiVersions => k18_api_versions::start(call);
     CreateTopics => k19_create_topics::start(broker, call).await;
     DeleteTopics => k20_delete_topics::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
+    OffsetForLeaderEpoch => k23_offset_for_leader_epoch::start(broker, call);
     DescribeConfigs => k32_describe_configs::start(broker, call);
+    DescribeLogDirs => k35_describe_log_dirs::start(broker, call);
+    CreatePartitions => k37_create_partitions::start(broker, call).await;
+    DeleteGroups => k42_delete_groups::start(broker, call).await;
+    ElectLeaders => k43_elect_leaders::start(broker, call);
+    AlterPartitionReassignments => k45_alter_partition_reassignments::start(broker, call);
+    ListPartitionReassignments => k46_list_partition_reassignments::start(call);
+    OffsetDelete => k47_offset_delete::start(broker, call).await;
+    DescribeCluster => k60_describe_cluster::start(broker, call);
+    DescribeTopicPartitions => k75_describe_topic_partitions::start(broker, call);
 }
