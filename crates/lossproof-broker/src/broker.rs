@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 
 use crate::budget::Budget;
 use crate::config::BrokerConfig;
+use crate::fetch_sessions::FetchSessions;
 use crate::group::Coordinator;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
@@ -22,6 +23,7 @@ pub(crate) struct Broker {
     pub(crate) log: Log,
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
+    pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIdBlocks,
     /// For requests.
     pub(crate) budget: Budget,
@@ -59,6 +61,16 @@ impl Broker {
     ) -> Result<Arc<Topic>, TopicError> {
         let broker = Arc::clone(self);
         finished(tokio::spawn(async move { broker.topics.create(new).await }).await)
+    }
+
+    /// [`Topics::grow`], to its end even if the caller goes away (TOPIC-4).
+    pub(crate) async fn grow_topic(
+        self: &Arc<Self>,
+        name: String,
+        count: i32,
+    ) -> Result<(), TopicError> {
+        let broker = Arc::clone(self);
+        finished(tokio::spawn(async move { broker.topics.grow(&name, count).await }).await)
     }
 
     /// [`Topics::delete`], to its end even if the caller goes away (TOPIC-4).

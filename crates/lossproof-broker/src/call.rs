@@ -1,12 +1,14 @@
 //! One request on its way through the broker, and its answer.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
 
 use crate::budget::Share;
+use crate::handlers::SERVED;
 
 /// A request whose header has been read.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub(crate) struct Call {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) client_id: String,
+    pub(crate) peer: IpAddr,
     pub(crate) answer: Answerer,
     pub(crate) body: Bytes,
     /// The memory that the request takes.
@@ -67,11 +70,12 @@ pub(crate) struct Answer {
 }
 
 impl Call {
-    pub(crate) fn parse(mut frame: Bytes, share: Share) -> Result<Self, CallError> {
+    pub(crate) fn parse(mut frame: Bytes, peer: IpAddr, share: Share) -> Result<Self, CallError> {
         let bytes = frame.len();
         let header = RequestHeader::decode(&mut frame)
             .map_err(|source| CallError::Header { bytes, source })?;
         let key = ApiKey::from_code(header.request_api_key)
+            .filter(|key| SERVED.contains(key))
             .ok_or(CallError::UnknownApi { key: header.request_api_key })?;
         let version = header.request_api_version;
         if key != ApiKey::ApiVersions && !key.served().contains(&version) {
@@ -81,6 +85,7 @@ impl Call {
             key,
             version,
             client_id: header.client_id.unwrap_or_default(),
+            peer,
             answer: Answerer { key, correlation_id: header.correlation_id },
             body: frame,
             share,

@@ -7,7 +7,7 @@
 //! - CONN-2: bytes that make no sense end this connection with a log line, and nothing else.
 //! - CONN-3: a drain answers every request that was read before it began.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ enum ConnectionError {
 
 /// Serves a connection until the peer closes it, it fails, or a drain has emptied it.
 pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: SocketAddr) {
-    let outcome = run(&broker, stream).await;
+    let outcome = run(&broker, stream, peer.ip()).await;
     match outcome {
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(ConnectionError::Frame(FrameError::Io(error)) | ConnectionError::Write(error)) => {
@@ -55,11 +55,11 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: SocketAddr)
     }
 }
 
-async fn run(broker: &Arc<Broker>, stream: Stream) -> Result<(), ConnectionError> {
+async fn run(broker: &Arc<Broker>, stream: Stream, peer: IpAddr) -> Result<(), ConnectionError> {
     let (read, mut write) = tokio::io::split(stream);
     let (queue, answers) = mpsc::channel(PIPELINE_MAX);
     let outcome = {
-        let reader = take_requests(broker, read, queue);
+        let reader = take_requests(broker, read, peer, queue);
         let writer = send_answers(broker, &mut write, answers);
         tokio::pin!(reader, writer);
         tokio::select! {
@@ -85,6 +85,7 @@ enum Ended {
 async fn take_requests(
     broker: &Arc<Broker>,
     stream: ReadHalf<Stream>,
+    peer: IpAddr,
     queue: mpsc::Sender<Reply>,
 ) -> Result<Ended, ConnectionError> {
     let limits = FrameLimits {
@@ -102,7 +103,7 @@ async fn take_requests(
             frame = frames.next() => frame?,
         };
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
-        let reply = handlers::start(broker, Call::parse(bytes, share)?).await?;
+        let reply = handlers::start(broker, Call::parse(bytes, peer, share)?).await?;
         if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }

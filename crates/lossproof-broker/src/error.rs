@@ -4,6 +4,7 @@ use lossproof_log::{CommitCause, ReadError};
 use lossproof_wire::ErrorCode;
 
 use crate::group::GroupError;
+use crate::offsets::UnreadableEntry;
 use crate::topics::TopicError;
 
 /// Why an append was refused, as a producer is told. What is certainly not written gets a code
@@ -31,6 +32,12 @@ pub(crate) fn group_storage_error(cause: &CommitCause) -> ErrorCode {
     ErrorCode::COORDINATOR_NOT_AVAILABLE
 }
 
+/// What is damaged is never "no offset" (OFFSETS-3): the client asks again, the operator repairs.
+pub(crate) fn offsets_error(error: UnreadableEntry) -> ErrorCode {
+    tracing::error!(%error, "committed offsets are damaged");
+    ErrorCode::COORDINATOR_NOT_AVAILABLE
+}
+
 pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::UnknownPartition(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -44,7 +51,9 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         TopicError::Exists { .. } => ErrorCode::TOPIC_ALREADY_EXISTS,
         TopicError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         TopicError::InvalidName { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
-        TopicError::InvalidPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
+        TopicError::InvalidPartitions { .. } | TopicError::NoGrowth { .. } => {
+            ErrorCode::INVALID_PARTITIONS
+        }
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
         TopicError::MetadataDamaged | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }

@@ -9,7 +9,8 @@
 //! - BROKER-1 to -3 in `server.rs`: start, end, connections.
 //! - CONN-1 to -3 in `connection.rs`: order, and bytes that make no sense.
 //! - FRAME-1, -2 and BUDGET-1, -2: memory.
-//! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6: see there.
+//! - SESSION-1 to -4, REMOVAL-1, -2: fetch sessions, removed offsets.
+//! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -7: see there.
 //!
 //! # Example
 //! ```
@@ -34,11 +35,13 @@ mod call;
 mod config;
 mod connection;
 mod error;
+mod fetch_sessions;
 mod frame;
 pub mod group;
 mod handlers;
 mod offsets;
 mod producer_ids;
+mod removal;
 mod server;
 #[cfg(test)]
 mod tests;

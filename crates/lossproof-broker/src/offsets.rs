@@ -7,7 +7,10 @@
 //!   anew starts without offsets.
 //! - OFFSETS-3: an entry that cannot be read is damage, never "no offset".
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lossproof_log::{Log, StateKind};
 
 use crate::topics::TopicId;
 
@@ -72,6 +75,30 @@ impl OffsetKey {
         let partition = bytes.try_get_i32().map_err(|_| UnreadableEntry)?;
         Ok(Self { group, topic_id: TopicId(topic_id), partition })
     }
+}
+
+/// The groups that have offsets (OFFSETS-3: all of them, or an error).
+pub(crate) fn groups_of(log: &Log) -> Result<BTreeSet<String>, UnreadableEntry> {
+    if is_damaged(log) {
+        return Err(UnreadableEntry);
+    }
+    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| OffsetKey::decode(key));
+    keys.map(|key| Ok(key?.group)).collect()
+}
+
+/// What a group has offsets for (OFFSETS-3: all of it, or an error).
+pub(crate) fn keys_of(log: &Log, group: &str) -> Result<Vec<OffsetKey>, UnreadableEntry> {
+    if is_damaged(log) {
+        return Err(UnreadableEntry);
+    }
+    let prefix = OffsetKey::group_prefix(group);
+    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| key);
+    keys.filter(|key| key.starts_with(&prefix)).map(OffsetKey::decode).collect()
+}
+
+/// Offsets, or the topics that they belong to, may be missing.
+pub(crate) fn is_damaged(log: &Log) -> bool {
+    [StateKind::Offsets, StateKind::Metadata].iter().any(|kind| log.state_is_damaged(*kind))
 }
 
 impl CommittedOffset {

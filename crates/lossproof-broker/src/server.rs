@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX};
 use crate::config::BrokerConfig;
 use crate::connection;
+use crate::fetch_sessions::FetchSessions;
 use crate::group::Coordinator;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::{TopicId, Topics, TopicsUnreadable};
@@ -97,6 +98,7 @@ impl Server {
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
+            fetch_sessions: FetchSessions::new(Arc::clone(&clock)),
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),

@@ -6,14 +6,18 @@ use std::task::{Context, Waker};
 
 use bytes::{BufMut, BytesMut};
 use lossproof_env::{Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
+use lossproof_log::{Commit, StateKind};
 use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
+use crate::group::GroupError;
+use crate::offsets::{CommittedOffset, OffsetKey};
+use crate::removal::{ClosedGroup, remove_offsets};
 use crate::topic_config::TopicConfig;
-use crate::topics::NewTopic;
+use crate::topics::{NewTopic, TopicId};
 use crate::{BrokerConfig, Server};
 
 /// More than the network in memory takes before a writer waits.
@@ -197,5 +201,31 @@ async fn a_change_of_topics_is_finished_though_its_client_goes_away() {
     // One change at a time, in their order: those two are done when this one is.
     broker.create_topic(topic("last", 1)).await.expect("a topic");
     assert_eq!([there("old"), there("new"), there("last")], [false, true, true]);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// REMOVAL-1, REMOVAL-2: the client of a removal is gone after its first step.
+#[tokio::test]
+async fn a_removal_of_offsets_is_finished_though_its_client_goes_away() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    let key = OffsetKey { group: "g".into(), topic_id: TopicId([1; 16]), partition: 0 };
+    let value =
+        CommittedOffset { offset: 0, leader_epoch: 0, committed_at_ms: 0, metadata: String::new() };
+    let commit = Commit::state(StateKind::Offsets, key.encode(), Some(value.encode()));
+    broker.log.commit(commit).await.expect("acknowledged");
+    let all = |broker: &Broker, group: ClosedGroup| {
+        assert_eq!(broker.groups.close("g"), Err(GroupError::CoordinatorNotAvailable));
+        Ok((group.keys, ()))
+    };
+    let mut removal = Box::pin(remove_offsets(broker, "g".into(), all));
+    assert!(removal.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(removal);
+    let mut again = remove_offsets(broker, "g".into(), all).await;
+    while again == Err(ErrorCode::COORDINATOR_NOT_AVAILABLE) {
+        tokio::task::yield_now().await;
+        again = remove_offsets(broker, "g".into(), all).await;
+    }
+    assert_eq!(again, Err(ErrorCode::GROUP_ID_NOT_FOUND), "the first one has removed all");
     broker.log.close().await.expect("the log closes");
 }

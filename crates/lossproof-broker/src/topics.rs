@@ -85,6 +85,8 @@ pub(crate) enum TopicError {
     InvalidName { name: String },
     #[error("{found} partitions wanted; from 1 to {max} are possible")]
     InvalidPartitions { found: i32, max: usize },
+    #[error("{found} partitions wanted of a topic that has {present}; it can grow to {max}")]
+    NoGrowth { found: i32, present: usize, max: usize },
     #[error("a part of the metadata is damaged: this topic may exist and only not be known")]
     MetadataDamaged,
     #[error("{0}")]
@@ -222,13 +224,48 @@ impl Topics {
         };
         // Used up even if the commit fails: it may have reached the disk (TOPIC-2).
         *next = after;
-        self.commit(creation(&topic, after)).await?;
+        self.commit(creation(&topic, 0, after)).await?;
         let topic = Arc::new(topic);
         self.publish(|catalog| catalog.insert(Arc::clone(&topic)));
         drop(next);
         tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(),
             "topic created");
         Ok(topic)
+    }
+
+    /// Everything that [`Topics::grow`] would find wrong before it writes.
+    pub(crate) fn check_growth(&self, name: &str, count: i32) -> Result<Arc<Topic>, TopicError> {
+        if self.log.state_is_damaged(StateKind::Metadata) {
+            return Err(TopicError::MetadataDamaged); // TOPIC-5
+        }
+        let catalog = self.catalog();
+        let topic = catalog.by_name(name).cloned().ok_or(TopicError::Unknown)?;
+        let present = topic.partitions.len();
+        let max = present + self.partitions_max.saturating_sub(catalog.partitions);
+        match usize::try_from(count) {
+            Ok(wanted) if wanted > present && wanted <= max => Ok(topic),
+            _ => Err(TopicError::NoGrowth { found: count, present, max }),
+        }
+    }
+
+    /// Gives a topic partitions until it has `count`, and returns once they are durable (TOPIC-1).
+    pub(crate) async fn grow(&self, name: &str, count: i32) -> Result<(), TopicError> {
+        let mut next = self.change.lock().await; // TOPIC-4
+        let topic = self.check_growth(name, count)?;
+        let present = topic.partitions.len();
+        let first = *next;
+        let after = first + u64::from(count.unsigned_abs()) - present as u64;
+        let mut grown = Topic::clone(&topic);
+        grown.partitions.extend((first..after).map(PartitionId));
+        *next = after; // TOPIC-2
+        self.commit(creation(&grown, present, after)).await?;
+        self.publish(|catalog| {
+            catalog.remove(&topic);
+            catalog.insert(Arc::new(grown));
+        });
+        drop(next);
+        tracing::info!(topic = %topic.name, id = %topic.id, partitions = count, "topic has grown");
+        Ok(())
     }
 
     /// Removes a topic with everything that belongs to it (TOPIC-3).
@@ -314,12 +351,10 @@ fn remove(kind: StateKind, key: Bytes) -> StateChange {
     StateChange { kind, key, value: None }
 }
 
-fn creation(topic: &Topic, next_partition: u64) -> Commit {
-    let partitions = (0..).zip(&topic.partitions).map(|(index, id)| PartitionChange::Create {
-        id: *id,
-        topic_id: topic.id.0,
-        index,
-        flush: topic.flush,
+/// Writes a topic down, and makes its partitions from the index `first_new` on.
+fn creation(topic: &Topic, first_new: usize, next_partition: u64) -> Commit {
+    let partitions = (0..).zip(&topic.partitions).skip(first_new).map(|(index, id)| {
+        PartitionChange::Create { id: *id, topic_id: topic.id.0, index, flush: topic.flush }
     });
     let set = |key: Bytes, value: Bytes| StateChange {
         kind: StateKind::Metadata,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_broker::group::{
-    Answer, CommitFence, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase, Sync, SyncAnswer,
-    Token,
+    Answer, ClientName, CommitFence, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase, Sync,
+    SyncAnswer, Token,
 };
 use proptest::prelude::*;
 
@@ -153,6 +153,7 @@ impl Model {
         let all = ["range", "roundrobin", "sticky"];
         let protocols = all.iter().cycle().skip(usize::from(likes)).take(3);
         let join = Join {
+            client: ClientName::default(),
             group: "g".into(),
             member_id: if known { self.clients[client].member_id.clone() } else { String::new() },
             instance: self.instance(client),

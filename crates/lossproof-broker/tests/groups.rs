@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_broker::group::{
-    Answer, CommitFence, GroupError, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase, Sync,
-    SyncAnswer, Token,
+    Answer, ClientName, CommitFence, GroupError, GroupSettings, Groups, Inside, Join, JoinAnswer,
+    Leaving, Phase, Sync, SyncAnswer, Token,
 };
 
 const SESSION: Duration = Duration::from_secs(10);
@@ -142,6 +142,7 @@ fn join(member_id: &str, fresh: &str) -> Join {
         group: "g".into(),
         member_id: member_id.into(),
         instance: None,
+        client: ClientName::default(),
         fresh_member_id: fresh.into(),
         requires_known_member_id: false,
         can_skip_assignment: false,
@@ -429,4 +430,28 @@ fn stopping_answers_everything_that_waits() {
     assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
     let token = world.join(join("", "b"));
     assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
+}
+
+/// GROUP-7.
+#[test]
+fn nobody_joins_a_group_while_offsets_of_it_are_removed() {
+    let mut world = World::new(Duration::ZERO);
+    assert_eq!(world.groups.close("g"), Ok(Inside::Unknown));
+    assert_eq!(world.groups.close("g"), Err(GroupError::CoordinatorNotAvailable), "one at a time");
+    let token = world.join(join("", "a"));
+    assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
+    assert_eq!(world.groups.overview("g"), Ok(None), "it left no trace");
+    let elsewhere = world.join(Join { group: "h".into(), ..join("", "a") });
+    assert_eq!(world.joined(elsewhere).error, None);
+    world.groups.reopen("g");
+
+    let (leader, _, generation) = world.of_two();
+    assert_eq!(world.groups.close("g"), Ok(Inside::Consumers(None)));
+    let token = world.join(join("", "c"));
+    assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable));
+    assert_eq!(world.heartbeat(&leader, generation), Ok(()), "the members are not disturbed");
+    assert_eq!(world.commit(&leader, generation), Ok(()));
+    world.groups.reopen("g");
+    let token = world.join(join("", "c"));
+    assert!(world.waits(token), "for the others to join again");
 }

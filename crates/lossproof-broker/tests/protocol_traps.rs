@@ -76,20 +76,6 @@ async fn acks_0_that_fails_closes_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_session_is_refused_with_id_0() {
-    let broker = Broker::start().await;
-    let mut client = broker.client().await;
-    client.create("t", 1).await;
-    let wanted = FetchRequest { session_epoch: 0, ..fetch("t", 0, 0) };
-    let answer: FetchResponse = client.call(&wanted, 12).await;
-    assert_eq!((answer.error_code, answer.session_id), (ErrorCode::NONE, 0));
-    let stale = FetchRequest { session_id: 7, session_epoch: 1, ..fetch("t", 0, 0) };
-    let answer: FetchResponse = client.call(&stale, 12).await;
-    assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
-    broker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn topics_are_created_with_4_partitions_and_an_ipv4_address_is_advertised() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;

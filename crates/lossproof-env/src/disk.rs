@@ -47,10 +47,24 @@ pub trait Disk: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Size of the file system that `path` is on; `None` where the disk has no bounds of its own.
+    fn space(&self, path: &Path) -> io::Result<Option<DiskSpace>> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// What tells this machine from others (`/etc/machine-id`); `None` where unknown.
     fn machine_id(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
+}
+
+/// A file system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DiskSpace {
+    pub total_bytes: u64,
+    /// What this process may still write.
+    pub usable_bytes: u64,
 }
 
 /// Number and birth of a file: a copied or restored file has others.

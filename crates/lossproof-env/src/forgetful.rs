@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 mod overlay;
 
 use crate::real::{RealDisk, stamp_of};
-use crate::{Disk, DiskFile, DiskLock, FileStamp};
+use crate::{Disk, DiskFile, DiskLock, DiskSpace, FileStamp};
 use overlay::Overlay;
 
 /// New files wait under a name that begins so until their directory is synced.
@@ -247,6 +247,10 @@ impl Disk for ForgetfulDisk {
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
         let node = self.lock_names().node(path)?;
         Ok(Some(stamp_of(&node.file.metadata()?)))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Option<DiskSpace>> {
+        RealDisk.space(path)
     }
 
     fn machine_id(&self) -> io::Result<Option<String>> {

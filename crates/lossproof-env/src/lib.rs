@@ -34,7 +34,7 @@ mod seeded;
 mod sim;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, DiskLock, FileStamp};
+pub use disk::{Disk, DiskFile, DiskLock, DiskSpace, FileStamp};
 pub use forgetful::ForgetfulDisk;
 pub use manual_clock::ManualClock;
 pub use memory_net::MemoryNet;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Clock, Connection, Disk, DiskFile, DiskLock, FileStamp, Listener, Net, Rng};
+use crate::{
+    Clock, Connection, Disk, DiskFile, DiskLock, DiskSpace, FileStamp, Listener, Net, Rng,
+};
 
 /// Zeros are written in pieces of this size: large enough for full device speed, small enough to
 /// cost no memory to speak of.
@@ -81,6 +83,15 @@ impl Disk for RealDisk {
 
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
         Ok(Some(stamp_of(&fs::metadata(path)?)))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Option<DiskSpace>> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(DiskSpace {
+            total_bytes: bytes(found.f_blocks),
+            usable_bytes: bytes(found.f_bavail),
+        }))
     }
 
     fn machine_id(&self) -> io::Result<Option<String>> {

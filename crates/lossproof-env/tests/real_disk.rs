@@ -81,3 +81,13 @@ fn the_empty_path_is_the_working_directory() {
     RealDisk.sync_dir(path).unwrap();
     ForgetfulDisk::new().sync_dir(path).unwrap();
 }
+
+#[test]
+fn the_file_system_has_a_size() {
+    let scratch = tempfile::tempdir().unwrap();
+    for disk in [&RealDisk as &dyn Disk, &ForgetfulDisk::new()] {
+        let space = disk.space(scratch.path()).unwrap().unwrap();
+        assert!(space.usable_bytes > 0 && space.usable_bytes <= space.total_bytes, "{space:?}");
+        assert!(disk.space(&scratch.path().join("missing")).is_err());
+    }
+}

@@ -32,6 +32,7 @@ mod commit;
 mod committer;
 mod config;
 mod effect;
+mod epochs;
 mod error;
 mod frame;
 mod gather;
@@ -64,6 +65,7 @@ pub use commit::{
     ProducerIds, StateChange, StateKind,
 };
 pub use config::LogConfig;
+pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,
     ReadError,

@@ -14,6 +14,7 @@ use lossproof_env::Environment;
 use crate::commit::{Commit, Committed, PartitionId, ProducerIds, StateKind};
 use crate::committer::Committer;
 use crate::config::LogConfig;
+use crate::epochs::EpochEnd;
 use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
 };
@@ -178,6 +179,18 @@ impl Log {
 
     pub fn partition(&self, id: PartitionId) -> Option<PartitionView> {
         Some(self.shared().view.partition(id)?.view())
+    }
+
+    /// Where a leader epoch ends in a partition; `None` for one that has not been yet.
+    pub fn epoch_end(&self, id: PartitionId, epoch: i32) -> Result<Option<EpochEnd>, ReadError> {
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        Ok(partition.epoch_end(epoch))
+    }
+
+    /// The leader epoch of the record at `offset`; `None` where it is not known any more.
+    pub fn epoch_at(&self, id: PartitionId, offset: i64) -> Result<Option<i32>, ReadError> {
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        Ok(partition.epoch_at(offset))
     }
 
     /// Bytes of the batches of a partition, each as it was sent.

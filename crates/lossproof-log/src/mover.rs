@@ -514,7 +514,7 @@ fn write_partition(
             flush: staged.flush,
             log_start: staged.log_start,
             next_offset: staged.next_offset,
-            leader_epoch: staged.leader_epoch,
+            epochs: partition.epochs(),
             suspect: suspects.contains(&id),
             closed: staged.closed,
             damaged: known.damaged,

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::commit::{FlushPolicy, PartitionId};
 use crate::effect::{BatchPlace, Effect};
+use crate::epochs::{EpochEnd, EpochFact, Epochs};
 use crate::error::OffsetRange;
 use crate::frame::BLOCK;
 use crate::snapshot::PartitionFact;
@@ -103,7 +104,7 @@ pub(crate) struct Partition {
 struct Inner {
     log_start: i64,
     high_watermark: i64,
-    leader_epoch: i32,
+    epochs: Epochs,
     entries: Vec<IndexEntry>,
     /// Run of the last entry.
     run: u32,
@@ -132,7 +133,7 @@ impl Partition {
         let inner = Inner {
             log_start: 0,
             high_watermark: 0,
-            leader_epoch: 0,
+            epochs: Epochs::new(),
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
@@ -156,7 +157,7 @@ impl Partition {
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             log_end: inner.high_watermark,
-            leader_epoch: inner.leader_epoch,
+            leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),
         })
     }
@@ -164,6 +165,19 @@ impl Partition {
     /// Log start and high watermark.
     pub(crate) fn bounds(&self) -> (i64, i64) {
         self.read(|inner| (inner.log_start, inner.high_watermark))
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn epochs(&self) -> Vec<EpochFact> {
+        self.read(|inner| inner.epochs.facts())
+    }
+
+    pub(crate) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
+        self.read(|inner| inner.epochs.end_of(epoch, inner.high_watermark))
+    }
+
+    pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.read(|inner| inner.epochs.at(offset))
     }
 
     /// The first index entry that ends at or after `offset`.
@@ -205,17 +219,25 @@ impl Partition {
 
     /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
     pub(crate) fn raise_end(&self, end: i64) {
-        self.write(|inner| inner.high_watermark = inner.high_watermark.max(end));
+        self.write(|inner| {
+            if end > inner.high_watermark {
+                inner.epochs.skip(inner.high_watermark, end);
+                inner.high_watermark = end;
+            }
+        });
     }
 
     fn raise_epoch(&self) {
-        self.write(|inner| inner.leader_epoch += 1);
+        self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
 
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
     fn append(&self, batch: &BatchPlace, place: &Place) -> bool {
         self.write(|inner| {
             assert!(batch.base_offset >= inner.high_watermark, "VIEW-1: offsets only go up");
+            if batch.base_offset > inner.high_watermark {
+                inner.epochs.skip(inner.high_watermark, batch.base_offset);
+            }
             inner.high_watermark = batch.last_offset + 1;
             let same_run = inner.run == place.run;
             inner.run = place.run;
@@ -274,7 +296,7 @@ impl Partition {
         self.write(|inner| {
             inner.log_start = fact.log_start;
             inner.high_watermark = fact.next_offset;
-            inner.leader_epoch = fact.leader_epoch;
+            inner.epochs = Epochs::restore(&fact.epochs);
             inner.damaged.clone_from(&fact.damaged);
         });
     }

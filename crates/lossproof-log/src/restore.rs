@@ -111,7 +111,7 @@ impl Recovery {
         let staged = StagedPartition {
             next_offset: fact.next_offset,
             log_start: fact.log_start,
-            leader_epoch: fact.leader_epoch,
+            leader_epoch: fact.epochs.last().map_or(0, |present| present.epoch),
             flush,
             closed: fact.closed,
         };

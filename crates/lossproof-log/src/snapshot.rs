@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::commit::{FlushPolicy, PartitionId, StateKind};
 use crate::effect::{Effect, flush_code, flush_from};
+use crate::epochs::EpochFact;
 use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload};
 use crate::partition::IndexEntry;
@@ -54,7 +55,8 @@ pub(crate) struct PartitionFact {
     pub(crate) flush: FlushPolicy,
     pub(crate) log_start: i64,
     pub(crate) next_offset: i64,
-    pub(crate) leader_epoch: i32,
+    /// Those that are remembered, the present one last.
+    pub(crate) epochs: Vec<EpochFact>,
     /// It may have had batches in lost frames, with nothing read of it since.
     pub(crate) suspect: bool,
     /// Its log end is not known: nothing may be appended.
@@ -180,7 +182,11 @@ impl PartitionFact {
         out.put_u8(flush_code(self.flush));
         out.put_i64(self.log_start);
         out.put_i64(self.next_offset);
-        out.put_i32(self.leader_epoch);
+        out.put_u8(self.epochs.len() as u8);
+        for EpochFact { epoch, start } in &self.epochs {
+            out.put_i32(*epoch);
+            out.put_i64(*start);
+        }
         out.put_u8(u8::from(self.suspect));
         out.put_u8(u8::from(self.closed.is_some()));
         for range in self.closed.iter().chain(&self.damaged) {
@@ -194,7 +200,8 @@ impl PartitionFact {
         let index = from.try_get_i32().ok()?;
         let flush = flush_from(from.try_get_u8().ok()?)?;
         let (log_start, next_offset) = (from.try_get_i64().ok()?, from.try_get_i64().ok()?);
-        let leader_epoch = from.try_get_i32().ok()?;
+        let epochs: Option<Vec<EpochFact>> =
+            (0..from.try_get_u8().ok()?).map(|_| get_epoch(from)).collect();
         let suspect = from.try_get_u8().ok()? == 1;
         let is_closed = from.try_get_u8().ok()? == 1;
         let closed = if is_closed { Some(get_range(from)?) } else { None };
@@ -204,12 +211,16 @@ impl PartitionFact {
             flush,
             log_start,
             next_offset,
-            leader_epoch,
+            epochs: epochs?,
             suspect,
             closed,
             damaged: get_all(from, get_range)?,
         })
     }
+}
+
+fn get_epoch(from: &mut Bytes) -> Option<EpochFact> {
+    Some(EpochFact { epoch: from.try_get_i32().ok()?, start: from.try_get_i64().ok()? })
 }
 
 fn put_index_entry(entry: &IndexEntry, out: &mut BytesMut) {
@@ -281,7 +292,7 @@ mod tests {
             flush: FlushPolicy::UnsafeEverySecond,
             log_start: 1,
             next_offset: 9,
-            leader_epoch: 4,
+            epochs: vec![EpochFact { epoch: 1, start: 5 }, EpochFact { epoch: 4, start: 9 }],
             suspect: true,
             closed: Some(range),
             damaged: vec![OffsetRange { first: 2, last: 2 }, range],

@@ -8,7 +8,8 @@ use tokio::sync::{Notify, oneshot};
 use super::message::{
     Answer, CommitFence, GroupError, Join, JoinAnswer, Leaving, Sync, SyncAnswer, Token,
 };
-use super::state::{GroupSettings, Groups};
+use super::overview::{GroupOverview, Inside};
+use super::state::{GroupSettings, Groups, Phase};
 
 /// Client ids are part of member ids; longer ones are cut.
 const CLIENT_ID_CHARS_MAX: usize = 255;
@@ -114,6 +115,22 @@ impl Coordinator {
 
     pub(crate) fn leave(&self, group: &str, leaving: &Leaving) -> Result<(), GroupError> {
         self.step(|inner, now, answers| inner.groups.leave(now, group, leaving, answers))
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<(String, Phase, String)>, GroupError> {
+        self.lock().groups.list()
+    }
+
+    pub(crate) fn overview(&self, group: &str) -> Result<Option<GroupOverview>, GroupError> {
+        self.lock().groups.overview(group)
+    }
+
+    pub(crate) fn close(&self, group: &str) -> Result<Inside, GroupError> {
+        self.lock().groups.close(group)
+    }
+
+    pub(crate) fn reopen(&self, group: &str) {
+        self.lock().groups.reopen(group);
     }
 
     /// Answers everything that waits; from here on every request is refused.

@@ -28,7 +28,8 @@ impl Groups {
     }
 
     fn check_join(&self, join: &Join) -> Result<(), GroupError> {
-        if self.stopped {
+        if self.stopped || self.closed.contains(&join.group) {
+            // GROUP-7: the client asks again, and the group is open by then.
             return Err(GroupError::CoordinatorNotAvailable);
         }
         if join.group.is_empty() {

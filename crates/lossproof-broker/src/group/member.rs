@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::message::{Answer, GroupError, Join, JoinAnswer, SyncAnswer, Token};
+use super::message::{Answer, ClientName, GroupError, Join, JoinAnswer, SyncAnswer, Token};
 
 /// One member of a group, from its first complete JoinGroup to its leaving or expiry.
 #[derive(Clone, Debug)]
 pub struct Member {
     pub(super) instance: Option<String>,
+    pub(super) client: ClientName,
     pub(super) session_timeout: Duration,
     pub(super) rebalance_timeout: Duration,
     /// Best liked first; never empty.
@@ -27,6 +28,7 @@ impl Member {
     pub(super) fn new(join: &Join, now: Duration) -> Self {
         Self {
             instance: join.instance.clone(),
+            client: join.client.clone(),
             session_timeout: join.session_timeout,
             rebalance_timeout: join.rebalance_timeout,
             protocols: join.protocols.clone(),
@@ -42,6 +44,7 @@ impl Member {
         self.session_timeout = join.session_timeout;
         self.rebalance_timeout = join.rebalance_timeout;
         self.protocols.clone_from(&join.protocols);
+        self.client.clone_from(&join.client);
         self.heard_of(now);
     }
 

@@ -34,6 +34,13 @@ pub enum GroupError {
     UnknownMember,
 }
 
+/// Who a member is besides its member id, for operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientName {
+    pub id: String,
+    pub host: String,
+}
+
 /// A JoinGroup request.
 #[derive(Clone, Debug)]
 pub struct Join {
@@ -41,6 +48,7 @@ pub struct Join {
     /// Empty on the first try of a member.
     pub member_id: String,
     pub instance: Option<String>,
+    pub client: ClientName,
     /// What the member is to be called if it needs a name; unique.
     pub fresh_member_id: String,
     /// The client answers MEMBER_ID_REQUIRED by joining again (version 4 and later).

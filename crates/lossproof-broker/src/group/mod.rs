@@ -8,12 +8,14 @@ mod expiry;
 mod joining;
 mod member;
 mod message;
+mod overview;
 mod state;
 
 pub(crate) use coordinator::Coordinator;
 pub use member::Member;
 pub use message::{
-    Answer, CommitFence, GroupError, Join, JoinAnswer, JoinedMember, Leaving, Sync, SyncAnswer,
-    Token,
+    Answer, ClientName, CommitFence, GroupError, Join, JoinAnswer, JoinedMember, Leaving, Sync,
+    SyncAnswer, Token,
 };
+pub use overview::{GroupOverview, Inside, MemberOverview};
 pub use state::{GroupSettings, Groups, Phase};

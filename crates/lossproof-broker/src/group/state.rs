@@ -7,8 +7,10 @@
 //! - GROUP-4: an instance id belongs to at most one member; a replaced one is fenced.
 //! - GROUP-5: members, pending ids and groups are bounded.
 //! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline.
+//! - GROUP-7: nobody joins a group while offsets of it are removed, so that a removal never takes
+//!   what a new member has committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -293,12 +295,14 @@ impl Group {
 pub struct Groups {
     pub(super) settings: GroupSettings,
     pub(super) by_id: BTreeMap<String, Group>,
+    /// Groups of which offsets are removed just now; one at most for each connection.
+    pub(super) closed: BTreeSet<String>,
     pub(super) stopped: bool,
 }
 
 impl Groups {
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, by_id: BTreeMap::new(), stopped: false }
+        Self { settings, by_id: BTreeMap::new(), closed: BTreeSet::new(), stopped: false }
     }
 
     /// Hands over a member's wish for its assignment; the answer may come later.

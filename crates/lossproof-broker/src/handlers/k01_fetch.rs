@@ -42,11 +42,13 @@ struct PlannedTopic {
 
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: FetchRequest = call.decode()?;
-    if request.session_id != 0 || request.session_epoch > 0 {
-        // No session was ever given out: session id 0 in every answer says so.
-        let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
-        return call.ready(&FetchResponse { error_code, ..Default::default() });
-    }
+    let by_id = call.version >= FIRST_WITH_IDS;
+    let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
+        Ok(begun) => begun,
+        Err(error_code) => {
+            return call.ready(&FetchResponse { error_code, ..Default::default() });
+        }
+    };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
     let plan = plan(broker, request, call.version);
@@ -54,7 +56,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     Ok(Reply::Later(Box::pin(async move {
         let wait = if call.share.is_on_reserve() { Duration::ZERO } else { wait.min(WAIT_MAX) };
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
-        call.late_with(&response, share)
+        call.late_with(&broker.fetch_sessions.end(session, response), share)
     })))
 }
 

@@ -88,8 +88,12 @@ fn look_up_partition(
             find_in(&broker.log, id, batch, |record, _| record >= timestamp)?
         }
     };
-    let leader_epoch = if found.offset < 0 { -1 } else { view.leader_epoch };
-    Ok((found, leader_epoch))
+    // The epoch with which a consumer later asks whether what it has read is still there.
+    let leader_epoch = match found.offset {
+        ..0 => None,
+        offset => broker.log.epoch_at(id, offset).map_err(storage)?,
+    };
+    Ok((found, leader_epoch.unwrap_or(-1)))
 }
 
 /// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a

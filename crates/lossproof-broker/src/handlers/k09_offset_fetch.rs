@@ -15,7 +15,8 @@ use lossproof_wire::{
 
 use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Call, CallError, Reply};
-use crate::offsets::{CommittedOffset, OffsetKey};
+use crate::error::offsets_error;
+use crate::offsets::{CommittedOffset, OffsetKey, is_damaged, keys_of};
 use crate::topics::Catalog;
 
 const FIRST_BATCHED: i16 = 8;
@@ -90,7 +91,7 @@ fn fetch_group(
         let partitions = topic.partition_indexes.iter().map(|index| {
             let outcome = match &found {
                 // Where metadata is damaged the topic may exist and only not be known.
-                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(broker) => {
+                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(&broker.log) => {
                     Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
                 }
                 // A topic that does not exist has no offsets, as in Apache Kafka; an id that does
@@ -121,19 +122,8 @@ fn all_topics(
     catalog: &Catalog,
     group: &str,
 ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
-    if is_damaged(broker) {
-        return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
-    }
-    let prefix = OffsetKey::group_prefix(group);
     let mut topics: BTreeMap<_, Partitions> = BTreeMap::new();
-    for (key, _) in broker.log.state(StateKind::Offsets) {
-        if !key.starts_with(&prefix) {
-            continue;
-        }
-        let key = OffsetKey::decode(key).map_err(|error| {
-            tracing::error!(group, %error, "committed offsets are damaged");
-            ErrorCode::COORDINATOR_NOT_AVAILABLE
-        })?;
+    for key in keys_of(&broker.log, group).map_err(offsets_error)? {
         if catalog.by_id(key.topic_id).is_some() {
             let outcome = committed(broker, catalog, &key);
             topics.entry(key.topic_id).or_default().push(answer(key.partition, outcome));
@@ -147,18 +137,13 @@ fn all_topics(
     Ok(topics.collect())
 }
 
-/// Offsets, or the topics that they belong to, may be missing.
-fn is_damaged(broker: &Broker) -> bool {
-    [StateKind::Offsets, StateKind::Metadata].iter().any(|kind| broker.log.state_is_damaged(*kind))
-}
-
 /// OFFSET-FETCH-1.
 fn committed(
     broker: &Broker,
     catalog: &Catalog,
     key: &OffsetKey,
 ) -> Result<Option<CommittedOffset>, ErrorCode> {
-    if is_damaged(broker) {
+    if is_damaged(&broker.log) {
         return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
     }
     let Some(value) = broker.log.state_value(StateKind::Offsets, &key.encode()) else {

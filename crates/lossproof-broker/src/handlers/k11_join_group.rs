@@ -6,7 +6,7 @@ use lossproof_wire::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMembe
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::error::group_error;
-use crate::group::{GroupError, Join, JoinAnswer};
+use crate::group::{ClientName, GroupError, Join, JoinAnswer};
 
 /// From here on a client without a member id is given one first.
 const FIRST_WITH_KNOWN_ID: i16 = 4;
@@ -23,6 +23,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         group: request.group_id,
         member_id: request.member_id,
         instance: request.group_instance_id,
+        client: ClientName { id: call.client_id.clone(), host: format!("/{}", call.peer) },
         fresh_member_id: broker.groups.fresh_member_id(&call.client_id),
         requires_known_member_id: call.version >= FIRST_WITH_KNOWN_ID,
         can_skip_assignment: call.version >= FIRST_WITH_SKIP,

@@ -29,13 +29,16 @@ pub(crate) struct Member {
     pub(crate) instance: Option<String>,
     pub(crate) generation: i32,
     pub(crate) protocol: String,
+    /// What it subscribes to, for those who can read it.
+    pub(crate) metadata: Bytes,
 }
 
 impl Member {
     pub(crate) async fn new(broker: &Broker, age: Age) -> Self {
         let client = broker.client().await;
         let (id, protocol) = (String::new(), "range".to_owned());
-        Self { client, age, id, instance: None, generation: -1, protocol }
+        let metadata = Bytes::from_static(b"subscription");
+        Self { client, age, id, instance: None, generation: -1, protocol, metadata }
     }
 
     /// A static member: only the newer versions know them.
@@ -79,7 +82,7 @@ impl Member {
     }
 
     pub(crate) fn join_request(&self) -> JoinGroupRequest {
-        let metadata = Bytes::from_static(b"subscription");
+        let metadata = self.metadata.clone();
         JoinGroupRequest {
             group_id: "g".into(),
             session_timeout_ms: 60_000,

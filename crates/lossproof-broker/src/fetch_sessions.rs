@@ -1,0 +1,365 @@
+//! Fetch sessions (KIP-227): a consumer of many partitions names them once, and then only what has
+//! changed; it is answered with what is new.
+//!
+//! A session turns the request of a consumer into the full one that it stands for, and takes out
+//! of the full answer what the consumer knows already; reading knows nothing of it.
+//!
+//! # Invariants
+//!
+//! - SESSION-1: nothing is left out of an answer but partitions that have no records, no error, and
+//!   the same offsets as last told.
+//! - SESSION-2: each request of a session carries the next epoch; any other is refused and changes
+//!   nothing.
+//! - SESSION-3: sessions and their partitions are bounded. Where there is no room a consumer gets
+//!   session id 0 and goes on with full requests.
+//! - SESSION-4: a partition that gave records is asked last the next time, so that no partition
+//!   starves behind others that fill every answer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lossproof_env::Clock;
+use lossproof_wire::{
+    ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, Uuid,
+};
+
+/// As `max.incremental.fetch.session.cache.slots` of Apache Kafka.
+const SESSIONS_MAX: usize = 1_000;
+/// Of all sessions together; one takes about 150 bytes.
+const PARTITIONS_MAX: usize = 100_000;
+/// As Apache Kafka: a session that was used more recently is not taken away from its consumer.
+const EVICTION_AGE: Duration = Duration::from_mins(2);
+
+/// No session, or the end of one.
+const FINAL_EPOCH: i32 = -1;
+/// A new session.
+const INITIAL_EPOCH: i32 = 0;
+
+/// What a fetch is to its session; given by [`FetchSessions::begin`], taken by
+/// [`FetchSessions::end`].
+#[derive(Debug)]
+pub(crate) enum SessionStep {
+    /// It has none.
+    Alone,
+    /// It wants one.
+    First { by_id: bool, partitions: Vec<SessionPartition> },
+    /// It goes on with one.
+    Next { id: i32, epoch: i32 },
+}
+
+/// A partition that a session asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionPartition {
+    topic: String,
+    topic_id: Uuid,
+    wanted: FetchPartition,
+    /// What the consumer was told last; `None`: nothing, or an error.
+    told: Option<Told>,
+}
+
+/// The offsets of a partition as a consumer knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    high_watermark: i64,
+    last_stable_offset: i64,
+    log_start: i64,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Topics are named by id, and not by name.
+    by_id: bool,
+    next_epoch: i32,
+    used: Duration,
+    partitions: Vec<SessionPartition>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: HashMap<i32, Session>,
+    /// Of all sessions.
+    partitions: usize,
+    last_id: i32,
+}
+
+#[derive(Debug)]
+pub(crate) struct FetchSessions {
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+}
+
+impl FetchSessions {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, inner: Mutex::default() }
+    }
+
+    /// The full request that a request stands for.
+    pub(crate) fn begin(
+        &self,
+        request: FetchRequest,
+        by_id: bool,
+    ) -> Result<(FetchRequest, SessionStep), ErrorCode> {
+        let id = request.session_id;
+        let mut inner = self.lock();
+        match request.session_epoch {
+            FINAL_EPOCH => {
+                inner.remove(id);
+                Ok((request, SessionStep::Alone))
+            }
+            INITIAL_EPOCH => {
+                inner.remove(id);
+                let partitions = partitions_of(&request.topics);
+                Ok((request, SessionStep::First { by_id, partitions }))
+            }
+            epoch => {
+                let now = self.clock.monotonic();
+                let topics = inner.go_on(now, &request, by_id)?;
+                let request = FetchRequest { topics, ..request };
+                Ok((request, SessionStep::Next { id, epoch }))
+            }
+        }
+    }
+
+    /// What is to be sent of the full answer.
+    pub(crate) fn end(&self, step: SessionStep, mut response: FetchResponse) -> FetchResponse {
+        let now = self.clock.monotonic();
+        let mut inner = self.lock();
+        match step {
+            SessionStep::Alone => {}
+            SessionStep::First { by_id, partitions } => {
+                if !response.error_code.is_none() || !inner.make_room(now, partitions.len()) {
+                    return response; // SESSION-3
+                }
+                let session = Session { by_id, next_epoch: INITIAL_EPOCH, used: now, partitions };
+                response.session_id = inner.insert(session);
+                inner.answered(now, response.session_id, INITIAL_EPOCH, &mut response);
+            }
+            SessionStep::Next { id, epoch } => {
+                if inner.answered(now, id, epoch, &mut response) {
+                    response.session_id = id;
+                }
+            }
+        }
+        response
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, session: Session) -> i32 {
+        // Ends: there are far fewer sessions than ids.
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.sessions.contains_key(&self.last_id) {
+                break;
+            }
+        }
+        self.partitions += session.partitions.len();
+        self.sessions.insert(self.last_id, session);
+        self.last_id
+    }
+
+    fn remove(&mut self, id: i32) {
+        let removed = self.sessions.remove(&id);
+        self.partitions -= removed.map_or(0, |session| session.partitions.len());
+    }
+
+    /// SESSION-3.
+    fn make_room(&mut self, now: Duration, partitions: usize) -> bool {
+        while self.sessions.len() >= SESSIONS_MAX || self.partitions + partitions > PARTITIONS_MAX {
+            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
+            match oldest.map(|(id, session)| (*id, now.saturating_sub(session.used))) {
+                Some((id, idle)) if idle >= EVICTION_AGE => self.remove(id),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes over what a request changes, and gives all that the session asks for.
+    fn go_on(
+        &mut self,
+        now: Duration,
+        request: &FetchRequest,
+        by_id: bool,
+    ) -> Result<Vec<FetchTopic>, ErrorCode> {
+        let id = request.session_id;
+        let session = self.sessions.get_mut(&id).ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
+        if session.by_id != by_id {
+            return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
+        }
+        if session.next_epoch != request.session_epoch {
+            return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH); // SESSION-2
+        }
+        session.next_epoch = next_epoch(session.next_epoch);
+        session.used = now;
+        self.partitions -= session.partitions.len();
+        session.change(request);
+        self.partitions += session.partitions.len();
+        let topics = topics_of(&session.partitions);
+        if self.partitions > PARTITIONS_MAX {
+            self.remove(id); // SESSION-3: the client begins a new one, if it can have one.
+            return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        }
+        Ok(topics)
+    }
+
+    /// Leaves in the answer to the request of `epoch` what is new, and keeps what has been told.
+    /// False: there is no such session any more, and the answer stays a full one.
+    fn answered(
+        &mut self,
+        now: Duration,
+        id: i32,
+        epoch: i32,
+        response: &mut FetchResponse,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        if epoch == INITIAL_EPOCH {
+            session.next_epoch = next_epoch(epoch);
+        } else if session.next_epoch != next_epoch(epoch) || !response.error_code.is_none() {
+            // The consumer did not wait for this answer, or it is none.
+            self.remove(id);
+            return false;
+        }
+        session.used = now;
+        session.tell(response, epoch == INITIAL_EPOCH);
+        true
+    }
+}
+
+impl Session {
+    fn change(&mut self, request: &FetchRequest) {
+        let forgotten: HashSet<(&str, Uuid, i32)> = request
+            .forgotten_topics_data
+            .iter()
+            .flat_map(|topic| {
+                topic.partitions.iter().map(|index| (&*topic.topic, topic.topic_id, *index))
+            })
+            .collect();
+        self.partitions.retain(|partition| !forgotten.contains(&partition.key()));
+        let owned = |partition: &SessionPartition| {
+            (partition.topic.clone(), partition.topic_id, partition.wanted.partition)
+        };
+        let mut places: HashMap<_, usize> = self.partitions.iter().map(owned).zip(0..).collect();
+        for partition in partitions_of(&request.topics) {
+            let place = *places.entry(owned(&partition)).or_insert(self.partitions.len());
+            match self.partitions.get_mut(place) {
+                Some(known) => known.wanted = partition.wanted,
+                None => self.partitions.push(partition),
+            }
+        }
+    }
+
+    /// The answer has the partitions of the session, in its order: [`Inner::answered`] saw to it
+    /// that no other request came in between.
+    fn tell(&mut self, response: &mut FetchResponse, all: bool) {
+        let mut asked = std::mem::take(&mut self.partitions).into_iter();
+        let mut gave_records = Vec::new();
+        for topic in &mut response.responses {
+            topic.partitions.retain(|data| {
+                let Some(mut partition) = asked.next() else { return true };
+                let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+                let told = data.error_code.is_none().then(|| Told::of(data));
+                // SESSION-1.
+                let is_new = has_records || told.is_none() || told != partition.told;
+                partition.told = told;
+                if has_records { &mut gave_records } else { &mut self.partitions }.push(partition);
+                all || is_new
+            });
+        }
+        response.responses.retain(|topic| !topic.partitions.is_empty());
+        self.partitions.extend(asked);
+        self.partitions.append(&mut gave_records); // SESSION-4
+    }
+}
+
+impl SessionPartition {
+    fn key(&self) -> (&str, Uuid, i32) {
+        (&self.topic, self.topic_id, self.wanted.partition)
+    }
+}
+
+impl Told {
+    fn of(data: &PartitionData) -> Self {
+        Self {
+            high_watermark: data.high_watermark,
+            last_stable_offset: data.last_stable_offset,
+            log_start: data.log_start_offset,
+        }
+    }
+}
+
+fn next_epoch(epoch: i32) -> i32 {
+    epoch.checked_add(1).unwrap_or(1)
+}
+
+fn partitions_of(topics: &[FetchTopic]) -> Vec<SessionPartition> {
+    let partitions = topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| SessionPartition {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            wanted: wanted.clone(),
+            told: None,
+        })
+    });
+    partitions.collect()
+}
+
+/// Neighbours of one topic stand together.
+fn topics_of(partitions: &[SessionPartition]) -> Vec<FetchTopic> {
+    let same = |one: &SessionPartition, other: &SessionPartition| {
+        one.topic == other.topic && one.topic_id == other.topic_id
+    };
+    let topics = partitions.chunk_by(same).filter_map(|group| {
+        let first = group.first()?;
+        Some(FetchTopic {
+            topic: first.topic.clone(),
+            topic_id: first.topic_id,
+            partitions: group.iter().map(|partition| partition.wanted.clone()).collect(),
+        })
+    });
+    topics.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lossproof_env::ManualClock;
+
+    use super::*;
+
+    fn request(partitions: i32) -> FetchRequest {
+        let wanted = |partition| FetchPartition { partition, ..Default::default() };
+        let partitions = (0..partitions).map(wanted).collect();
+        let topics = vec![FetchTopic { topic: "t".into(), partitions, ..Default::default() }];
+        FetchRequest { session_epoch: INITIAL_EPOCH, topics, ..Default::default() }
+    }
+
+    fn open(sessions: &FetchSessions, partitions: i32) -> i32 {
+        let (_, step) = sessions.begin(request(partitions), false).expect("a first request");
+        sessions.end(step, FetchResponse::default()).session_id
+    }
+
+    /// SESSION-3.
+    #[test]
+    fn sessions_are_bounded_and_only_old_ones_are_taken_away() {
+        let clock = Arc::new(ManualClock::new(0));
+        let sessions = FetchSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let ids: Vec<i32> = (0..SESSIONS_MAX).map(|_| open(&sessions, 1)).collect();
+        assert!(!ids.contains(&0));
+        assert_eq!(open(&sessions, 1), 0);
+        clock.advance(EVICTION_AGE);
+        let used = FetchRequest { session_id: ids[0], session_epoch: 1, ..Default::default() };
+        sessions.begin(used, false).expect("it is there");
+        assert_ne!(open(&sessions, 1), 0);
+        let all = PARTITIONS_MAX as i32;
+        assert_eq!(open(&sessions, all), 0, "those that were used just now stay");
+        clock.advance(EVICTION_AGE);
+        assert_ne!(open(&sessions, all), 0);
+        assert_eq!(sessions.lock().sessions.len(), 1);
+        assert_eq!(sessions.lock().partitions, PARTITIONS_MAX);
+    }
+}

@@ -1,0 +1,79 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lossproof_wire::{
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember, ErrorCode,
+};
+
+use crate::broker::Broker;
+use crate::call::{Call, CallError, Reply};
+use crate::error::{group_error, offsets_error};
+use crate::group::{GroupOverview, Phase};
+use crate::offsets::{UnreadableEntry, groups_of};
+
+/// From here on a group that does not exist is an error, and not only `Dead` (KIP-1043).
+const FIRST_WITH_NOT_FOUND: i16 = 6;
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: DescribeGroupsRequest = call.decode()?;
+    let broker = Arc::clone(broker);
+    // Much larger than the request: one at a time (BUDGET-1).
+    Ok(Reply::Later(Box::pin(async move {
+        let with_offsets = groups_of(&broker.log);
+        let groups = request.groups.into_iter();
+        let groups = groups.map(|group| describe(&broker, &with_offsets, group, call.version));
+        let groups = groups.collect();
+        call.late(&DescribeGroupsResponse { groups, ..Default::default() })
+    })))
+}
+
+fn describe(
+    broker: &Broker,
+    with_offsets: &Result<BTreeSet<String>, UnreadableEntry>,
+    group_id: String,
+    version: i16,
+) -> DescribedGroup {
+    let refuse =
+        |group_id, error_code| DescribedGroup { group_id, error_code, ..Default::default() };
+    match (broker.groups.overview(&group_id), with_offsets) {
+        (Err(error), _) => refuse(group_id, group_error(error)),
+        (Ok(Some(overview)), _) => described(group_id, overview),
+        (Ok(None), Err(damage)) => refuse(group_id, offsets_error(*damage)),
+        (Ok(None), Ok(groups)) if groups.contains(&group_id) => DescribedGroup {
+            group_state: Phase::Empty.name().to_owned(),
+            group_id,
+            ..Default::default()
+        },
+        (Ok(None), Ok(_)) => {
+            let dead = DescribedGroup { group_state: "Dead".to_owned(), ..Default::default() };
+            if version < FIRST_WITH_NOT_FOUND {
+                return DescribedGroup { group_id, ..dead };
+            }
+            DescribedGroup {
+                error_code: ErrorCode::GROUP_ID_NOT_FOUND,
+                error_message: Some(format!("group {group_id} has neither members nor offsets")),
+                group_id,
+                ..dead
+            }
+        }
+    }
+}
+
+fn described(group_id: String, overview: GroupOverview) -> DescribedGroup {
+    let members = overview.members.into_iter().map(|member| DescribedGroupMember {
+        member_id: member.member_id,
+        group_instance_id: member.instance,
+        client_id: member.client.id,
+        client_host: member.client.host,
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    });
+    DescribedGroup {
+        group_id,
+        group_state: overview.phase.name().to_owned(),
+        protocol_type: overview.protocol_type,
+        protocol_data: overview.protocol,
+        members: members.collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,41 @@
+use std::sync::Arc;
+
+use lossproof_wire::{
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ErrorCode,
+    ReassignablePartitionResponse, ReassignableTopicResponse, Uuid,
+};
+
+use crate::broker::{Broker, NODE_ID, find_partition, find_topic};
+use crate::call::{Call, CallError, Reply};
+
+/// There is one node: what is to be on it is there, and nothing can be elsewhere.
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: AlterPartitionReassignmentsRequest = call.decode()?;
+    let catalog = broker.topics.catalog();
+    let topics = request.topics.into_iter().map(|topic| {
+        let found = find_topic(&catalog, false, &topic.name, Uuid::ZERO);
+        let partitions = topic.partitions.into_iter().map(|wanted| {
+            let index = wanted.partition_index;
+            let exists = find_partition(&found, index).map(|_| ());
+            let (error_code, error_message) = match (exists, wanted.replicas) {
+                (Err(error_code), _) => (error_code, Some("no such partition".to_owned())),
+                (Ok(()), None) => {
+                    let message = "no partition is being moved".to_owned();
+                    (ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, Some(message))
+                }
+                (Ok(()), Some(replicas)) if replicas == [NODE_ID] => (ErrorCode::NONE, None),
+                (Ok(()), Some(_)) => {
+                    let message = format!("there is one broker, {NODE_ID}");
+                    (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(message))
+                }
+            };
+            ReassignablePartitionResponse { partition_index: index, error_code, error_message }
+        });
+        ReassignableTopicResponse { partitions: partitions.collect(), name: topic.name }
+    });
+    call.ready(&AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change: request.allow_replication_factor_change,
+        responses: topics.collect(),
+        ..Default::default()
+    })
+}
