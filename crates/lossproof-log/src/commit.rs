@@ -55,7 +55,7 @@ pub struct StateChange {
     pub value: Option<Bytes>,
 }
 
-/// Creation or deletion of a partition.
+/// Creation, deletion or another flush policy of a partition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PartitionChange {
     Create {
@@ -67,6 +67,12 @@ pub enum PartitionChange {
     /// Its batches and producers are gone with it; the id is never used again.
     Delete {
         id: PartitionId,
+    },
+    /// Appends after this one are acknowledged under `flush`. When it is acknowledged, everything
+    /// that was appended before is durable.
+    Flush {
+        id: PartitionId,
+        flush: FlushPolicy,
     },
 }
 

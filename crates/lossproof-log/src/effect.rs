@@ -17,6 +17,10 @@ pub(crate) enum Effect {
     Delete {
         id: PartitionId,
     },
+    Flush {
+        id: PartitionId,
+        flush: FlushPolicy,
+    },
     /// Every partition's leader epoch goes up by one: an unclean start.
     EpochRaise,
     ProducerIds(ProducerIds),
@@ -41,6 +45,7 @@ const TAG_DELETE: u8 = 2;
 const TAG_EPOCH_RAISE: u8 = 3;
 const TAG_PRODUCER_IDS: u8 = 4;
 const TAG_STATE: u8 = 5;
+const TAG_FLUSH: u8 = 6;
 
 fn entry_kind(kind: StateKind) -> EntryKind {
     match kind {
@@ -80,6 +85,11 @@ impl Effect {
             Self::Delete { id } => {
                 entry.partition = *id;
                 payload.put_u8(TAG_DELETE);
+            }
+            Self::Flush { id, flush } => {
+                entry.partition = *id;
+                payload.put_u8(TAG_FLUSH);
+                payload.put_u8(flush_code(*flush));
             }
             Self::EpochRaise => payload.put_u8(TAG_EPOCH_RAISE),
             Self::ProducerIds(ids) => {
@@ -140,6 +150,7 @@ fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
             flush: flush_from(*payload.get(21)?)?,
         },
         TAG_DELETE => Effect::Delete { id },
+        TAG_FLUSH => Effect::Flush { id, flush: flush_from(*payload.get(1)?)? },
         TAG_EPOCH_RAISE => Effect::EpochRaise,
         TAG_PRODUCER_IDS => Effect::ProducerIds(ProducerIds {
             first: get_i64(payload, 1)?,
@@ -198,6 +209,7 @@ mod tests {
                 flush: FlushPolicy::UnsafeEverySecond,
             },
             Effect::Delete { id: PartitionId(4) },
+            Effect::Flush { id: PartitionId(4), flush: FlushPolicy::UnsafePageCache },
             Effect::EpochRaise,
             Effect::ProducerIds(ProducerIds { first: 1 << 40, count: 10 }),
             Effect::State {

@@ -29,6 +29,7 @@ mod batch;
 mod commit;
 mod committer;
 mod config;
+mod counters;
 mod effect;
 mod error;
 mod frame;
@@ -57,6 +58,7 @@ pub use commit::{
     ProducerIds, StateChange, StateKind,
 };
 pub use config::LogConfig;
+pub use counters::{Histogram, LogFigures};
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,
     ReadError,

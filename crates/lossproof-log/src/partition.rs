@@ -52,12 +52,12 @@ impl IndexEntry {
 pub(crate) struct Partition {
     pub(crate) topic_id: [u8; 16],
     pub(crate) index: i32,
-    pub(crate) flush: FlushPolicy,
     inner: RwLock<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
+    flush: FlushPolicy,
     log_start: i64,
     high_watermark: i64,
     leader_epoch: i32,
@@ -87,6 +87,7 @@ pub struct PartitionView {
 impl Partition {
     fn new(topic_id: [u8; 16], index: i32, flush: FlushPolicy) -> Self {
         let inner = Inner {
+            flush,
             log_start: 0,
             high_watermark: 0,
             leader_epoch: 0,
@@ -94,7 +95,7 @@ impl Partition {
             run: 0,
             damaged: Vec::new(),
         };
-        Self { topic_id, index, flush, inner: RwLock::new(inner) }
+        Self { topic_id, index, inner: RwLock::new(inner) }
     }
 
     fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
@@ -109,7 +110,7 @@ impl Partition {
         self.read(|inner| PartitionView {
             topic_id: self.topic_id,
             index: self.index,
-            flush: self.flush,
+            flush: inner.flush,
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             log_end: inner.high_watermark,
@@ -163,6 +164,10 @@ impl Partition {
     /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
     pub(crate) fn raise_end(&self, end: i64) {
         self.write(|inner| inner.high_watermark = inner.high_watermark.max(end));
+    }
+
+    fn set_flush(&self, flush: FlushPolicy) {
+        self.write(|inner| inner.flush = flush);
     }
 
     fn raise_epoch(&self) {
@@ -258,6 +263,11 @@ impl View {
                 let gone = self.with_partitions(|table| table.remove(id));
                 let entries = gone.map_or(0, |partition| partition.entries_len());
                 self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+            }
+            Effect::Flush { id, flush } => {
+                if let Some(partition) = self.partition(*id) {
+                    partition.set_flush(*flush);
+                }
             }
             Effect::EpochRaise => {
                 for id in self.partition_ids() {

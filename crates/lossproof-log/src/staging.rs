@@ -112,6 +112,12 @@ impl Staging {
                         return Err(CommitCause::UnknownPartition(*id));
                     }
                 }
+                PartitionChange::Flush { id, .. } => {
+                    let known = self.partitions.contains_key(id) || created.contains(id);
+                    if !known || gone.contains(id) {
+                        return Err(CommitCause::UnknownPartition(*id));
+                    }
+                }
             }
         }
         let mut appends = Vec::with_capacity(commit.appends.len());
@@ -216,6 +222,7 @@ impl Staging {
                     Effect::Create { id: *id, topic_id: *topic_id, index: *index, flush: *flush }
                 }
                 PartitionChange::Delete { id } => Effect::Delete { id: *id },
+                PartitionChange::Flush { id, flush } => Effect::Flush { id: *id, flush: *flush },
             };
             self.apply(&effect, None, now_ms);
             out.push((effect.to_item(), effect));
@@ -277,6 +284,11 @@ impl Staging {
                 self.partitions.remove(id);
                 self.producers.forget_partition(*id);
                 self.deleted.insert(*id);
+            }
+            Effect::Flush { id, flush } => {
+                if let Some(partition) = self.partitions.get_mut(id) {
+                    partition.flush = *flush;
+                }
             }
             Effect::EpochRaise => {
                 for partition in self.partitions.values_mut() {

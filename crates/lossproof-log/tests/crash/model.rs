@@ -82,6 +82,9 @@ impl Model {
                 PartitionChange::Delete { id } => {
                     assert!(self.partitions.remove(id).is_some());
                 }
+                PartitionChange::Flush { id, flush } => {
+                    self.partitions.get_mut(id).unwrap().flush = *flush;
+                }
             }
         }
         let mut appended = Vec::new();
