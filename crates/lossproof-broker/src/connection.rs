@@ -102,7 +102,9 @@ async fn take_requests(
             frame = frames.next() => frame?,
         };
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
-        let reply = handlers::start(broker, Call::parse(bytes, share)?).await?;
+        let call = Call::parse(bytes, share)?;
+        broker.counters.request(call.key);
+        let reply = handlers::start(broker, call).await?;
         if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }

@@ -45,6 +45,7 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         TopicError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         TopicError::InvalidName { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
         TopicError::InvalidPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
+        TopicError::Config(_) | TopicError::AlwaysCommit { .. } => ErrorCode::INVALID_CONFIG,
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
         TopicError::MetadataDamaged | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }

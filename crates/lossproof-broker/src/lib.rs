@@ -32,14 +32,17 @@ mod broker;
 mod budget;
 mod call;
 mod config;
+mod config_values;
 mod connection;
 mod error;
 mod frame;
 pub mod group;
 mod handlers;
+mod monitor;
 mod offsets;
 mod producer_ids;
 mod server;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod topic_config;
@@ -51,6 +54,8 @@ pub use config::{
     STALLED_CONNECTION,
 };
 pub use group::GroupSettings;
+pub use monitor::{Figures, GroupFigures, Monitor, OffsetFigures, Readiness, TopicFigures};
 pub use server::{Server, StartError, StopError, Stopper};
+pub use settings::{SettingError, settings_page};
 pub use topic_config::{flush_name, parse_flush};
 pub use topics::TopicsUnreadable;

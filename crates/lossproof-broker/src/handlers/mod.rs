@@ -4,6 +4,8 @@
 //! or a future of it. Reads are left to the future, which runs when all answers before it are out:
 //! so a client that pipelines reads what it has written.
 
+mod alteration;
+mod batch_check;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
@@ -20,6 +22,8 @@ mod k19_create_topics;
 mod k20_delete_topics;
 mod k22_init_producer_id;
 mod k32_describe_configs;
+mod k33_alter_configs;
+mod k44_incremental_alter_configs;
 
 use std::sync::Arc;
 
@@ -61,4 +65,6 @@ served! { |broker, call|
     DeleteTopics => k20_delete_topics::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
     DescribeConfigs => k32_describe_configs::start(broker, call);
+    AlterConfigs => k33_alter_configs::start(broker, call).await;
+    IncrementalAlterConfigs => k44_incremental_alter_configs::start(broker, call).await;
 }
