@@ -206,7 +206,7 @@ async fn accept(broker: &Arc<Broker>, listener: Box<dyn Listener>, connections: 
         let Some(own_place) = rooms.enter(peer.ip()) else {
             counters.connections_refused.fetch_add(1, Ordering::Relaxed);
             let max = broker.config.connections_per_address_max;
-            tracing::warn!(%peer, max, "connection refused: its address has as many as it may have");
+            tracing::warn!(%peer, max, "connection refused: its address has all it may have");
             continue;
         };
         let broker = Arc::clone(broker);

@@ -42,7 +42,7 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
             Text,
             "",
             Any,
-            "What clients are told to connect to, as PLAINTEXT://HOST:PORT; without it, the listener.",
+            "What clients connect to, as PLAINTEXT://HOST:PORT; without it, the listener.",
         )
     },
     enforced(
@@ -103,7 +103,7 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         Text,
         "PLAINTEXT://127.0.0.1:9092",
         Any,
-        "The one address that is listened on, as PLAINTEXT://ADDRESS:PORT; port 0 takes a free one.",
+        "Where to listen, one PLAINTEXT://ADDRESS:PORT; port 0 takes a free one.",
     ),
     Setting {
         default: None,

@@ -78,12 +78,16 @@ pub(crate) struct Setting {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
-    #[error("there is no {of} setting {name}{}", nearest.map(|name| format!("; the nearest is {name}")).unwrap_or_default())]
+    #[error("there is no {of} setting {name}{}", hint(*nearest))]
     Unknown { of: &'static str, name: String, nearest: Option<&'static str> },
     #[error("{name} can only be {only:?} here")]
     Fixed { name: &'static str, only: &'static str },
     #[error("{name} cannot be {value:?}: {expected} wanted")]
     Value { name: &'static str, value: String, expected: String },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; the nearest is {name}")).unwrap_or_default()
 }
 
 impl Setting {

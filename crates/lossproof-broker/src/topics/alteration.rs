@@ -58,7 +58,8 @@ impl Topics {
             for id in &topic.partitions {
                 let found = self.log.partition(*id).map(|view| view.flush);
                 if found.is_some_and(|found| found != topic.flush) {
-                    tracing::error!(topic = %topic.name, partition = %id, policy = flush_name(topic.flush),
+                    let policy = flush_name(topic.flush);
+                    tracing::error!(topic = %topic.name, partition = %id, policy,
                         "the journal has another flush policy than the topic: set right");
                     changes.push(PartitionChange::Flush { id: *id, flush: topic.flush });
                 }
