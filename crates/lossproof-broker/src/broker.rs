@@ -9,7 +9,9 @@ use crate::budget::Budget;
 use crate::config::BrokerConfig;
 use crate::fetch_sessions::FetchSessions;
 use crate::group::Coordinator;
+use crate::monitor::Counters;
 use crate::producer_ids::ProducerIdBlocks;
+use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 
 /// The one node of this cluster.
@@ -25,6 +27,7 @@ pub(crate) struct Broker {
     pub(crate) groups: Coordinator,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIdBlocks,
+    pub(crate) counters: Counters,
     /// For requests.
     pub(crate) budget: Budget,
     pub(crate) answers: Budget,
@@ -38,6 +41,12 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// What clients connect to, as in `bootstrap.servers`.
+    pub(crate) fn bootstrap_servers(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// Runs what decompresses batches, on a thread of its own and few at a time (BUDGET-3).
     pub(crate) async fn decode<T: Send + 'static>(
         self: &Arc<Self>,
@@ -71,6 +80,16 @@ impl Broker {
     ) -> Result<(), TopicError> {
         let broker = Arc::clone(self);
         finished(tokio::spawn(async move { broker.topics.grow(&name, count).await }).await)
+    }
+
+    /// [`Topics::alter`], to its end even if the caller goes away (TOPIC-4).
+    pub(crate) async fn alter_topic(
+        self: &Arc<Self>,
+        id: TopicId,
+        alteration: Alteration,
+    ) -> Result<(), TopicError> {
+        let broker = Arc::clone(self);
+        finished(tokio::spawn(async move { broker.topics.alter(id, &alteration).await }).await)
     }
 
     /// [`Topics::delete`], to its end even if the caller goes away (TOPIC-4).

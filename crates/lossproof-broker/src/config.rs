@@ -1,6 +1,7 @@
-//! The settings of a broker.
+//! What a broker is told at its start.
 
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,10 +29,13 @@ pub const PARTITIONS_MAX: usize = 100_000;
 /// How long a drain waits for requests in work.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Everything that can be set. [`BrokerConfig::new`] fills in the defaults.
+/// Everything that can be set. [`BrokerConfig::new`] fills in the defaults, [`BrokerConfig::set`]
+/// takes settings under Kafka's names.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
     pub listen: SocketAddr,
+    /// The operator knows that everybody who reaches the listener may do everything.
+    pub insecure_listen: bool,
     pub data: PathBuf,
     /// What clients are told to connect to; `None`: the address that is listened on.
     pub advertise: Option<(String, u16)>,
@@ -43,19 +47,24 @@ pub struct BrokerConfig {
     pub request_bytes_max: usize,
     pub memory_budget_bytes: usize,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub idle_connection: Duration,
     pub stalled_connection: Duration,
+    /// Of topics that do not say it themselves.
     pub message_bytes_max: usize,
     pub fetch_bytes_max: usize,
     pub drain_max: Duration,
     pub groups: GroupSettings,
     pub log: LogConfig,
+    /// The settings that were given by name; those with a field of their own are there as well.
+    pub(crate) given: BTreeMap<&'static str, String>,
 }
 
 impl BrokerConfig {
     pub fn new(listen: SocketAddr, data: impl Into<PathBuf>) -> Self {
         Self {
             listen,
+            insecure_listen: false,
             data: data.into(),
             advertise: None,
             flush: FlushPolicy::Commit,
@@ -65,6 +74,7 @@ impl BrokerConfig {
             request_bytes_max: REQUEST_BYTES_MAX,
             memory_budget_bytes: MEMORY_BUDGET_BYTES,
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: i32::MAX as usize,
             idle_connection: IDLE_CONNECTION,
             stalled_connection: STALLED_CONNECTION,
             message_bytes_max: MESSAGE_BYTES_MAX,
@@ -72,6 +82,7 @@ impl BrokerConfig {
             drain_max: DRAIN_MAX,
             groups: GroupSettings::default(),
             log: LogConfig::default(),
+            given: BTreeMap::new(),
         }
     }
 
@@ -86,6 +97,9 @@ impl BrokerConfig {
         }
         if self.partitions_default < 1 || self.connections_max < 1 || self.request_bytes_max < 1 {
             return Err("partitions, connections and request bytes must be at least 1");
+        }
+        if self.groups.session_timeout_min > self.groups.session_timeout_max {
+            return Err("group.min.session.timeout.ms is above group.max.session.timeout.ms");
         }
         Ok(())
     }

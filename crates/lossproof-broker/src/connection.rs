@@ -103,7 +103,9 @@ async fn take_requests(
             frame = frames.next() => frame?,
         };
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
-        let reply = handlers::start(broker, Call::parse(bytes, peer, share)?).await?;
+        let call = Call::parse(bytes, peer, share)?;
+        broker.counters.request(call.key);
+        let reply = handlers::start(broker, call).await?;
         if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }

@@ -54,6 +54,7 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         TopicError::InvalidPartitions { .. } | TopicError::NoGrowth { .. } => {
             ErrorCode::INVALID_PARTITIONS
         }
+        TopicError::Config(_) | TopicError::AlwaysCommit { .. } => ErrorCode::INVALID_CONFIG,
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
         TopicError::MetadataDamaged | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }

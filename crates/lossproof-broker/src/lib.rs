@@ -33,16 +33,19 @@ mod broker;
 mod budget;
 mod call;
 mod config;
+mod config_values;
 mod connection;
 mod error;
 mod fetch_sessions;
 mod frame;
 pub mod group;
 mod handlers;
+mod monitor;
 mod offsets;
 mod producer_ids;
 mod removal;
 mod server;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod topic_config;
@@ -54,6 +57,8 @@ pub use config::{
     STALLED_CONNECTION,
 };
 pub use group::GroupSettings;
+pub use monitor::{Figures, GroupFigures, Monitor, OffsetFigures, Readiness, TopicFigures};
 pub use server::{Server, StartError, StopError, Stopper};
+pub use settings::{SettingError, settings_page};
 pub use topic_config::{flush_name, parse_flush};
 pub use topics::TopicsUnreadable;

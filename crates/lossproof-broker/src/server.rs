@@ -5,15 +5,18 @@
 //! - BROKER-1: clients are served only after recovery has ended and the topics are known.
 //! - BROKER-2: the log is closed only after every connection has ended, so that no request in work
 //!   finds it closed.
-//! - BROKER-3: connections are bounded; one too many is closed at once.
+//! - BROKER-3: connections are bounded, those of each address as well; one too many is closed at
+//!   once.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lossproof_env::{Environment, Listener, Net};
 use lossproof_log::{CloseError, Log, OpenError, PartitionId, RecoveryReport};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
@@ -22,6 +25,7 @@ use crate::config::BrokerConfig;
 use crate::connection;
 use crate::fetch_sessions::FetchSessions;
 use crate::group::Coordinator;
+use crate::monitor::{Counters, Monitor};
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::{TopicId, Topics, TopicsUnreadable};
 
@@ -34,6 +38,11 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 pub enum StartError {
     #[error("the settings cannot work: {reason}")]
     Config { reason: &'static str },
+    #[error(
+        "{address} is not of this machine alone, and whoever reaches it can read, write and delete \
+         everything: there is no TLS, no SASL and no ACL yet"
+    )]
+    Insecure { address: SocketAddr },
     #[error("{address} is in use by another program: stop it, or listen on another port")]
     PortTaken { address: SocketAddr },
     #[error("no permission to listen on {address}: ports below 1024 need privileges")]
@@ -84,6 +93,9 @@ impl Server {
         config: BrokerConfig,
     ) -> Result<Self, StartError> {
         config.check().map_err(|reason| StartError::Config { reason })?;
+        if !config.listen.ip().is_loopback() && !config.insecure_listen {
+            return Err(StartError::Insecure { address: config.listen });
+        }
         // The port first: it is the mistake that happens most, and leaves the data alone. Clients
         // that come before recovery has ended wait in the backlog (BROKER-1).
         let listener = listen(net, config.listen).await?;
@@ -91,8 +103,11 @@ impl Server {
             .local_address()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (log, recovery) = open_log(env, &config).await?;
-        let (flush, partitions_max) = (config.flush, config.partitions_max);
-        let topics = Topics::open(log.clone(), Arc::clone(&env.rng), flush, partitions_max)?;
+        let topics = Topics::open(log.clone(), Arc::clone(&env.rng), &config)?;
+        if let Err(error) = topics.restore_flush_policies().await {
+            // Only where the journal takes no more writes: then nothing is acknowledged at all.
+            tracing::error!(%error, "flush policies could not be set right");
+        }
         let (host, port) =
             config.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
@@ -105,6 +120,7 @@ impl Server {
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),
+            counters: Counters::new(),
             env: env.clone(),
             topics,
             config,
@@ -118,8 +134,7 @@ impl Server {
 
     /// What clients connect to, as in `bootstrap.servers`.
     pub fn bootstrap_servers(&self) -> String {
-        let Broker { host, port, .. } = &*self.broker;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        self.broker.bootstrap_servers()
     }
 
     /// What opening the log found.
@@ -135,6 +150,12 @@ impl Server {
             numbered.map(|(number, known): (i32, _)| (format!("{}-{number}", topic.name), *known))
         });
         names.find_map(|(name, known)| (known == id).then_some(name))
+    }
+
+    /// For as long as the broker lives, and after.
+    pub fn monitor(&self) -> Monitor {
+        let quarantined = self.recovery.damage.len() + self.recovery.in_doubt.len();
+        Monitor { broker: Arc::clone(&self.broker), quarantined }
     }
 
     pub fn stopper(&self) -> Stopper {
@@ -159,7 +180,9 @@ impl Server {
 /// Accepts connections until a drain begins.
 async fn accept(broker: &Arc<Broker>, listener: Box<dyn Listener>, connections: &mut JoinSet<()>) {
     let room = Arc::new(Semaphore::new(broker.config.connections_max));
+    let mut rooms = Rooms::new(broker.config.connections_per_address_max);
     let mut draining = broker.draining.clone();
+    let counters = &broker.counters;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -177,15 +200,46 @@ async fn accept(broker: &Arc<Broker>, listener: Box<dyn Listener>, connections: 
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             // BROKER-3.
+            counters.connections_refused.fetch_add(1, Ordering::Relaxed);
             let max = broker.config.connections_max;
             tracing::warn!(%peer, max, "connection refused: there are as many as there may be");
             continue;
         };
+        let Some(own_place) = rooms.enter(peer.ip()) else {
+            counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+            let max = broker.config.connections_per_address_max;
+            tracing::warn!(%peer, max, "connection refused: its address has all it may have");
+            continue;
+        };
         let broker = Arc::clone(broker);
         connections.spawn(async move {
-            connection::serve(broker, stream, peer).await;
-            drop(place);
+            broker.counters.connections.fetch_add(1, Ordering::Relaxed);
+            connection::serve(Arc::clone(&broker), stream, peer).await;
+            broker.counters.connections.fetch_sub(1, Ordering::Relaxed);
+            drop((place, own_place));
         });
+    }
+}
+
+/// The places of each address that has connections.
+struct Rooms {
+    places_max: usize,
+    by_address: HashMap<IpAddr, Arc<Semaphore>>,
+}
+
+impl Rooms {
+    fn new(places_max: usize) -> Self {
+        let places_max = places_max.min(Semaphore::MAX_PERMITS);
+        Self { places_max, by_address: HashMap::new() }
+    }
+
+    /// A place, given back when dropped; `None` when the address has none left (BROKER-3).
+    fn enter(&mut self, address: IpAddr) -> Option<OwnedSemaphorePermit> {
+        // As many as there are connections, and not as many as there ever were.
+        self.by_address.retain(|_, room| room.available_permits() < self.places_max);
+        let empty = || Arc::new(Semaphore::new(self.places_max));
+        let room = self.by_address.entry(address).or_insert_with(empty);
+        Arc::clone(room).try_acquire_owned().ok()
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use bytes::{BufMut, BytesMut};
 use lossproof_env::{Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
-use lossproof_log::{Commit, StateKind};
+use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateKind};
 use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,9 +25,13 @@ const LARGE_BYTES: usize = 200 << 10;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 async fn server() -> (Server, MemoryNet) {
+    server_on(SimDisk::new()).await
+}
+
+async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
     let net = MemoryNet::new();
     let env = Environment {
-        disk: Arc::new(SimDisk::new()),
+        disk: Arc::new(disk),
         clock: Arc::new(RealClock::new()),
         rng: Arc::new(SeededRng::new(7)),
     };
@@ -182,6 +186,23 @@ async fn few_batches_are_decompressed_at_a_time() {
         decoded.await.expect("no panic").expect("no panic");
     }
     broker.log.close().await.expect("the log closes");
+}
+
+/// TOPIC-6: damage has taken the change from the topic, or from a partition.
+#[tokio::test]
+async fn a_start_sets_right_a_policy_that_is_not_the_topics() {
+    let disk = SimDisk::new();
+    let (server, _net) = server_on(disk.clone()).await;
+    let broker = &server.broker;
+    let id = broker.create_topic(topic("t", 1)).await.expect("a topic").partitions[0];
+    let policy = |server: &Server| server.broker.log.partition(id).expect("it is there").flush;
+    let change = PartitionChange::Flush { id, flush: FlushPolicy::UnsafePageCache };
+    broker.log.commit(Commit::partition(change)).await.expect("committed");
+    assert_eq!(policy(&server), FlushPolicy::UnsafePageCache);
+    broker.log.close().await.expect("the log closes");
+    let (server, _net) = server_on(disk).await;
+    assert_eq!(policy(&server), FlushPolicy::Commit);
+    server.broker.log.close().await.expect("the log closes");
 }
 
 /// TOPIC-4: the client of a change is gone after its first step.

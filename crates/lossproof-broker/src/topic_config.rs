@@ -1,113 +1,70 @@
-//! The settings of a topic that clients ask for, and what the broker makes of them.
-//!
-//! A setting that would make the broker keep less (retention, compaction) is stored and shown, and
-//! more is kept than it asks for. A setting that would make it promise something it does not do is
-//! refused.
+//! The settings that were made for one topic, and what holds for it.
 
 use std::collections::BTreeMap;
 
 use lossproof_log::FlushPolicy;
+use lossproof_wire::batch::TimestampType;
 
-pub(crate) const FLUSH: &str = "lossproof.flush";
-pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-
-/// Type codes of the protocol's DescribeConfigs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConfigType {
-    Boolean = 1,
-    String = 2,
-    Int = 3,
-    Long = 5,
-    Double = 6,
-    List = 7,
-}
-
-/// One setting that exists, with the value that holds where nobody set another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConfigEntry {
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
-    pub(crate) kind: ConfigType,
-}
-
-const fn entry(name: &'static str, default: &'static str, kind: ConfigType) -> ConfigEntry {
-    ConfigEntry { name, default, kind }
-}
-
-/// Every topic setting of Apache Kafka that clients look for, with what holds here: nothing is
-/// deleted yet, nothing is compacted, and every message is synced on its own account.
-pub(crate) const TOPIC_CONFIGS: &[ConfigEntry] = &[
-    entry("cleanup.policy", "delete", ConfigType::List),
-    entry("compression.type", "producer", ConfigType::String),
-    entry("delete.retention.ms", "86400000", ConfigType::Long),
-    entry("file.delete.delay.ms", "60000", ConfigType::Long),
-    entry("flush.messages", "1", ConfigType::Long),
-    entry("flush.ms", "0", ConfigType::Long),
-    entry("follower.replication.throttled.replicas", "", ConfigType::List),
-    entry("index.interval.bytes", "4096", ConfigType::Int),
-    entry("leader.replication.throttled.replicas", "", ConfigType::List),
-    entry("local.retention.bytes", "-2", ConfigType::Long),
-    entry("local.retention.ms", "-2", ConfigType::Long),
-    entry(FLUSH, "commit", ConfigType::String),
-    entry("max.compaction.lag.ms", "9223372036854775807", ConfigType::Long),
-    entry(MAX_MESSAGE_BYTES, "16777216", ConfigType::Int),
-    entry("message.timestamp.after.max.ms", "9223372036854775807", ConfigType::Long),
-    entry("message.timestamp.before.max.ms", "9223372036854775807", ConfigType::Long),
-    entry("message.timestamp.type", "CreateTime", ConfigType::String),
-    entry("min.cleanable.dirty.ratio", "0.5", ConfigType::Double),
-    entry("min.compaction.lag.ms", "0", ConfigType::Long),
-    entry("min.insync.replicas", "1", ConfigType::Int),
-    entry("preallocate", "true", ConfigType::Boolean),
-    entry("remote.storage.enable", "false", ConfigType::Boolean),
-    entry("retention.bytes", "-1", ConfigType::Long),
-    entry("retention.ms", "-1", ConfigType::Long),
-    entry("segment.bytes", "67108864", ConfigType::Int),
-    entry("segment.index.bytes", "10485760", ConfigType::Int),
-    entry("segment.jitter.ms", "0", ConfigType::Long),
-    entry("segment.ms", "604800000", ConfigType::Long),
-    entry("unclean.leader.election.enable", "false", ConfigType::Boolean),
-];
-
-/// Settings whose only possible value is the default: another would be a false promise.
-const FIXED: &[&str] = &[
-    "compression.type",
-    "message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.type",
-    "min.insync.replicas",
-    "remote.storage.enable",
-    "unclean.leader.election.enable",
-];
-
-/// Why a setting was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum TopicConfigError {
-    #[error("there is no topic setting {name}")]
-    Unknown { name: String },
-    #[error("{name} can only be {only} here")]
-    Fixed { name: &'static str, only: &'static str },
-    #[error("{name} cannot be {value:?}: {expected}")]
-    Value { name: &'static str, value: String, expected: String },
-}
+use crate::settings::{FLUSH, SettingError, SettingType, topic_setting};
 
 /// The settings that were made for one topic; the others have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicConfig(BTreeMap<String, String>);
 
+/// One change of a setting.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Set(String),
+    /// The default holds again.
+    Remove,
+    /// To a list.
+    Append(String),
+    /// From a list.
+    Subtract(String),
+}
+
+/// What is wanted of the settings of a topic.
+#[derive(Clone, Debug)]
+pub(crate) enum Alteration {
+    /// These, and no others.
+    Replace(Vec<(String, Option<String>)>),
+    /// These changes, one after the other.
+    Change(Vec<(String, Change)>),
+}
+
+impl Alteration {
+    pub(crate) fn apply(
+        &self,
+        config: &TopicConfig,
+        defaults: &TopicConfig,
+    ) -> Result<TopicConfig, ChangeError> {
+        match self {
+            Self::Replace(settings) => Ok(TopicConfig::new(settings.iter().cloned())?),
+            Self::Change(changes) => config.changed(changes, defaults),
+        }
+    }
+}
+
+/// Why the settings of a topic cannot be changed so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ChangeError {
+    #[error("{0}")]
+    Setting(#[from] SettingError),
+    #[error("{name} is no list: it can be set, and not be appended to or subtracted from")]
+    NoList { name: &'static str },
+}
+
 impl TopicConfig {
-    /// Checks each setting; `message_bytes_max` is what the broker can take at all.
+    /// Checks each setting; one without a value has its default.
     pub(crate) fn new(
         settings: impl IntoIterator<Item = (String, Option<String>)>,
-        message_bytes_max: usize,
-    ) -> Result<Self, TopicConfigError> {
+    ) -> Result<Self, SettingError> {
         let mut config = Self::default();
         for (name, value) in settings {
-            let Some(known) = TOPIC_CONFIGS.iter().find(|entry| entry.name == name) else {
-                return Err(TopicConfigError::Unknown { name });
-            };
+            let known = topic_setting(&name)?;
             let Some(value) = value else { continue };
-            check(known, &value, message_bytes_max)?;
+            known.check(&value)?; // SETTING-1
             config.0.insert(name, value);
         }
         Ok(config)
@@ -116,6 +73,44 @@ impl TopicConfig {
     /// As read back from the journal; was checked when it was made.
     pub(crate) fn from_entries(entries: BTreeMap<String, String>) -> Self {
         Self(entries)
+    }
+
+    /// These settings with `changes`, each of which builds on the ones before it. A list without a
+    /// value of its own begins with that of `defaults`.
+    pub(crate) fn changed(
+        &self,
+        changes: &[(String, Change)],
+        defaults: &Self,
+    ) -> Result<Self, ChangeError> {
+        let mut config = self.clone();
+        for (name, change) in changes {
+            let known = topic_setting(name)?;
+            let value = match change {
+                Change::Set(value) => value.clone(),
+                Change::Remove => {
+                    config.0.remove(name);
+                    continue;
+                }
+                Change::Append(_) | Change::Subtract(_) if known.kind != SettingType::List => {
+                    return Err(ChangeError::NoList { name: known.name });
+                }
+                Change::Append(parts) => {
+                    let mut list = list(config.value(known.name, defaults));
+                    let new = self::list(parts).into_iter();
+                    list.extend(new.filter(|part| !list.contains(part)).collect::<Vec<_>>());
+                    list.join(",")
+                }
+                Change::Subtract(parts) => {
+                    let gone = list(parts);
+                    let mut list = list(config.value(known.name, defaults));
+                    list.retain(|part| !gone.contains(part));
+                    list.join(",")
+                }
+            };
+            known.check(&value)?; // SETTING-1
+            config.0.insert(name.clone(), value);
+        }
+        Ok(config)
     }
 
     pub(crate) fn entries(&self) -> &BTreeMap<String, String> {
@@ -130,41 +125,74 @@ impl TopicConfig {
         self.get(FLUSH).and_then(parse_flush)
     }
 
-    pub(crate) fn message_bytes_max(&self) -> Option<usize> {
-        self.get(MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok())
+    /// The topic's own value, or the broker's, or the built-in one.
+    fn value<'a>(&'a self, name: &str, defaults: &'a Self) -> &'a str {
+        let built_in = || topic_setting(name).ok().and_then(|setting| setting.default);
+        self.get(name).or_else(|| defaults.get(name)).or_else(built_in).unwrap_or_default()
     }
 }
 
-fn check(
-    known: &ConfigEntry,
-    value: &str,
-    message_bytes_max: usize,
-) -> Result<(), TopicConfigError> {
-    let refuse = |expected: String| {
-        let (name, value) = (known.name, value.to_owned());
-        Err(TopicConfigError::Value { name, value, expected })
-    };
-    if FIXED.contains(&known.name) && value != known.default {
-        return Err(TopicConfigError::Fixed { name: known.name, only: known.default });
-    }
-    match known.name {
-        FLUSH if parse_flush(value).is_none() => {
-            return refuse("one of commit, every-second, page-cache".to_owned());
+fn list(text: &str) -> Vec<&str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
+}
+
+/// What is to become of old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cleanup {
+    pub(crate) delete: bool,
+    pub(crate) compact: bool,
+}
+
+/// Everything that holds for a topic beside its flush policy, as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TopicSettings {
+    pub(crate) cleanup: Cleanup,
+    /// `None`: for ever.
+    pub(crate) retention_ms: Option<u64>,
+    /// `None`: without a bound.
+    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) delete_retention_ms: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: u64,
+    pub(crate) segment_jitter_ms: u64,
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    pub(crate) min_compaction_lag_ms: u64,
+    pub(crate) max_compaction_lag_ms: u64,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) timestamps: TimestampType,
+    pub(crate) timestamp_before_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
+}
+
+impl TopicSettings {
+    pub(crate) fn of(config: &TopicConfig, defaults: &TopicConfig) -> Self {
+        let text = |name| config.value(name, defaults);
+        // Both have been checked; what a later version allows is as good as no bound.
+        let number = |name| text(name).parse().unwrap_or(i64::MAX);
+        let unsigned = |name| number(name).unsigned_abs();
+        let bound = |name| u64::try_from(number(name)).ok();
+        let policies = list(text("cleanup.policy"));
+        let append_time = text("message.timestamp.type") == "LogAppendTime";
+        Self {
+            cleanup: Cleanup {
+                delete: policies.contains(&"delete"),
+                compact: policies.contains(&"compact"),
+            },
+            retention_ms: bound("retention.ms"),
+            retention_bytes: bound("retention.bytes"),
+            delete_retention_ms: unsigned("delete.retention.ms"),
+            segment_bytes: unsigned("segment.bytes"),
+            segment_ms: unsigned("segment.ms"),
+            segment_jitter_ms: unsigned("segment.jitter.ms"),
+            min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            min_compaction_lag_ms: unsigned("min.compaction.lag.ms"),
+            max_compaction_lag_ms: unsigned("max.compaction.lag.ms"),
+            message_bytes_max: unsigned("max.message.bytes") as usize,
+            timestamps: if append_time { TimestampType::LogAppend } else { TimestampType::Create },
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
         }
-        MAX_MESSAGE_BYTES => match value.parse::<usize>() {
-            Ok(bytes) if (1..=message_bytes_max).contains(&bytes) => {}
-            _ => return refuse(format!("a number from 1 to {message_bytes_max}")),
-        },
-        _ => {}
     }
-    let well_formed = match known.kind {
-        ConfigType::Boolean => matches!(value, "true" | "false"),
-        ConfigType::Int => value.parse::<i32>().is_ok(),
-        ConfigType::Long => value.parse::<i64>().is_ok(),
-        ConfigType::Double => value.parse::<f64>().is_ok(),
-        ConfigType::String | ConfigType::List => true,
-    };
-    if well_formed { Ok(()) } else { refuse(format!("{:?} wanted", known.kind)) }
 }
 
 /// The name of a flush policy, as in settings and on the command line.
@@ -190,30 +218,41 @@ pub fn flush_name(flush: FlushPolicy) -> &'static str {
 mod tests {
     use super::*;
 
-    fn config(name: &str, value: &str) -> Result<TopicConfig, TopicConfigError> {
-        TopicConfig::new([(name.to_owned(), Some(value.to_owned()))], 1 << 20)
+    fn config(name: &str, value: &str) -> TopicConfig {
+        TopicConfig::new([(name.to_owned(), Some(value.to_owned()))]).expect("a good value")
+    }
+
+    fn cleanup(config: &TopicConfig) -> (bool, bool) {
+        let Cleanup { delete, compact } =
+            TopicSettings::of(config, &TopicConfig::default()).cleanup;
+        (delete, compact)
     }
 
     #[test]
-    fn keeping_less_is_accepted_and_shown() {
-        let kept = config("retention.ms", "1000").expect("a number");
-        assert_eq!(kept.get("retention.ms"), Some("1000"));
-        assert!(config("cleanup.policy", "compact").is_ok());
+    fn a_topic_has_its_own_value_or_the_brokers_or_the_built_in_one() {
+        let (none, defaults) = (TopicConfig::default(), config("retention.ms", "7"));
+        let of = |own: &TopicConfig, defaults| TopicSettings::of(own, defaults).retention_ms;
+        assert_eq!(of(&none, &none), None);
+        assert_eq!(of(&none, &defaults), Some(7));
+        assert_eq!(of(&config("retention.ms", "8"), &defaults), Some(8));
+        assert_eq!(of(&config("retention.ms", "-1"), &defaults), None);
     }
 
     #[test]
-    fn false_promises_and_nonsense_are_refused() {
-        assert!(matches!(config("min.insync.replicas", "2"), Err(TopicConfigError::Fixed { .. })));
-        assert!(matches!(config("max.message.bytes", "0"), Err(TopicConfigError::Value { .. })));
-        assert!(matches!(config("retention.ms", "soon"), Err(TopicConfigError::Value { .. })));
-        assert!(matches!(config("lossproof.flush", "no"), Err(TopicConfigError::Value { .. })));
-        assert!(matches!(config("no.such", "1"), Err(TopicConfigError::Unknown { .. })));
-    }
-
-    #[test]
-    fn defaults_pass_their_own_check() {
-        for entry in TOPIC_CONFIGS {
-            assert_eq!(check(entry, entry.default, 16 << 20), Ok(()), "{}", entry.name);
-        }
+    fn lists_are_appended_to_and_subtracted_from() {
+        let none = TopicConfig::default();
+        let change = |config: &TopicConfig, change| {
+            config.changed(&[("cleanup.policy".to_owned(), change)], &none)
+        };
+        let both = change(&none, Change::Append("compact,delete".into())).expect("a list");
+        assert_eq!(both.get("cleanup.policy"), Some("delete,compact"));
+        assert_eq!(cleanup(&both), (true, true));
+        let compact = change(&both, Change::Subtract("delete".into())).expect("a list");
+        assert_eq!(cleanup(&compact), (false, true));
+        assert_eq!(change(&compact, Change::Remove), Ok(none.clone()));
+        change(&compact, Change::Subtract("compact".into())).expect_err("one policy must stay");
+        let number = [("retention.ms".to_owned(), Change::Append("1".into()))];
+        let refused = none.changed(&number, &none);
+        assert_eq!(refused, Err(ChangeError::NoList { name: "retention.ms" }));
     }
 }

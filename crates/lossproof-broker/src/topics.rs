@@ -9,6 +9,10 @@
 //! - TOPIC-4: one change at a time, and each to its end: a client that goes away in the middle does
 //!   not leave the disk and the catalog apart.
 //! - TOPIC-5: where metadata may be missing no topic is made: it could be the second of its name.
+//! - TOPIC-6: the settings of a topic and the flush policy of each of its partitions become
+//!   durable in one frame, and hold from then on; a start sets right what damage has set apart.
+
+mod alteration;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -20,8 +24,10 @@ use lossproof_log::{
     Commit, CommitCause, FlushPolicy, Log, PartitionChange, PartitionId, StateChange, StateKind,
 };
 
+use crate::config::BrokerConfig;
 use crate::offsets::{OffsetKey, UnreadableEntry};
-use crate::topic_config::{FLUSH, TopicConfig, flush_name};
+use crate::settings::FLUSH;
+use crate::topic_config::{ChangeError, TopicConfig, TopicSettings, flush_name};
 
 /// Topics with these prefixes are fsynced before they are acknowledged, whatever is asked for.
 const ALWAYS_COMMIT: [&str; 2] = ["_lossproof.", "__"];
@@ -42,7 +48,7 @@ impl fmt::Display for TopicId {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) id: TopicId,
@@ -50,6 +56,8 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<PartitionId>,
     pub(crate) flush: FlushPolicy,
     pub(crate) config: TopicConfig,
+    /// What follows from `config` and the broker's defaults.
+    pub(crate) settings: TopicSettings,
 }
 
 impl Topic {
@@ -89,6 +97,10 @@ pub(crate) enum TopicError {
     NoGrowth { found: i32, present: usize, max: usize },
     #[error("a part of the metadata is damaged: this topic may exist and only not be known")]
     MetadataDamaged,
+    #[error("{0}")]
+    Config(#[from] ChangeError),
+    #[error("topic {name} holds evidence: its {FLUSH} is always commit")]
+    AlwaysCommit { name: String },
     #[error("{0}")]
     Log(CommitCause),
 }
@@ -130,6 +142,12 @@ impl Catalog {
         self.by_name.insert(topic.name.clone(), topic);
     }
 
+    /// The same topic, with the same partitions.
+    fn replace(&mut self, topic: Arc<Topic>) {
+        self.by_id.insert(topic.id, Arc::clone(&topic));
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
     fn remove(&mut self, topic: &Topic) {
         self.partitions -= topic.partitions.len();
         self.by_id.remove(&topic.id);
@@ -142,6 +160,8 @@ pub(crate) struct Topics {
     log: Log,
     rng: Arc<dyn Rng>,
     flush_default: FlushPolicy,
+    /// For topics that have no value of their own.
+    defaults: TopicConfig,
     partitions_max: usize,
     catalog: RwLock<Arc<Catalog>>,
     /// The next partition id; its holder makes the one change under way.
@@ -152,16 +172,16 @@ impl Topics {
     pub(crate) fn open(
         log: Log,
         rng: Arc<dyn Rng>,
-        flush_default: FlushPolicy,
-        partitions_max: usize,
+        config: &BrokerConfig,
     ) -> Result<Self, TopicsUnreadable> {
+        let defaults = config.topic_defaults();
         let mut catalog = Catalog::default();
         let mut next = log.unused_partition_id().0.max(1);
         for (key, value) in log.state(StateKind::Metadata) {
             let unreadable =
                 |_| TopicsUnreadable { key: String::from_utf8_lossy(&key).into_owned() };
             if let Some(name) = key.strip_prefix(TOPIC_PREFIX) {
-                let topic = decode(name, value).map_err(unreadable)?;
+                let topic = decode(name, value, &defaults).map_err(unreadable)?;
                 report_missing_partitions(&log, &topic);
                 warn_of_unsafe_policy(&topic);
                 catalog.insert(Arc::new(topic));
@@ -172,7 +192,8 @@ impl Topics {
         }
         let catalog = RwLock::new(Arc::new(catalog));
         let change = tokio::sync::Mutex::new(next);
-        Ok(Self { log, rng, flush_default, partitions_max, catalog, change })
+        let (flush_default, partitions_max) = (config.flush, config.partitions_max);
+        Ok(Self { log, rng, flush_default, defaults, partitions_max, catalog, change })
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -202,11 +223,11 @@ impl Topics {
     }
 
     /// The unsafe policies are for records that somebody chose to risk, never for the evidence.
-    pub(crate) fn flush_policy(&self, new: &NewTopic) -> FlushPolicy {
-        if ALWAYS_COMMIT.iter().any(|prefix| new.name.starts_with(prefix)) {
+    pub(crate) fn flush_policy(&self, name: &str, config: &TopicConfig) -> FlushPolicy {
+        if is_always_commit(name) {
             return FlushPolicy::Commit;
         }
-        new.config.flush().unwrap_or(self.flush_default)
+        config.flush().unwrap_or(self.flush_default)
     }
 
     /// Makes a topic and returns it once it is durable (TOPIC-1).
@@ -218,7 +239,8 @@ impl Topics {
         let topic = Topic {
             id: self.fresh_id(),
             partitions: (first..after).map(PartitionId).collect(),
-            flush: self.flush_policy(&new),
+            flush: self.flush_policy(&new.name, &new.config),
+            settings: TopicSettings::of(&new.config, &self.defaults),
             name: new.name,
             config: new.config,
         };
@@ -315,7 +337,7 @@ impl Topics {
 fn warn_of_unsafe_policy(topic: &Topic) {
     if topic.flush != FlushPolicy::Commit {
         tracing::warn!(
-            "UNSAFE: topic {} was made with {FLUSH}={}: a power cut loses acknowledged \
+            "UNSAFE: topic {} has {FLUSH}={}: a power cut loses acknowledged \
             messages of it",
             topic.name,
             flush_name(topic.flush)
@@ -330,6 +352,10 @@ fn report_missing_partitions(log: &Log, topic: &Topic) {
                 "partition is not in the journal: it is offline");
         }
     }
+}
+
+fn is_always_commit(name: &str) -> bool {
+    ALWAYS_COMMIT.iter().any(|prefix| name.starts_with(prefix))
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {
@@ -391,7 +417,7 @@ fn encode(topic: &Topic) -> Bytes {
     out.freeze()
 }
 
-fn decode(name: &[u8], mut bytes: Bytes) -> Result<Topic, UnreadableEntry> {
+fn decode(name: &[u8], mut bytes: Bytes, defaults: &TopicConfig) -> Result<Topic, UnreadableEntry> {
     let wrong = |_| UnreadableEntry;
     if bytes.try_get_u8().map_err(wrong)? != VERSION {
         return Err(UnreadableEntry);
@@ -416,7 +442,8 @@ fn decode(name: &[u8], mut bytes: Bytes) -> Result<Topic, UnreadableEntry> {
     }
     let name = String::from_utf8(name.to_vec()).map_err(|_| UnreadableEntry)?;
     let config = TopicConfig::from_entries(entries);
-    Ok(Topic { name, id: TopicId(id), partitions, flush, config })
+    let settings = TopicSettings::of(&config, defaults);
+    Ok(Topic { name, id: TopicId(id), partitions, flush, config, settings })
 }
 
 fn decode_text(bytes: &mut Bytes) -> Result<String, UnreadableEntry> {
@@ -455,13 +482,15 @@ mod tests {
             };
             let partitions = ids.into_iter().map(PartitionId).collect();
             let config = TopicConfig::from_entries(entries);
-            let topic = Topic { name, id: TopicId(id), partitions, flush, config };
-            prop_assert_eq!(decode(topic.name.as_bytes(), encode(&topic)), Ok(topic));
+            let none = TopicConfig::default();
+            let settings = TopicSettings::of(&config, &none);
+            let topic = Topic { name, id: TopicId(id), partitions, flush, config, settings };
+            prop_assert_eq!(decode(topic.name.as_bytes(), encode(&topic), &none), Ok(topic));
         }
 
         #[test]
         fn no_bytes_make_a_panic(bytes: Vec<u8>) {
-            let _ = decode(b"t", Bytes::from(bytes));
+            let _ = decode(b"t", Bytes::from(bytes), &TopicConfig::default());
         }
     }
 }

@@ -142,6 +142,75 @@ async fn synonyms_are_told_only_where_they_are_asked_for() {
     broker.stop().await;
 }
 
+/// What holds first, then what would hold without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_value_and_the_built_in_one_are_synonyms_of_the_topics() {
+    let broker = Broker::with(|config| {
+        config.set("log.retention.ms", "2000").expect("a setting");
+    })
+    .await;
+    let mut client = broker.client().await;
+    let retention = CreatableTopicConfig { name: "retention.ms".into(), value: Some("1".into()) };
+    let topic =
+        CreatableTopic { name: "t".into(), configs: vec![retention], ..CreatableTopic::default() };
+    let topic = CreatableTopic { num_partitions: 1, replication_factor: 1, ..topic };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let _: CreateTopicsResponse = client.call(&request, 7).await;
+    let request = DescribeConfigsRequest {
+        resources: vec![resource(TOPIC, "t", Some(&["retention.ms"]))],
+        include_synonyms: true,
+        ..Default::default()
+    };
+    let answer: DescribeConfigsResponse = client.call(&request, 4).await;
+    let synonyms = answer.results[0].configs[0].synonyms.iter();
+    let synonyms: Vec<_> = synonyms
+        .map(|one| (one.name.as_str(), one.value.as_deref().unwrap_or("none"), one.source))
+        .collect();
+    let broker_name = "log.retention.ms";
+    let expected = [("retention.ms", "1", 1), (broker_name, "2000", 4), (broker_name, "-1", 5)];
+    assert_eq!(synonyms, expected);
+    broker.stop().await;
+}
+
+/// From version 3 on, and only where it is asked for; it says what is not carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_documented_and_do_not_pretend() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    for (kind, name) in [(TOPIC, "t"), (BROKER, "1")] {
+        for include_documentation in [false, true] {
+            let resources = vec![resource(kind, name, None)];
+            let request =
+                DescribeConfigsRequest { resources, include_documentation, ..Default::default() };
+            let answer: DescribeConfigsResponse = client.call(&request, 4).await;
+            let configs = &answer.results[0].configs;
+            let documented = |config: &DescribeConfigsResourceResult| {
+                config.documentation.as_ref().is_some_and(|text| !text.is_empty())
+            };
+            assert!(configs.iter().all(|config| documented(config) == include_documentation));
+            if include_documentation && kind == TOPIC {
+                let retention = find(&answer.results[0], "retention.ms");
+                let text = retention.documentation.as_deref().expect("asked for");
+                assert!(text.ends_with("not carried out yet."), "{text}");
+            }
+        }
+    }
+    broker.stop().await;
+}
+
+/// Nothing of the broker's can be changed while it runs; of a topic, what has but one value.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_changed_is_read_only() {
+    let (broker, mut client) = broker_with_a_topic().await;
+    let of_broker = describe(&mut client, resource(BROKER, "", None), 4).await;
+    assert!(of_broker.configs.iter().all(|config| config.read_only));
+    let of_topic = describe(&mut client, resource(TOPIC, "t", None), 4).await;
+    assert!(find(&of_topic, "compression.type").read_only);
+    for name in ["retention.ms", "cleanup.policy", "lossproof.flush", "segment.bytes"] {
+        assert!(!find(&of_topic, name).read_only, "{name}");
+    }
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_does_not_exist_is_an_error_and_is_not_made() {
     let (broker, mut client) = broker_with_a_topic().await;

@@ -9,7 +9,7 @@ use lossproof_wire::samples::probes;
 use lossproof_wire::*;
 
 /// As the protocol's design lists them; clients are lost where one of them is narrowed.
-const TABLE: [(i16, i16, i16); 28] = [
+const TABLE: [(i16, i16, i16); 30] = [
     (0, 0, 13),
     (1, 4, 18),
     (2, 0, 10),
@@ -29,10 +29,12 @@ const TABLE: [(i16, i16, i16); 28] = [
     (22, 0, 5),
     (23, 2, 4),
     (32, 1, 4),
+    (33, 0, 2),
     (35, 1, 4),
     (37, 0, 3),
     (42, 0, 2),
     (43, 0, 2),
+    (44, 0, 1),
     (45, 0, 1),
     (46, 0, 0),
     (47, 0, 0),

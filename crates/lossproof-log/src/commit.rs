@@ -55,7 +55,7 @@ pub struct StateChange {
     pub value: Option<Bytes>,
 }
 
-/// Creation or deletion of a partition.
+/// Creation, deletion or another flush policy of a partition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PartitionChange {
     Create {
@@ -73,6 +73,12 @@ pub enum PartitionChange {
     LogStart {
         id: PartitionId,
         offset: i64,
+    },
+    /// Appends after this one are acknowledged under `flush`. When it is acknowledged, everything
+    /// that was appended before is durable.
+    Flush {
+        id: PartitionId,
+        flush: FlushPolicy,
     },
 }
 

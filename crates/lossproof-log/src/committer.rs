@@ -16,7 +16,7 @@ use lossproof_env::{DiskLock, Planted, planted};
 use crate::commit::{Appended, Commit, Committed, FlushPolicy, ProducerIds};
 use crate::effect::Effect;
 use crate::error::{CloseError, CommitCause, FenceCause, FullCause};
-use crate::frame::{Item, frame_bytes};
+use crate::frame::{BLOCK, Item, frame_bytes};
 use crate::mark::Mark;
 use crate::partition::Place;
 use crate::queue::{Reply, Submission};
@@ -304,16 +304,23 @@ impl Committer {
             std::mem::take(&mut self.draft.parts).into_iter().unzip();
         let wall_ms = self.shared.env.clock.wall_ms();
         let place = self.writer.write(&items, wall_ms, self.running_ms())?;
-        let early: Vec<bool> = effects.iter().map(|effect| self.is_early(effect)).collect();
+        let batches = effects.iter().filter(|effect| matches!(effect, Effect::Batch(_))).count();
+        self.shared.counters.wrote(u64::from(place.blocks) * BLOCK, batches);
+        // Where a policy changes within the frame, all of it waits for the sync: no batch is seen
+        // before one that stands in front of it (LOG-6).
+        let changes_policy = |effect: &Effect| matches!(effect, Effect::Flush { .. });
+        let may_be_early = !effects.iter().any(changes_policy);
+        let early: Vec<bool> =
+            effects.iter().map(|effect| may_be_early && self.is_early(effect)).collect();
         self.publish(&effects, &place, |index| early[index]);
-        self.answer(|staged| staged.early);
+        self.answer(|staged| may_be_early && staged.early);
         if planted(Planted::AckBeforeFsync) {
             self.publish(&effects, &place, |index| !early[index]);
             self.answer(|_| true);
-            return self.writer.sync();
+            return self.sync();
         }
         if self.draft.needs_sync {
-            self.writer.sync()?;
+            self.sync()?;
             self.unsynced_since = None;
         } else if self.draft.every_second && self.unsynced_since.is_none() {
             self.unsynced_since = Some(self.shared.env.clock.monotonic());
@@ -321,6 +328,15 @@ impl Committer {
         self.publish(&effects, &place, |index| !early[index]);
         self.answer(|_| true);
         self.shared.acknowledged(self.writer.next_frame - 1);
+        Ok(())
+    }
+
+    /// Makes all frames durable, and takes the time.
+    fn sync(&mut self) -> Result<(), FenceCause> {
+        let clock = &self.shared.env.clock;
+        let begun = clock.monotonic();
+        self.writer.sync()?;
+        self.shared.counters.synced(clock.monotonic().saturating_sub(begun));
         Ok(())
     }
 
@@ -391,7 +407,7 @@ impl Committer {
         let due = self.unsynced_since.is_some_and(|since| now >= since + EVERY_SECOND);
         if due && self.shared.fenced().is_none() {
             self.unsynced_since = None;
-            if let Err(cause) = self.writer.sync() {
+            if let Err(cause) = self.sync() {
                 self.fence(cause);
             }
         }

@@ -21,6 +21,10 @@ pub(crate) enum Effect {
         id: PartitionId,
         offset: i64,
     },
+    Flush {
+        id: PartitionId,
+        flush: FlushPolicy,
+    },
     /// Every partition's leader epoch goes up by one: an unclean start.
     EpochRaise,
     ProducerIds(ProducerIds),
@@ -48,6 +52,7 @@ const TAG_EPOCH_RAISE: u8 = 3;
 const TAG_PRODUCER_IDS: u8 = 4;
 const TAG_STATE: u8 = 5;
 const TAG_LOG_START: u8 = 7;
+const TAG_FLUSH: u8 = 6;
 
 fn entry_kind(kind: StateKind) -> EntryKind {
     match kind {
@@ -92,6 +97,11 @@ impl Effect {
                 entry.partition = *id;
                 payload.put_u8(TAG_LOG_START);
                 payload.put_i64(*offset);
+            }
+            Self::Flush { id, flush } => {
+                entry.partition = *id;
+                payload.put_u8(TAG_FLUSH);
+                payload.put_u8(flush_code(*flush));
             }
             Self::EpochRaise => payload.put_u8(TAG_EPOCH_RAISE),
             Self::ProducerIds(ids) => {
@@ -154,6 +164,7 @@ fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
         },
         TAG_DELETE => Effect::Delete { id },
         TAG_LOG_START => Effect::LogStart { id, offset: get_i64(payload, 1)? },
+        TAG_FLUSH => Effect::Flush { id, flush: flush_from(*payload.get(1)?)? },
         TAG_EPOCH_RAISE => Effect::EpochRaise,
         TAG_PRODUCER_IDS => Effect::ProducerIds(ProducerIds {
             first: get_i64(payload, 1)?,
@@ -213,6 +224,7 @@ mod tests {
             },
             Effect::Delete { id: PartitionId(4) },
             Effect::LogStart { id: PartitionId(4), offset: 1 << 33 },
+            Effect::Flush { id: PartitionId(4), flush: FlushPolicy::UnsafePageCache },
             Effect::EpochRaise,
             Effect::ProducerIds(ProducerIds { first: 1 << 40, count: 10 }),
             Effect::State {

@@ -31,6 +31,7 @@ mod cold;
 mod commit;
 mod committer;
 mod config;
+mod counters;
 mod effect;
 mod epochs;
 mod error;
@@ -65,6 +66,7 @@ pub use commit::{
     ProducerIds, StateChange, StateKind,
 };
 pub use config::LogConfig;
+pub use counters::{Histogram, LogFigures};
 pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,

@@ -14,6 +14,7 @@ use lossproof_env::Environment;
 use crate::commit::{Commit, Committed, PartitionId, ProducerIds, StateKind};
 use crate::committer::Committer;
 use crate::config::LogConfig;
+use crate::counters::LogFigures;
 use crate::epochs::EpochEnd;
 use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
@@ -306,6 +307,11 @@ impl Log {
     /// Why no more writes are taken, if so.
     pub fn fenced(&self) -> Option<Fenced> {
         self.shared().fenced()
+    }
+
+    /// What was measured since the log was opened.
+    pub fn figures(&self) -> LogFigures {
+        self.shared().figures()
     }
 
     /// Commits what is queued, syncs, marks the end as clean, gives the directory free. Later

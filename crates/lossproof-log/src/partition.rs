@@ -96,12 +96,12 @@ pub(crate) fn add_to_index(
 pub(crate) struct Partition {
     pub(crate) topic_id: [u8; 16],
     pub(crate) index: i32,
-    pub(crate) flush: FlushPolicy,
     inner: RwLock<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
+    flush: FlushPolicy,
     log_start: i64,
     high_watermark: i64,
     epochs: Epochs,
@@ -131,6 +131,7 @@ pub struct PartitionView {
 impl Partition {
     fn new(topic_id: [u8; 16], index: i32, flush: FlushPolicy) -> Self {
         let inner = Inner {
+            flush,
             log_start: 0,
             high_watermark: 0,
             epochs: Epochs::new(),
@@ -138,7 +139,7 @@ impl Partition {
             run: 0,
             damaged: Vec::new(),
         };
-        Self { topic_id, index, flush, inner: RwLock::new(inner) }
+        Self { topic_id, index, inner: RwLock::new(inner) }
     }
 
     fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
@@ -153,7 +154,7 @@ impl Partition {
         self.read(|inner| PartitionView {
             topic_id: self.topic_id,
             index: self.index,
-            flush: self.flush,
+            flush: inner.flush,
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             log_end: inner.high_watermark,
@@ -225,6 +226,10 @@ impl Partition {
                 inner.high_watermark = end;
             }
         });
+    }
+
+    fn set_flush(&self, flush: FlushPolicy) {
+        self.write(|inner| inner.flush = flush);
     }
 
     fn raise_epoch(&self) {
@@ -401,6 +406,11 @@ impl View {
                 let partition = self.partition(*id);
                 let gone = partition.map_or(0, |partition| partition.raise_log_start(*offset));
                 self.index_entries.fetch_sub(gone, Ordering::Relaxed);
+            }
+            Effect::Flush { id, flush } => {
+                if let Some(partition) = self.partition(*id) {
+                    partition.set_flush(*flush);
+                }
             }
             Effect::EpochRaise => {
                 for id in self.partition_ids() {

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use lossproof_env::Environment;
 
 use crate::config::LogConfig;
+use crate::counters::{Counters, LogFigures};
 use crate::error::{FenceCause, Fenced};
 use crate::partition::View;
 use crate::queue::Queue;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) acknowledged: watch::Sender<u64>,
     pub(crate) mover: MoverSignal,
+    pub(crate) counters: Counters,
     fenced: OnceLock<Fenced>,
     /// Wall and monotonic time of the open.
     opened_at: (i64, Duration),
@@ -112,6 +114,7 @@ impl Shared {
             permits: Arc::new(Semaphore::new(permits as usize)),
             acknowledged: watch::Sender::new(0),
             mover: MoverSignal::default(),
+            counters: Counters::new(),
             fenced: OnceLock::new(),
             opened_at,
             config,
@@ -122,6 +125,12 @@ impl Shared {
     /// until it has it for itself.
     pub(crate) fn permits_of(&self, weight: usize) -> u32 {
         permits_for(weight).min(permits_for(self.config.queue_bytes_max))
+    }
+
+    pub(crate) fn figures(&self) -> LogFigures {
+        let permits = permits_for(self.config.queue_bytes_max) as usize;
+        let used = permits.saturating_sub(self.permits.available_permits());
+        self.counters.figures(used as u64 * 1024)
     }
 
     pub(crate) fn fenced(&self) -> Option<Fenced> {

@@ -131,6 +131,12 @@ impl Staging {
                 PartitionChange::LogStart { id, offset } => {
                     self.judge_log_start(*id, *offset)?;
                 }
+                PartitionChange::Flush { id, .. } => {
+                    let known = self.partitions.contains_key(id) || created.contains(id);
+                    if !known || gone.contains(id) {
+                        return Err(CommitCause::UnknownPartition(*id));
+                    }
+                }
             }
         }
         let mut appends = Vec::with_capacity(commit.appends.len());
@@ -249,6 +255,7 @@ impl Staging {
                 PartitionChange::LogStart { id, offset } => {
                     Effect::LogStart { id: *id, offset: *offset }
                 }
+                PartitionChange::Flush { id, flush } => Effect::Flush { id: *id, flush: *flush },
             };
             self.apply(&effect, None, now_ms);
             out.push((effect.to_item(), effect));
@@ -320,6 +327,11 @@ impl Staging {
             Effect::LogStart { id, offset } => {
                 if let Some(partition) = self.partitions.get_mut(id) {
                     partition.log_start = partition.log_start.max(*offset);
+                }
+            }
+            Effect::Flush { id, flush } => {
+                if let Some(partition) = self.partitions.get_mut(id) {
+                    partition.flush = *flush;
                 }
             }
             Effect::EpochRaise => {

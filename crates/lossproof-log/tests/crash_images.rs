@@ -196,7 +196,9 @@ fn nothing_is_written_before_what_it_builds_on_is_durable() {
         let trial = trial(seed);
         let mut changes = trial.promises.submitted.iter().flat_map(|it| &it.commit.partitions);
         let all_safe = changes.all(|change| match change {
-            PartitionChange::Create { flush, .. } => *flush == FlushPolicy::Commit,
+            PartitionChange::Create { flush, .. } | PartitionChange::Flush { flush, .. } => {
+                *flush == FlushPolicy::Commit
+            }
             PartitionChange::Delete { .. } | PartitionChange::LogStart { .. } => true,
         });
         safe_workloads += u64::from(all_safe);

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Environment, Fault, ManualClock, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, RecoveryReport, Stepper};
+use lossproof_log::{
+    Commit, CommitCause, FlushPolicy, Log, LogConfig, PartitionChange, RecoveryReport, Stepper,
+};
 use support::{P1, P2, append, create, simulated, values};
 
 struct World {
@@ -106,6 +108,64 @@ fn in_one_frame_the_unsafe_are_acknowledged_though_the_sync_fails() {
     let outcomes = stepper.submit(vec![append(P1, &["unsafe"]), append(P2, &["safe"])]);
     assert!(outcomes[0].is_ok() && outcomes[1].is_err());
     assert_eq!((values(&log, P1, 0).len(), values(&log, P2, 0).len()), (1, 0), "LOG-6");
+}
+
+fn change(flush: FlushPolicy) -> Commit {
+    Commit::partition(PartitionChange::Flush { id: P1, flush })
+}
+
+#[test]
+fn a_change_to_commit_makes_durable_what_was_not_and_holds_after_a_power_cut() {
+    let world = World::new();
+    let (log, mut stepper) = world.started(FlushPolicy::UnsafePageCache);
+    stepper.submit(vec![append(P1, &["x"])]).remove(0).unwrap();
+    assert_eq!(world.left(), 0);
+    stepper.submit(vec![change(FlushPolicy::Commit)]).remove(0).unwrap();
+    assert_eq!(world.left(), 1, "what was acknowledged before is safe now");
+    stepper.submit(vec![append(P1, &["y"])]).remove(0).unwrap();
+    assert_eq!(world.left(), 2);
+    assert_eq!(log.partition(P1).unwrap().flush, FlushPolicy::Commit);
+    let (log, mut stepper, _) = world.open(&world.disk.power_cut());
+    assert_eq!(log.partition(P1).unwrap().flush, FlushPolicy::Commit);
+    let durable = stepper.durable_through();
+    stepper.submit(vec![append(P1, &["z"])]).remove(0).unwrap();
+    assert_eq!(stepper.durable_through(), durable + 1);
+}
+
+/// LOG-6: what was asked for under `commit` is not shown early because the policy of its partition
+/// changes in the same frame.
+#[test]
+fn in_one_frame_each_append_is_under_the_policy_of_its_moment() {
+    let world = World::new();
+    let (log, mut stepper) = world.started(FlushPolicy::Commit);
+    world.disk.inject(Fault::sync(0));
+    let unsafe_from_here = change(FlushPolicy::UnsafePageCache);
+    let commits = vec![append(P1, &["safe"]), unsafe_from_here];
+    assert!(stepper.submit(commits).iter().all(Result::is_err));
+    assert_eq!(values(&log, P1, 0).len(), 0);
+}
+
+#[test]
+fn a_policy_that_changes_within_a_frame_keeps_the_order() {
+    for (before, after) in [
+        (FlushPolicy::Commit, FlushPolicy::UnsafePageCache),
+        (FlushPolicy::UnsafePageCache, FlushPolicy::Commit),
+    ] {
+        let world = World::new();
+        let (log, mut stepper) = world.started(before);
+        let commits = vec![append(P1, &["a"]), change(after), append(P1, &["b"])];
+        assert!(stepper.submit(commits).iter().all(Result::is_ok));
+        assert_eq!((values(&log, P1, 0).len(), world.left()), (2, 2));
+    }
+}
+
+#[test]
+fn the_policy_of_a_partition_that_is_not_there_cannot_be_changed() {
+    let world = World::new();
+    let (_log, mut stepper) = world.started(FlushPolicy::Commit);
+    stepper.submit(vec![Commit::partition(PartitionChange::Delete { id: P1 })]).remove(0).unwrap();
+    let refused = stepper.submit(vec![change(FlushPolicy::UnsafePageCache)]).remove(0);
+    assert!(matches!(refused.unwrap_err().cause, CommitCause::UnknownPartition(P1)));
 }
 
 #[test]

@@ -74,11 +74,12 @@ codes! {
     DIRECTORY_FORBIDDEN = "LP1005": "give this user the right to read and write there";
     JOURNAL_DAMAGED = "LP1006": "change nothing in it, and restore it from a copy";
     DIRECTORY_MOVED = "LP1007": "use the original, not the copy";
-    SETTINGS = "LP1008": "correct the options";
+    SETTINGS = "LP1008": "correct the settings; docs/config.md has all of them";
     DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
     START_FAILED = "LP1010": "see the message, then start again";
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
     PIECES_DAMAGED = "LP1012": "copy the directory before anything else, then check the disk";
+    LISTENER_OPEN = "LP1013": "listen on 127.0.0.1, or add --insecure-listen on a trusted network";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";
     INPUT_CHANGED = "LP2002": "give the changed input under a new file name";
     STILL_WAITING = "LP2003": "give the same command again: it goes on where it stopped";

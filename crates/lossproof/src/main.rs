@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod explain;
 mod files;
+mod http;
 mod journal;
 mod output;
 mod produce;
@@ -56,7 +57,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // In the demo brokers go away on purpose: what the client library says of that is no news.
     let is_demo = matches!(command, Command::Demo(_));
-    start_talking(if is_demo { "info,librdkafka=off" } else { "info" });
+    let is_json = matches!(&command, Command::Broker(arguments) if arguments.logs_json());
+    start_talking(if is_demo { "info,librdkafka=off" } else { "info" }, is_json);
     let outcome = match command {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
@@ -76,12 +78,14 @@ fn main() -> ExitCode {
 }
 
 /// Log lines go to standard error; `RUST_LOG` chooses which.
-fn start_talking(default: &str) {
+fn start_talking(default: &str, is_json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if is_json {
+        return lines.json().init();
+    }
+    lines
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && no_color_is_unset())
         .init();
 }

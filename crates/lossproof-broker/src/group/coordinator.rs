@@ -108,6 +108,11 @@ impl Coordinator {
         self.lock().groups.heartbeat(now, group, member_id, instance, generation)
     }
 
+    /// Every group, with the number of its members.
+    pub(crate) fn member_counts(&self) -> Vec<(String, usize)> {
+        self.lock().groups.member_counts()
+    }
+
     pub(crate) fn check_commit(&self, fence: &CommitFence) -> Result<(), GroupError> {
         let now = self.clock.monotonic();
         self.lock().groups.check_commit(now, fence)

@@ -305,6 +305,12 @@ impl Groups {
         Self { settings, by_id: BTreeMap::new(), closed: BTreeSet::new(), stopped: false }
     }
 
+    /// Every group, with the number of its members.
+    pub fn member_counts(&self) -> Vec<(String, usize)> {
+        let counts = self.by_id.iter().map(|(name, group)| (name.clone(), group.members.len()));
+        counts.collect()
+    }
+
     /// Hands over a member's wish for its assignment; the answer may come later.
     pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
         match self.find(&sync.group) {

@@ -6,17 +6,20 @@
 //! - PRODUCE-3: each partition of a request stands or falls by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use lossproof_log::{Appended, Commit, CommitError, Committed, PartitionId, Pending};
 use lossproof_wire::batch::{
-    self, BatchError, BatchHeader, BatchInfo, Compression, Limits, UNCOMPRESSED_BYTES_MAX,
+    self, BatchError, BatchHeader, BatchInfo, Compression, Limits, TimestampType,
+    UNCOMPRESSED_BYTES_MAX,
 };
 use lossproof_wire::{
-    ErrorCode, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, ErrorCode, PartitionProduceData, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 
+use super::batch_check::{self, Stamped};
 use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Answer, Call, CallError, Reply};
 use crate::error::produce_error;
@@ -29,22 +32,32 @@ const INLINE_BYTES_MAX: usize = 128 << 10;
 
 /// Why one batch was refused.
 #[derive(Debug)]
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-    log_start: i64,
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+    pub(super) log_start: i64,
+    /// The records for which it was refused, where it was for some of them.
+    pub(super) records: Vec<BatchIndexAndErrorMessage>,
 }
 
 impl Refusal {
-    fn new(code: ErrorCode, message: impl ToString) -> Self {
-        Self { code, message: message.to_string(), log_start: -1 }
+    pub(super) fn new(code: ErrorCode, message: impl ToString) -> Self {
+        Self { code, message: message.to_string(), log_start: -1, records: Vec::new() }
     }
 }
 
 /// One partition of a request, on its way to the disk.
 struct Entry {
     index: i32,
-    queued: Result<(PartitionId, Pending), Refusal>,
+    queued: Result<Queued, Refusal>,
+}
+
+/// A batch that the log has taken.
+struct Queued {
+    id: PartitionId,
+    pending: Pending,
+    /// -1: the timestamps are the producer's.
+    append_time_ms: i64,
 }
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
@@ -101,10 +114,7 @@ async fn queue_topic(
         let index = partition.index;
         let queued = match (refusal, &found, find_partition(&found, index)) {
             (Some((code, message)), _, _) => Err(Refusal::new(code, message)),
-            (None, Ok(topic), Ok(id)) => {
-                let queued = queue(broker, topic, id, partition, version).await;
-                queued.map(|pending| (id, pending))
-            }
+            (None, Ok(topic), Ok(id)) => queue(broker, topic, id, partition, version).await,
             (None, Err(code), _) => Err(Refusal::new(*code, "no such topic")),
             (None, _, Err(code)) => Err(Refusal::new(code, "no such partition")),
         };
@@ -120,11 +130,11 @@ async fn queue(
     id: PartitionId,
     partition: PartitionProduceData,
     version: i16,
-) -> Result<Pending, Refusal> {
+) -> Result<Queued, Refusal> {
     let records = partition.records.unwrap_or_default();
-    let limit = topic.config.message_bytes_max().unwrap_or(broker.config.message_bytes_max);
-    let limit = limit.min(broker.config.message_bytes_max);
-    let BatchInfo { header, max_timestamp, .. } = validate(broker, records.clone(), limit).await?;
+    let limit = topic.settings.message_bytes_max;
+    let info = validate(broker, records.clone(), limit).await?;
+    let header = info.header;
     // PRODUCE-2.
     if header.attributes.is_transactional() {
         let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
@@ -138,15 +148,11 @@ async fn queue(
         let message = "zstd needs produce version 7";
         return Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
-    // The index of timestamps believes the header: a claim below the truth would hide records from
-    // whoever seeks by time.
-    let records = if max_timestamp == header.max_timestamp {
-        records
-    } else {
-        batch::with_max_timestamp(&records, max_timestamp).map_err(|error| invalid(&error))?
-    };
+    let Stamped { records, append_time_ms } =
+        batch_check::check(broker, &topic.settings, &info, records).await?;
     let queued = broker.log.enqueue(Commit::append(id, records)).await;
-    queued.map_err(|error| refusal_of(broker, id, &error))
+    let pending = queued.map_err(|error| refusal_of(broker, id, &error))?;
+    Ok(Queued { id, pending, append_time_ms })
 }
 
 async fn validate(
@@ -167,7 +173,7 @@ async fn validate(
     validated.map_err(|error| invalid(&error))
 }
 
-fn invalid(error: &BatchError) -> Refusal {
+pub(super) fn invalid(error: &BatchError) -> Refusal {
     tracing::warn!(%error, "record batch refused");
     Refusal::new(error.error_code(), error)
 }
@@ -176,34 +182,54 @@ fn refusal_of(broker: &Broker, id: PartitionId, error: &CommitError) -> Refusal 
     tracing::warn!(cause = %error.cause, partition = %id, "append refused");
     // The Java client starts over on an unknown producer only if it is told the log's start.
     let log_start = broker.log.partition(id).map_or(-1, |view| view.log_start);
-    Refusal { code: produce_error(&error.cause), message: error.cause.to_string(), log_start }
+    Refusal { log_start, ..Refusal::new(produce_error(&error.cause), &error.cause) }
 }
 
 /// PRODUCE-1: the end of the wait for the disk.
 async fn finish(broker: &Broker, entry: Entry) -> PartitionProduceResponse {
     let outcome = match entry.queued {
-        Ok((id, pending)) => {
+        Ok(Queued { id, pending, append_time_ms }) => {
             let committed = pending.await;
-            committed.map_err(|error| refusal_of(broker, id, &error)).and_then(only_append)
+            let committed = committed.map_err(|error| refusal_of(broker, id, &error));
+            let appended = committed.and_then(only_append);
+            appended.map(|appended| (appended, append_time(broker, id, &appended, append_time_ms)))
         }
         Err(refusal) => Err(refusal),
     };
     match outcome {
-        Ok(appended) => PartitionProduceResponse {
+        Ok((appended, log_append_time_ms)) => PartitionProduceResponse {
             index: entry.index,
             base_offset: appended.base_offset,
+            log_append_time_ms,
             log_start_offset: appended.log_start,
             ..Default::default()
         },
-        Err(refusal) => PartitionProduceResponse {
-            index: entry.index,
-            error_code: refusal.code,
-            base_offset: -1,
-            log_start_offset: refusal.log_start,
-            error_message: Some(refusal.message),
-            ..Default::default()
-        },
+        Err(refusal) => {
+            broker.counters.batches_refused.fetch_add(1, Ordering::Relaxed);
+            PartitionProduceResponse {
+                index: entry.index,
+                error_code: refusal.code,
+                base_offset: -1,
+                log_start_offset: refusal.log_start,
+                error_message: Some(refusal.message),
+                record_errors: refusal.records,
+                ..Default::default()
+            }
+        }
     }
+}
+
+/// The time in the stored batch (CHECK-2): that of the original, if this one was a duplicate.
+fn append_time(broker: &Broker, id: PartitionId, appended: &Appended, stamped_ms: i64) -> i64 {
+    if stamped_ms < 0 || !appended.duplicate {
+        return stamped_ms;
+    }
+    let original = broker.log.read(id, appended.base_offset, 1).ok();
+    let header = original.and_then(|slice| BatchHeader::parse(&slice.batches.first()?.bytes).ok());
+    header.map_or(-1, |header| match header.attributes.timestamp_type() {
+        TimestampType::LogAppend => header.max_timestamp,
+        TimestampType::Create => -1,
+    })
 }
 
 fn only_append(committed: Committed) -> Result<Appended, Refusal> {

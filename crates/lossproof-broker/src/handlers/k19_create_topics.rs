@@ -50,13 +50,13 @@ async fn create(
 ) -> Result<CreatableTopicResult, Refusal> {
     let partitions = partition_count(broker, &wanted)?;
     let settings = wanted.configs.into_iter().map(|config| (config.name, config.value));
-    let config = TopicConfig::new(settings, broker.config.message_bytes_max)
+    let config = TopicConfig::new(settings)
         .map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))?;
     let new = NewTopic { name: wanted.name.clone(), partitions, config: config.clone() };
     let refusal = |error| (topic_error(&error), error.to_string());
     if validate_only {
         broker.topics.check(&new).map_err(refusal)?;
-        let flush = broker.topics.flush_policy(&new);
+        let flush = broker.topics.flush_policy(&new.name, &new.config);
         return Ok(result(broker, wanted.name, Uuid::default(), partitions, (&config, flush)));
     }
     let topic = broker.create_topic(new).await.map_err(refusal)?;
@@ -100,11 +100,11 @@ fn result(
     num_partitions: i32,
     (config, flush): (&TopicConfig, FlushPolicy),
 ) -> CreatableTopicResult {
-    let configs = topic_configs(broker, config, flush).map(|entry| CreatableTopicConfigs {
-        name: entry.name,
-        value: entry.value,
-        read_only: entry.read_only,
-        config_source: entry.config_source,
+    let configs = topic_configs(broker, config, flush).map(|known| CreatableTopicConfigs {
+        name: known.name.to_owned(),
+        value: known.value(),
+        read_only: known.read_only,
+        config_source: known.source(),
         is_sensitive: false,
     });
     CreatableTopicResult {

@@ -4,6 +4,8 @@
 //! or a future of it. Reads are left to the future, which runs when all answers before it are out:
 //! so a client that pipelines reads what it has written.
 
+mod alteration;
+mod batch_check;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
@@ -23,10 +25,12 @@ mod k20_delete_topics;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
 mod k32_describe_configs;
+mod k33_alter_configs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
 mod k42_delete_groups;
 mod k43_elect_leaders;
+mod k44_incremental_alter_configs;
 mod k45_alter_partition_reassignments;
 mod k46_list_partition_reassignments;
 mod k47_offset_delete;
@@ -76,10 +80,12 @@ served! { |broker, call|
     InitProducerId => k22_init_producer_id::start(broker, call).await;
     OffsetForLeaderEpoch => k23_offset_for_leader_epoch::start(broker, call);
     DescribeConfigs => k32_describe_configs::start(broker, call);
+    AlterConfigs => k33_alter_configs::start(broker, call).await;
     DescribeLogDirs => k35_describe_log_dirs::start(broker, call);
     CreatePartitions => k37_create_partitions::start(broker, call).await;
     DeleteGroups => k42_delete_groups::start(broker, call).await;
     ElectLeaders => k43_elect_leaders::start(broker, call);
+    IncrementalAlterConfigs => k44_incremental_alter_configs::start(broker, call).await;
     AlterPartitionReassignments => k45_alter_partition_reassignments::start(broker, call);
     ListPartitionReassignments => k46_list_partition_reassignments::start(call);
     OffsetDelete => k47_offset_delete::start(broker, call).await;

@@ -102,6 +102,9 @@ impl Model {
                     let partition = self.partitions.get_mut(id).unwrap();
                     partition.log_start = partition.log_start.max(*offset);
                 }
+                PartitionChange::Flush { id, flush } => {
+                    self.partitions.get_mut(id).unwrap().flush = *flush;
+                }
             }
         }
         let mut appended = Vec::new();

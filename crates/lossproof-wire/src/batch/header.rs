@@ -315,6 +315,13 @@ impl BatchHeader {
         Ok(())
     }
 
+    /// Writes the header in front of the records of `batch`.
+    fn write_anew(self, batch: &[u8]) -> Result<bytes::Bytes, BatchError> {
+        let (needed, remaining) = (self.total_bytes(), batch.len());
+        let payload = batch.get(HEADER_BYTES..needed);
+        self.write(payload.ok_or(BatchError::Truncated { needed, remaining })?)
+    }
+
     /// Writes the header in front of `payload`, with length and checksum set from it.
     pub(super) fn write(mut self, payload: &[u8]) -> Result<bytes::Bytes, BatchError> {
         use bytes::BufMut as _;
@@ -346,10 +353,15 @@ impl BatchHeader {
 /// The batch at the front of `bytes` with another maximum timestamp and the checksum that goes with
 /// it.
 pub fn with_max_timestamp(bytes: &[u8], max_timestamp: i64) -> Result<bytes::Bytes, BatchError> {
-    let header = BatchHeader { max_timestamp, ..BatchHeader::parse(bytes)? };
-    let (needed, remaining) = (header.total_bytes(), bytes.len());
-    let payload = bytes.get(HEADER_BYTES..needed);
-    header.write(payload.ok_or(BatchError::Truncated { needed, remaining })?)
+    BatchHeader { max_timestamp, ..BatchHeader::parse(bytes)? }.write_anew(bytes)
+}
+
+/// The batch at the front of `bytes` with the broker's time in the place of the producer's
+/// timestamps, and the checksum that goes with it.
+pub fn with_append_time(bytes: &[u8], append_time_ms: i64) -> Result<bytes::Bytes, BatchError> {
+    let mut header = BatchHeader { max_timestamp: append_time_ms, ..BatchHeader::parse(bytes)? };
+    header.attributes.0 |= Attributes::LOG_APPEND;
+    header.write_anew(bytes)
 }
 
 fn set(batch: &mut [u8], at: usize, value: &[u8]) -> Result<(), BatchError> {

@@ -12,7 +12,8 @@
 //! ```
 //! The length counts from byte 12, the checksum covers byte 21 to the end. A broker therefore sets
 //! base offset and leader epoch in place; only where a producer claims another max timestamp than
-//! its records have does it write a header anew, as Apache Kafka does.
+//! its records have, or where the time of the append counts, does it write a header anew, as Apache
+//! Kafka does.
 //!
 //! # Invariants
 //! - `BATCH-1`: a batch that [`validate()`] passes decodes completely: [`records()`] yields exactly
@@ -47,10 +48,10 @@ pub use builder::BatchBuilder;
 pub use compression::Compression;
 pub use header::{
     Attributes, BatchError, BatchHeader, HEADER_BYTES, LENGTH_END, TimestampType, set_base_offset,
-    set_leader_epoch, with_max_timestamp,
+    set_leader_epoch, with_append_time, with_max_timestamp,
 };
 pub use records::{Record, RecordHeader, RecordIterator, records, records_within};
 pub use validate::{
-    BATCH_BYTES_MAX, BatchInfo, Found, Limits, Split, UNCOMPRESSED_BYTES_MAX, find_record, split,
-    validate,
+    BATCH_BYTES_MAX, BatchInfo, Found, Limits, RecordFacts, Split, UNCOMPRESSED_BYTES_MAX,
+    find_record, split, validate, visit_records,
 };

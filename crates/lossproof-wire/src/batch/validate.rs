@@ -1,5 +1,6 @@
 //! What a broker checks before it stores a batch.
 
+use core::ops::ControlFlow;
 use std::io::BufRead;
 
 use bytes::Bytes;
@@ -42,6 +43,24 @@ pub struct BatchInfo {
     /// Largest timestamp among the records, in milliseconds. (The header's is the producer's
     /// claim.)
     pub max_timestamp: i64,
+    /// Smallest timestamp among the records that have one; `None` where none has.
+    pub min_timestamp: Option<i64>,
+    /// Records whose key is null.
+    pub keyless: i32,
+}
+
+/// Of a record that has none.
+const NO_TIMESTAMP: i64 = -1;
+
+/// What [`visit_records`] tells of each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordFacts {
+    /// Its number in the batch.
+    pub index: i32,
+    /// In milliseconds since 1970; `None`: none.
+    pub timestamp: Option<i64>,
+    /// Whether its key is not null.
+    pub has_key: bool,
 }
 
 /// A record that [`find_record`] has found.
@@ -86,6 +105,8 @@ pub fn validate(bytes: &Bytes, limits: &Limits) -> Result<BatchInfo, BatchError>
         compression,
         uncompressed_bytes: walk.bytes,
         max_timestamp: walk.max_timestamp,
+        min_timestamp: walk.min_timestamp,
+        keyless: walk.keyless,
     })
 }
 
@@ -113,6 +134,30 @@ pub fn find_record(
     Ok(None)
 }
 
+/// Tells of each record of a batch that has been validated, in order, until `visit` wants no more.
+/// Keeps nothing of them (`BATCH-2`); takes time in proportion to the decompressed size.
+pub fn visit_records(
+    batch: &Bytes,
+    limits: &Limits,
+    mut visit: impl FnMut(RecordFacts) -> ControlFlow<()>,
+) -> Result<(), BatchError> {
+    let (header, compression, payload) = open(batch)?;
+    let limit = limits.uncompressed_bytes_max;
+    let stream = decompress(compression, &payload, limit)
+        .map_err(|error| BatchError::Undecodable { compression, reason: error.to_string() })?;
+    let mut source = Skim { stream, allowance: limit };
+    for index in 0..header.record_count {
+        let record = read_record(&mut source, |(), _| {})
+            .map_err(|fault| fault.at(index, compression, limit))?;
+        let timestamp = header.timestamp_of(record.timestamp_delta);
+        let timestamp = (timestamp != NO_TIMESTAMP).then_some(timestamp);
+        if visit(RecordFacts { index, timestamp, has_key: record.key.is_some() }).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// What the header says must be possible by itself.
 fn check_header(header: &BatchHeader) -> Result<Compression, BatchError> {
     let attributes = header.attributes;
@@ -138,6 +183,8 @@ fn check_header(header: &BatchHeader) -> Result<Compression, BatchError> {
 struct Walk {
     bytes: u64,
     max_timestamp: i64,
+    min_timestamp: Option<i64>,
+    keyless: i32,
 }
 
 /// Reads over all records and keeps none.
@@ -148,7 +195,7 @@ fn walk(
     limit: u64,
 ) -> Result<Walk, BatchError> {
     let mut source = Skim { stream, allowance: limit };
-    let mut max_timestamp = i64::MIN;
+    let (mut max_timestamp, mut min_timestamp, mut keyless) = (i64::MIN, None, 0);
     for index in 0..header.record_count {
         let record = read_record(&mut source, |(), _| {})
             .map_err(|fault| fault.at(index, compression, limit))?;
@@ -159,13 +206,17 @@ fn walk(
             BatchError::MalformedRecord { index, reason: "its timestamp is out of range" },
         )?;
         max_timestamp = max_timestamp.max(timestamp);
+        if timestamp != NO_TIMESTAMP {
+            min_timestamp = Some(min_timestamp.map_or(timestamp, |min: i64| min.min(timestamp)));
+        }
+        keyless += i32::from(record.key.is_none());
     }
     let at_end =
         source.is_at_end().map_err(|fault| fault.at(header.record_count, compression, limit))?;
     if !at_end {
         return Err(BatchError::TrailingBytes { count: header.record_count });
     }
-    Ok(Walk { bytes: limit - source.allowance, max_timestamp })
+    Ok(Walk { bytes: limit - source.allowance, max_timestamp, min_timestamp, keyless })
 }
 
 /// The batches that stand one after the other in `bytes`; see [`split`].

@@ -14,16 +14,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use lossproof_env::{Clock, Connection, Listener, Net, RealClock, RealNet};
+use lossproof_env::{Clock, Net, RealClock, RealNet};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::exit::{DEMO_FAILED, Exit, Failure};
+use crate::http::Front;
 use crate::output::say;
 
 /// How long a hanging request is held. Longer than any sane client waits, and yet bounded.
 const HANG: Duration = Duration::from_mins(1);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const GOOD: &[&str] = &[
     "agreed", "best", "better", "calm", "good", "great", "growth", "happy", "improve", "love",
@@ -171,32 +171,6 @@ fn entities(text: &str) -> Vec<Entity> {
         at = end;
     }
     found
-}
-
-/// Our listener as axum wants it: one that never fails, but waits and tries again.
-#[derive(Debug)]
-struct Front {
-    listener: Box<dyn Listener>,
-    clock: Arc<dyn Clock>,
-}
-
-impl axum::serve::Listener for Front {
-    type Io = Box<dyn Connection>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.listener.accept().await {
-                Ok(accepted) => return accepted,
-                // Out of file descriptors or the like: it passes when a connection ends.
-                Err(_) => self.clock.sleep(ACCEPT_PAUSE).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_address()
-    }
 }
 
 /// Serves until it is killed; prints `ready url=...` when it does.

@@ -1,10 +1,13 @@
 //! `lossproof broker`.
 
+mod board;
+mod metrics;
+mod settings;
+
 use core::net::SocketAddr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use lossproof_broker::{BrokerConfig, Server, StartError};
@@ -23,49 +26,70 @@ const CUT_OFF: i32 = 1;
 const FILES_FOR_JOURNAL: usize = 256;
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    after_help = "Settings and their defaults: docs/config.md. A later one wins: the file, --set, \
+    the other options.\n\nExamples:\n  \
     lossproof broker --data /var/lib/lossproof\n  \
-    lossproof broker --listen 127.0.0.1:0 --data ./data --partitions 1")]
+    lossproof broker --config broker.toml --set num.partitions=1\n  \
+    lossproof broker --listen 127.0.0.1:0 --data ./data --partitions 1"
+)]
 pub(crate) struct Arguments {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9092")]
-    listen: SocketAddr,
-    /// Directory of the journal; made if it is missing
+    /// File of settings under their Kafka names, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A setting under its Kafka name; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = settings::parse_setting)]
+    set: Vec<(String, String)>,
+    /// Address to listen on; port 0 takes a free one (listeners) [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// UNSAFE: listen on an address that others can reach. Whoever does can read, write and
+    /// delete everything
+    #[arg(long)]
+    insecure_listen: bool,
+    /// Address of /metrics, /livez and /readyz; off without it
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// Form of the log lines on standard error
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Directory of the journal; made if it is missing (log.dirs)
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// What clients are told to connect to, where that is not the address listened on
+    /// (advertised.listeners)
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_host_port)]
-    advertise: Option<(String, u16)>,
+    advertise: Option<String>,
     /// When a message counts as stored; anything but commit loses acknowledged messages in a
-    /// power cut
-    #[arg(long, value_enum, default_value = "commit")]
-    flush: Flush,
+    /// power cut (lossproof.flush) [default: commit]
+    #[arg(long, value_enum)]
+    flush: Option<Flush>,
     /// What the journal is kept on; forgets keeps what was not synced in memory only, so that
     /// SIGKILL acts as a power cut (for tests)
     #[arg(long, value_enum, default_value = "keeps")]
     disk: DiskKind,
-    /// Partitions of a topic that does not say how many it wants
-    #[arg(long, value_name = "COUNT", default_value_t = lossproof_broker::PARTITIONS_DEFAULT,
-          value_parser = clap::value_parser!(i32).range(1..))]
-    partitions: i32,
-    /// Topics must be created before they are used
+    /// Partitions of a topic that does not say how many it wants (num.partitions) [default: 4]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// Topics must be created before they are used (auto.create.topics.enable=false)
     #[arg(long)]
     no_auto_create: bool,
-    /// Largest request; a larger one closes its connection
-    #[arg(long, value_name = "BYTES", default_value_t = lossproof_broker::REQUEST_BYTES_MAX)]
-    max_request_bytes: usize,
-    /// Memory for all requests in work together
-    #[arg(long, value_name = "BYTES", default_value_t = lossproof_broker::MEMORY_BUDGET_BYTES)]
-    memory_budget_bytes: usize,
-    /// Largest record batch
-    #[arg(long, value_name = "BYTES", default_value_t = lossproof_broker::MESSAGE_BYTES_MAX)]
-    max_message_bytes: usize,
-    /// Connections at a time
-    #[arg(long, value_name = "COUNT", default_value_t = lossproof_broker::CONNECTIONS_MAX)]
-    max_connections: usize,
+    /// Largest request; a larger one closes its connection (socket.request.max.bytes)
+    #[arg(long, value_name = "BYTES")]
+    max_request_bytes: Option<usize>,
+    /// Memory for all requests in work together (queued.max.request.bytes)
+    #[arg(long, value_name = "BYTES")]
+    memory_budget_bytes: Option<usize>,
+    /// Largest record batch (message.max.bytes)
+    #[arg(long, value_name = "BYTES")]
+    max_message_bytes: Option<usize>,
+    /// Connections at a time (max.connections)
+    #[arg(long, value_name = "COUNT")]
+    max_connections: Option<usize>,
     /// How long the first rebalance of a group waits for more members
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
-    group_initial_delay_ms: u64,
+    /// (group.initial.rebalance.delay.ms)
+    #[arg(long, value_name = "MILLISECONDS")]
+    group_initial_delay_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,6 +100,20 @@ enum Flush {
     EverySecond,
     /// UNSAFE: acknowledge at once, leave syncing to the operating system
     PageCache,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Arguments {
+    pub(crate) fn logs_json(&self) -> bool {
+        self.log_format == LogFormat::Json
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -98,22 +136,31 @@ async fn serve(arguments: Arguments) -> Outcome {
     let (Ok(terminate), Ok(interrupt)) = handlers else {
         return Err(Failure::new(exit::START_FAILED, "signals cannot be received"));
     };
-    warn_of_unsafe_choices(&arguments);
-    allow_open_files(arguments.max_connections);
     let mut env = Environment::real();
+    let config = settings::config(&arguments, &env)?;
+    warn_of_unsafe_choices(&arguments, &config);
+    allow_open_files(config.connections_max);
     if arguments.disk == DiskKind::Forgets {
         env.disk = Arc::new(ForgetfulDisk::new());
     }
-    let config = config(arguments);
+    let board = board::Board::default();
+    let metrics = match arguments.metrics_listen {
+        Some(address) => Some(board.start(&env, address).await?),
+        None => None,
+    };
     let data = config.data.clone();
     let started = Server::start(&env, &RealNet, config).await;
     let server = started.map_err(|error| failure(&error, &data))?;
+    board.show(server.monitor());
     let servers = server.bootstrap_servers();
+    let metrics = metrics.map(|address| format!(" metrics=http://{address}/metrics"));
+    let metrics = metrics.unwrap_or_default();
     tracing::info!(data = %data.display(), recovery = ?server.recovery(), "broker has started");
     warn_of_damage(&data, server.recovery(), |partition| server.name_of(partition));
     let mut stdout = std::io::stdout().lock();
     // Whoever started the broker may not care for its output.
-    let _ = writeln!(stdout, "ready bootstrap.servers={servers}").and_then(|()| stdout.flush());
+    let _ = writeln!(stdout, "ready bootstrap.servers={servers}{metrics}")
+        .and_then(|()| stdout.flush());
     drop(stdout);
     let stopper = server.stopper();
     tokio::spawn(async move {
@@ -137,33 +184,22 @@ async fn either((terminate, interrupt): &mut (Signal, Signal)) {
     }
 }
 
-fn config(arguments: Arguments) -> BrokerConfig {
-    let mut config = BrokerConfig::new(arguments.listen, arguments.data);
-    config.advertise = arguments.advertise;
-    config.flush = match arguments.flush {
-        Flush::Commit => FlushPolicy::Commit,
-        Flush::EverySecond => FlushPolicy::UnsafeEverySecond,
-        Flush::PageCache => FlushPolicy::UnsafePageCache,
-    };
-    config.partitions_default = arguments.partitions;
-    config.auto_create_topics = !arguments.no_auto_create;
-    config.request_bytes_max = arguments.max_request_bytes;
-    config.memory_budget_bytes = arguments.memory_budget_bytes;
-    config.message_bytes_max = arguments.max_message_bytes;
-    config.connections_max = arguments.max_connections;
-    config.groups.initial_rebalance_delay = Duration::from_millis(arguments.group_initial_delay_ms);
-    config
-}
-
-fn warn_of_unsafe_choices(arguments: &Arguments) {
-    if arguments.flush != Flush::Commit {
+fn warn_of_unsafe_choices(arguments: &Arguments, config: &BrokerConfig) {
+    if config.flush != FlushPolicy::Commit {
         tracing::warn!(
-            "UNSAFE: with --flush {} a power cut loses acknowledged messages",
-            if arguments.flush == Flush::EverySecond { "every-second" } else { "page-cache" }
+            "UNSAFE: with lossproof.flush={} a power cut loses acknowledged messages",
+            lossproof_broker::flush_name(config.flush)
         );
     }
     if arguments.disk == DiskKind::Forgets {
         tracing::warn!("UNSAFE: with --disk forgets everything not synced dies with this process");
+    }
+    if !config.listen.ip().is_loopback() && config.insecure_listen {
+        tracing::warn!(
+            "UNSAFE: whoever reaches {} can read, write and delete everything: there is no TLS, \
+            no SASL and no ACL yet",
+            config.listen
+        );
     }
 }
 
@@ -178,17 +214,17 @@ fn allow_open_files(connections: usize) {
     if files.is_some_and(|files| files < wanted) {
         tracing::warn!(
             "{} open files are allowed: too few for {connections} connections; raise \
-            the limit (ulimit -n {wanted}), or lower --max-connections",
+            the limit (ulimit -n {wanted}), or lower max.connections",
             files.unwrap_or(0)
         );
     }
 }
 
-fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+/// As `advertised.listeners` has it.
+fn parse_host_port(text: &str) -> Result<String, String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().ok().filter(|port| *port > 0)?;
-        (!host.is_empty()).then(|| (host.to_owned(), port))
+        let port: u16 = port.parse().ok()?;
+        (!host.is_empty() && port > 0).then(|| format!("PLAINTEXT://{text}"))
     });
     parsed.ok_or_else(|| "HOST:PORT wanted, as in broker.example.org:9092".to_owned())
 }
@@ -199,6 +235,7 @@ fn failure(error: &StartError, data: &Path) -> Failure {
         StartError::PortTaken { .. } => exit::PORT_TAKEN,
         StartError::PortForbidden { .. } | StartError::Listen { .. } => exit::PORT_UNUSABLE,
         StartError::Config { .. } => exit::SETTINGS,
+        StartError::Insecure { .. } => exit::LISTENER_OPEN,
         StartError::Topics(_) => exit::JOURNAL_DAMAGED,
         StartError::Log(error) => open_code(error),
         _ => exit::START_FAILED,
@@ -226,8 +263,8 @@ mod tests {
 
     #[test]
     fn hosts_and_ports_are_told_apart() {
-        assert_eq!(parse_host_port("a.b:9092"), Ok(("a.b".to_owned(), 9092)));
-        assert_eq!(parse_host_port("[::1]:1"), Ok(("::1".to_owned(), 1)));
+        assert_eq!(parse_host_port("a.b:9092").as_deref(), Ok("PLAINTEXT://a.b:9092"));
+        assert_eq!(parse_host_port("[::1]:1").as_deref(), Ok("PLAINTEXT://[::1]:1"));
         for wrong in ["a", "a:", ":1", "a:0", "a:99999"] {
             assert!(parse_host_port(wrong).is_err(), "{wrong}");
         }

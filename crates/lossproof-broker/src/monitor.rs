@@ -1,0 +1,173 @@
+//! What operators see of a running broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lossproof_log::{FlushPolicy, LogFigures, PartitionId, StateKind};
+use lossproof_wire::ApiKey;
+
+use crate::broker::Broker;
+use crate::offsets::{CommittedOffset, OffsetKey};
+
+/// Counted as it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// By [`ApiKey::ALL`].
+    requests: Vec<AtomicU64>,
+    pub(crate) connections: AtomicU64,
+    pub(crate) connections_refused: AtomicU64,
+    pub(crate) batches_refused: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        let requests = ApiKey::ALL.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { requests, ..Self::default() }
+    }
+
+    pub(crate) fn request(&self, key: ApiKey) {
+        let index = ApiKey::ALL.iter().position(|known| *known == key);
+        if let Some(count) = index.and_then(|index| self.requests.get(index)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether clients should be sent here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    Draining,
+    /// The journal takes no more writes.
+    Fenced,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    pub log: LogFigures,
+    pub is_fenced: bool,
+    /// Pieces of the journal that the start found damaged or in doubt.
+    pub quarantined: usize,
+    /// Partitions that are acknowledged before they are synced.
+    pub unsafe_partitions: usize,
+    /// Topics are made so, where they do not say otherwise.
+    pub unsafe_default: bool,
+    pub connections: u64,
+    pub connections_refused: u64,
+    pub batches_refused: u64,
+    /// By name of the API.
+    pub requests: Vec<(String, u64)>,
+    pub topics: Vec<TopicFigures>,
+    pub groups: Vec<GroupFigures>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TopicFigures {
+    pub name: String,
+    /// First offset and the one after the last, by partition; those that are offline are missing.
+    pub partitions: BTreeMap<usize, (i64, i64)>,
+    pub partition_count: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct GroupFigures {
+    pub name: String,
+    pub members: usize,
+    pub offsets: Vec<OffsetFigures>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OffsetFigures {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Records behind it, where the partition can be read.
+    pub lag: Option<i64>,
+}
+
+/// Looks at a broker from outside.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) quarantined: usize,
+}
+
+impl Monitor {
+    pub fn readiness(&self) -> Readiness {
+        if self.broker.log.fenced().is_some() {
+            Readiness::Fenced
+        } else if *self.broker.draining.borrow() {
+            Readiness::Draining
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    pub fn figures(&self) -> Figures {
+        let broker = &*self.broker;
+        let counters = &broker.counters;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let requests = ApiKey::ALL.iter().zip(&counters.requests);
+        let catalog = broker.topics.catalog();
+        let is_unsafe = |id: &&PartitionId| {
+            let view = broker.log.partition(**id);
+            view.is_some_and(|view| view.flush != FlushPolicy::Commit)
+        };
+        let partitions = catalog.iter().flat_map(|topic| &topic.partitions);
+        Figures {
+            log: broker.log.figures(),
+            is_fenced: broker.log.fenced().is_some(),
+            quarantined: self.quarantined,
+            unsafe_partitions: partitions.filter(is_unsafe).count(),
+            unsafe_default: broker.config.flush != FlushPolicy::Commit,
+            connections: load(&counters.connections),
+            connections_refused: load(&counters.connections_refused),
+            batches_refused: load(&counters.batches_refused),
+            requests: requests.map(|(key, count)| (format!("{key:?}"), load(count))).collect(),
+            topics: self.topics(),
+            groups: self.groups(),
+        }
+    }
+
+    fn topics(&self) -> Vec<TopicFigures> {
+        let catalog = self.broker.topics.catalog();
+        let topics = catalog.iter().map(|topic| {
+            let bounds = topic.partitions.iter().enumerate().filter_map(|(index, id)| {
+                let view = self.broker.log.partition(*id)?;
+                Some((index, (view.log_start, view.high_watermark)))
+            });
+            TopicFigures {
+                name: topic.name.clone(),
+                partitions: bounds.collect(),
+                partition_count: topic.partitions.len(),
+            }
+        });
+        topics.collect()
+    }
+
+    fn groups(&self) -> Vec<GroupFigures> {
+        let catalog = self.broker.topics.catalog();
+        let mut groups: BTreeMap<String, GroupFigures> = BTreeMap::new();
+        for (name, members) in self.broker.groups.member_counts() {
+            groups.entry(name).or_default().members = members;
+        }
+        for (key, value) in self.broker.log.state(StateKind::Offsets) {
+            let Ok(key) = OffsetKey::decode(key) else { continue };
+            let Ok(CommittedOffset { offset, .. }) = CommittedOffset::decode(value) else {
+                continue;
+            };
+            let Some(topic) = catalog.by_id(key.topic_id) else { continue };
+            let view = topic.partition(key.partition).and_then(|id| self.broker.log.partition(id));
+            groups.entry(key.group).or_default().offsets.push(OffsetFigures {
+                topic: topic.name.clone(),
+                partition: key.partition,
+                offset,
+                lag: view.map(|view| view.high_watermark.saturating_sub(offset).max(0)),
+            });
+        }
+        let named = groups.into_iter().map(|(name, group)| GroupFigures { name, ..group });
+        named.collect()
+    }
+}

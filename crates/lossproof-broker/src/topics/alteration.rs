@@ -1,0 +1,92 @@
+//! Other settings for a topic that exists.
+
+use std::sync::Arc;
+
+use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateChange, StateKind};
+
+use super::{Topic, TopicError, TopicId, Topics, encode, is_always_commit, topic_key};
+use crate::settings::FLUSH;
+use crate::topic_config::{Alteration, TopicSettings, flush_name};
+
+impl Topics {
+    /// Everything that [`Topics::alter`] would find wrong before it writes.
+    pub(crate) fn check_alteration(
+        &self,
+        id: TopicId,
+        alteration: &Alteration,
+    ) -> Result<(), TopicError> {
+        let topic = self.catalog().by_id(id).cloned().ok_or(TopicError::Unknown)?;
+        self.altered(&topic, alteration).map(|_| ())
+    }
+
+    /// Changes the settings of a topic; they hold once they are durable (TOPIC-6).
+    pub(crate) async fn alter(
+        &self,
+        id: TopicId,
+        alteration: &Alteration,
+    ) -> Result<(), TopicError> {
+        let change = self.change.lock().await; // TOPIC-4
+        let before = self.catalog().by_id(id).cloned().ok_or(TopicError::Unknown)?;
+        let after = self.altered(&before, alteration)?;
+        self.commit(difference(&before, &after)).await?;
+        let (name, flush) = (after.name.clone(), flush_name(after.flush));
+        self.publish(|catalog| catalog.replace(Arc::new(after)));
+        drop(change);
+        tracing::info!(topic = name, flush, "topic settings changed");
+        Ok(())
+    }
+
+    fn altered(&self, topic: &Topic, alteration: &Alteration) -> Result<Topic, TopicError> {
+        let config = alteration.apply(&topic.config, &self.defaults)?;
+        // It stays with the topic, unless it is spoken of: the broker's may have changed since.
+        let flush = if config.get(FLUSH) == topic.config.get(FLUSH) {
+            topic.flush
+        } else {
+            self.flush_policy(&topic.name, &config)
+        };
+        if is_always_commit(&topic.name) && config.flush().is_some_and(|it| it != flush) {
+            return Err(TopicError::AlwaysCommit { name: topic.name.clone() });
+        }
+        let settings = TopicSettings::of(&config, &self.defaults);
+        Ok(Topic { config, flush, settings, ..topic.clone() })
+    }
+
+    /// TOPIC-6: where damage took the change of a policy from one of both, the topic decides.
+    pub(crate) async fn restore_flush_policies(&self) -> Result<(), TopicError> {
+        let mut changes = Vec::new();
+        for topic in self.catalog().iter() {
+            for id in &topic.partitions {
+                let found = self.log.partition(*id).map(|view| view.flush);
+                if found.is_some_and(|found| found != topic.flush) {
+                    let policy = flush_name(topic.flush);
+                    tracing::error!(topic = %topic.name, partition = %id, policy,
+                        "the journal has another flush policy than the topic: set right");
+                    changes.push(PartitionChange::Flush { id: *id, flush: topic.flush });
+                }
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.commit(Commit { partitions: changes, ..Commit::default() }).await
+    }
+}
+
+/// Settings and policy of each partition become durable together.
+fn difference(before: &Topic, after: &Topic) -> Commit {
+    let flush_change = |id: &_| PartitionChange::Flush { id: *id, flush: after.flush };
+    let partitions: &[_] = if before.flush == after.flush { &[] } else { &after.partitions };
+    if after.flush != FlushPolicy::Commit && before.flush == FlushPolicy::Commit {
+        tracing::warn!(
+            "UNSAFE: topic {} gets {FLUSH}={}: a power cut loses acknowledged messages of it",
+            after.name,
+            flush_name(after.flush)
+        );
+    }
+    let (kind, key, value) = (StateKind::Metadata, topic_key(&after.name), Some(encode(after)));
+    Commit {
+        partitions: partitions.iter().map(flush_change).collect(),
+        changes: vec![StateChange { kind, key, value }],
+        ..Commit::default()
+    }
+}

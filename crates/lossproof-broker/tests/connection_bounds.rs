@@ -1,0 +1,34 @@
+//! How many connections there may be, and how many from one address. (BROKER-3)
+
+mod common;
+
+use common::Broker;
+use lossproof_wire::*;
+
+async fn is_served(broker: &Broker) -> Option<common::Client> {
+    let mut client = broker.client().await;
+    client.send(&ApiVersionsRequest::default(), 0).await;
+    client.receive_frame().await.map(|_| client)
+}
+
+/// BROKER-3.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_as_many_connections_as_it_may_have_and_gets_them_back() {
+    let broker = Broker::with(|config| {
+        config.set("max.connections.per.ip", "2").expect("a setting");
+    })
+    .await;
+    let first = is_served(&broker).await.expect("the first");
+    let second = is_served(&broker).await.expect("the second");
+    let mut third = broker.client().await;
+    assert!(third.is_closed().await, "BROKER-3");
+    drop(second);
+    // Its place is free once the broker has noticed.
+    let another = loop {
+        if let Some(client) = is_served(&broker).await {
+            break client;
+        }
+    };
+    drop((first, another));
+    broker.stop().await;
+}

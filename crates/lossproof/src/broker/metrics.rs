@@ -1,0 +1,159 @@
+//! The figures of a broker as OpenMetrics. Names of offsets and groups are those of kafka_exporter,
+//! so that its dashboards and alerts go on working.
+
+use core::fmt::Error;
+
+use lossproof_broker::Figures;
+use lossproof_log::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+const MICROS_PER_SECOND: f64 = 1_000_000.0;
+
+#[derive(Debug)]
+pub(super) struct BrokerCollector(pub(super) Figures);
+
+/// One sample: its labels and its value.
+type Sample = (Vec<(&'static str, String)>, i64);
+
+impl Collector for BrokerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let figures = &self.0;
+        let mut page = Page(&mut encoder);
+        page.log(figures)?;
+        page.broker(figures)?;
+        page.topics(figures)?;
+        page.groups(figures)
+    }
+}
+
+struct Page<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+
+impl Page<'_, '_> {
+    fn log(&mut self, figures: &Figures) -> Result<(), Error> {
+        let log = &figures.log;
+        let help = "Time of an fdatasync of the journal";
+        self.histogram("lossproof_broker_fsync_seconds", help, &log.sync_us, MICROS_PER_SECOND)?;
+        let help = "Bytes written by one commit";
+        self.histogram("lossproof_broker_commit_bytes", help, &log.frame_bytes, 1.0)?;
+        let help = "Record batches in one commit";
+        self.histogram("lossproof_broker_commit_batches", help, &log.frame_batches, 1.0)?;
+        let help = "Bytes that wait for the journal or are being written";
+        self.gauge("lossproof_broker_queue_bytes", help, log.queue_bytes as i64)?;
+        let help = "1 when the journal takes no more writes after a failed write or sync";
+        self.gauge("lossproof_broker_fenced", help, i64::from(figures.is_fenced))?;
+        let help = "Pieces of the journal that the start found damaged or in doubt";
+        self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)
+    }
+
+    fn broker(&mut self, figures: &Figures) -> Result<(), Error> {
+        let help = "Partitions acknowledged before they are synced: a power cut loses records";
+        let partitions = figures.unsafe_partitions as i64;
+        self.gauge("lossproof_broker_unsafe_partitions", help, partitions)?;
+        let help = "1 when new topics get such a policy where they do not say otherwise";
+        let unsafe_default = i64::from(figures.unsafe_default);
+        self.gauge("lossproof_broker_unsafe_default", help, unsafe_default)?;
+        let help = "Connections that are open";
+        self.gauge("lossproof_broker_connections", help, figures.connections as i64)?;
+        let help = "Connections closed at once because there were too many";
+        let refused = figures.connections_refused;
+        self.counter("lossproof_broker_connections_refused", help, refused)?;
+        let help = "Record batches that were not taken";
+        self.counter("lossproof_broker_batches_refused", help, figures.batches_refused)?;
+        let help = "Requests by API";
+        let name = "lossproof_broker_requests";
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (api, count) in &figures.requests {
+            let labels = [("api", api.as_str())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn topics(&mut self, figures: &Figures) -> Result<(), Error> {
+        self.gauge("kafka_brokers", "Brokers of the cluster", 1)?;
+        let topics = &figures.topics;
+        let counts = topics
+            .iter()
+            .map(|topic| (vec![("topic", topic.name.clone())], topic.partition_count as i64));
+        self.gauges("kafka_topic_partitions", "Partitions of the topic", counts)?;
+        let bounds = || {
+            topics.iter().flat_map(|topic| {
+                topic.partitions.iter().map(|(partition, (start, end))| {
+                    let labels =
+                        vec![("topic", topic.name.clone()), ("partition", partition.to_string())];
+                    (labels, *start, *end)
+                })
+            })
+        };
+        let help = "Offset that the next record gets";
+        let ends = bounds().map(|(labels, _, end)| (labels, end));
+        self.gauges("kafka_topic_partition_current_offset", help, ends)?;
+        let help = "Offset of the first record that is kept";
+        let starts = bounds().map(|(labels, start, _)| (labels, start));
+        self.gauges("kafka_topic_partition_oldest_offset", help, starts)
+    }
+
+    fn groups(&mut self, figures: &Figures) -> Result<(), Error> {
+        let groups = &figures.groups;
+        let members = groups
+            .iter()
+            .map(|group| (vec![("consumergroup", group.name.clone())], group.members as i64));
+        self.gauges("kafka_consumergroup_members", "Members of the group", members)?;
+        let offsets = || {
+            groups.iter().flat_map(|group| {
+                group.offsets.iter().map(|offset| {
+                    let labels = vec![
+                        ("consumergroup", group.name.clone()),
+                        ("topic", offset.topic.clone()),
+                        ("partition", offset.partition.to_string()),
+                    ];
+                    (labels, offset)
+                })
+            })
+        };
+        let committed = offsets().map(|(labels, offset)| (labels, offset.offset));
+        self.gauges("kafka_consumergroup_current_offset", "Committed offset", committed)?;
+        let lags = offsets().filter_map(|(labels, offset)| Some((labels, offset.lag?)));
+        self.gauges("kafka_consumergroup_lag", "Records behind the committed offset", lags)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) -> Result<(), Error> {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl Iterator<Item = Sample>,
+    ) -> Result<(), Error> {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let mut counter = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    /// `unit` is how many of the figures make one of the metric.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        histogram: &Histogram,
+        unit: f64,
+    ) -> Result<(), Error> {
+        let bounds = histogram.buckets.iter().map(|(bound, count)| (*bound as f64 / unit, *count));
+        let buckets: Vec<_> = bounds.chain([(f64::MAX, histogram.beyond)]).collect();
+        let (sum, count) = (histogram.sum as f64 / unit, histogram.count());
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}

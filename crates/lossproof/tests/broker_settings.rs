@@ -1,0 +1,156 @@
+//! Where the real broker takes its settings from, which of them win, what it refuses, and what
+//! operators read of it over HTTP.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use support::{Broker, Produce, binary};
+
+/// A start that must fail, and what it says.
+fn refusal(arguments: &[&str]) -> String {
+    let output = binary().arg("broker").args(arguments).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("\n  next: "), "{said}");
+    said
+}
+
+fn produce(server: &str, scratch: &Path) {
+    let input = scratch.join("input");
+    fs::write(&input, "one\ntwo\nthree").unwrap();
+    let produce = Produce::start(server, &scratch.join("producer"), &[input.to_str().unwrap()]);
+    let (_, code, said) = produce.finish_with_talk();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// Status line and body.
+fn get(address: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+fn value<'a>(page: &'a str, sample: &str) -> &'a str {
+    let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {sample} in:\n{page}"))
+}
+
+#[test]
+fn a_file_is_read_and_set_wins_over_it_and_options_over_both() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("broker.toml");
+    let text = "num.partitions = 7\n[lossproof]\nflush = \"page-cache\"\n\
+                [transaction]\n\"max.timeout.ms\" = 5\n";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let cases: [(&[&str], &str); 3] = [
+        (&[], "7"),
+        (&["--set", "num.partitions=6"], "6"),
+        (&["--set", "num.partitions=6", "--partitions", "5"], "5"),
+    ];
+    for (number, (more, partitions)) in cases.into_iter().enumerate() {
+        let arguments = [&["--config", file, "--metrics-listen", "127.0.0.1:0"], more].concat();
+        let data = scratch.path().join(number.to_string());
+        let broker = Broker::start(&data, &arguments);
+        let (server, metrics) = broker.server.split_once(" metrics=http://").unwrap();
+        let own = scratch.path().join(format!("own-{number}"));
+        fs::create_dir(&own).unwrap();
+        produce(server, &own);
+        let (_, page) = get(metrics.strip_suffix("/metrics").unwrap(), "/metrics");
+        assert_eq!(value(&page, "kafka_topic_partitions{topic=\"news\"}"), partitions);
+        assert_eq!(value(&page, "lossproof_broker_unsafe_partitions"), partitions);
+        let said = broker.stop();
+        assert!(said.contains("UNSAFE: with lossproof.flush=page-cache"), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_or_impossible_setting_is_refused_by_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let data = data.to_str().unwrap();
+    let file = scratch.path().join("broker.toml");
+    fs::write(&file, "[num]\npartition = 3\n").unwrap();
+    let said = refusal(&["--config", file.to_str().unwrap(), "--data", data]);
+    for expected in ["error[LP1008]", "broker.toml", "num.partition;", "num.partitions"] {
+        assert!(said.contains(expected), "no '{expected}' in: {said}");
+    }
+    for (setting, expected) in [
+        ("num.partitions=0", "from 1 to"),
+        ("compression.type=zstd", "producer"),
+        ("node.id=2", "\"1\""),
+        ("listeners=SASL_SSL://127.0.0.1:1", "PLAINTEXT"),
+    ] {
+        let said = refusal(&["--set", setting, "--data", data]);
+        assert!(said.contains("error[LP1008]") && said.contains(expected), "{said}");
+    }
+    let said = refusal(&[]);
+    assert!(said.contains("error[LP1008]") && said.contains("log.dirs"), "{said}");
+    assert!(!Path::new(data).exists(), "nothing was made");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word_of_the_operator() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let open = ["--listen", "0.0.0.0:0", "--advertise", "127.0.0.1:9092"];
+    let said = refusal(&[&open[..], &["--data", data.to_str().unwrap()]].concat());
+    assert!(said.contains("error[LP1013]") && said.contains("--insecure-listen"), "{said}");
+    let inside = ["--listen", "127.0.0.1:0", "--metrics-listen", "0.0.0.0:0"];
+    let said = refusal(&[&inside[..], &["--data", data.to_str().unwrap()]].concat());
+    assert!(said.contains("error[LP1013]"), "{said}");
+    assert!(!data.exists(), "nothing was made");
+    let said = Broker::start(&data, &[&open[..], &["--insecure-listen"]].concat()).stop();
+    assert!(said.contains("UNSAFE: whoever reaches 0.0.0.0:0"), "{said}");
+}
+
+#[test]
+fn operators_read_figures_and_readiness() {
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments = ["--metrics-listen", "127.0.0.1:0", "--log-format", "json"];
+    let broker = Broker::start(&scratch.path().join("data"), &arguments);
+    let (server, metrics) = broker.server.split_once(" metrics=http://").unwrap();
+    let address = metrics.strip_suffix("/metrics").unwrap();
+    assert_eq!(get(address, "/livez").0, "HTTP/1.1 200 OK");
+    assert_eq!(get(address, "/readyz"), ("HTTP/1.1 200 OK".into(), "ready\n".into()));
+    produce(server, scratch.path());
+    let (status, page) = get(address, "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let number = |sample: &str| value(&page, sample).parse::<f64>().unwrap();
+    assert!(number("lossproof_broker_fsync_seconds_count") >= 1.0);
+    assert!(number("lossproof_broker_commit_bytes_sum") >= 4096.0);
+    assert!(number("lossproof_broker_requests_total{api=\"Produce\"}") >= 1.0);
+    assert!(number("lossproof_broker_connections") >= 0.0);
+    for (sample, expected) in [
+        ("lossproof_broker_fenced", "0"),
+        ("lossproof_broker_quarantined", "0"),
+        ("lossproof_broker_unsafe_partitions", "0"),
+        ("lossproof_broker_batches_refused_total", "0"),
+        ("kafka_brokers", "1"),
+    ] {
+        assert_eq!(value(&page, sample), expected, "{sample}");
+    }
+    let ends: f64 = (0..4)
+        .map(|partition| {
+            let labels = format!("{{topic=\"news\",partition=\"{partition}\"}}");
+            assert_eq!(value(&page, &format!("kafka_topic_partition_oldest_offset{labels}")), "0");
+            number(&format!("kafka_topic_partition_current_offset{labels}"))
+        })
+        .sum();
+    assert!((ends - 3.0).abs() < 0.5, "{ends}");
+    let said = broker.stop();
+    let logged = said.lines().find(|line| line.contains("broker has started")).unwrap();
+    let logged: serde_json::Value = serde_json::from_str(logged).unwrap();
+    assert_eq!(logged["level"], "INFO");
+}
