@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::batch::BatchHeader;
 use crate::commit::{FlushPolicy, LaneRange, PartitionId, ProducerIds, StateKind};
 use crate::frame::{Entry, EntryKind, Item, Payload, get_i32, get_i64, get_u32};
+use crate::transactions::{Part, Step};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
@@ -34,6 +35,14 @@ pub(crate) struct BatchPlace {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
     pub(crate) max_timestamp: i64,
+    /// What it is to its producer's transaction.
+    pub(crate) part: Option<Part>,
+}
+
+impl BatchPlace {
+    pub(crate) fn is_marker(&self) -> bool {
+        self.part.is_some_and(|part| part.step != Step::Records)
+    }
 }
 
 const TAG_CREATE: u8 = 1;
@@ -49,6 +58,7 @@ fn entry_kind(kind: StateKind) -> EntryKind {
         StateKind::InputPosition => EntryKind::InputPosition,
         StateKind::Cursor => EntryKind::Cursor,
         StateKind::Receipt => EntryKind::Receipt,
+        StateKind::Transactions => EntryKind::Transactions,
     }
 }
 
@@ -61,6 +71,7 @@ pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
         EntryKind::InputPosition => Some(StateKind::InputPosition),
         EntryKind::Cursor => Some(StateKind::Cursor),
         EntryKind::Receipt => Some(StateKind::Receipt),
+        EntryKind::Transactions => Some(StateKind::Transactions),
     }
 }
 
@@ -110,6 +121,7 @@ impl Effect {
                 base_offset: entry.base_offset,
                 last_offset: entry.last_offset,
                 max_timestamp: entry.max_timestamp,
+                part: header.part,
             };
             let same = header.base_offset == entry.base_offset && last == entry.last_offset;
             return same.then_some((Self::Batch(place), Some(header)));

@@ -52,6 +52,7 @@ pub(crate) enum EntryKind {
     InputPosition,
     Cursor,
     Receipt,
+    Transactions,
 }
 
 impl EntryKind {
@@ -63,6 +64,7 @@ impl EntryKind {
             Self::InputPosition => 4,
             Self::Cursor => 5,
             Self::Receipt => 6,
+            Self::Transactions => 7,
         }
     }
 
@@ -74,6 +76,7 @@ impl EntryKind {
             4 => Self::InputPosition,
             5 => Self::Cursor,
             6 => Self::Receipt,
+            7 => Self::Transactions,
             _ => return None,
         })
     }

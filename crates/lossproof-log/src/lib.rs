@@ -49,12 +49,13 @@ mod segment;
 mod shared;
 mod staging;
 mod state;
+mod transactions;
 mod writer;
 mod zeroer;
 
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
-    ProducerIds, StateChange, StateKind,
+    ProducerIds, ProducerView, StateChange, StateKind,
 };
 pub use config::LogConfig;
 pub use error::{
@@ -66,3 +67,4 @@ pub use partition::PartitionView;
 pub use queue::Pending;
 pub use reader::{Slice, StoredBatch};
 pub use report::{Finding, FindingKind, PartitionRange, RecoveryReport};
+pub use transactions::AbortedTransaction;

@@ -15,6 +15,7 @@ use crate::effect::{BatchPlace, Effect};
 use crate::error::OffsetRange;
 use crate::frame::BLOCK;
 use crate::state::StateTable;
+use crate::transactions::{AbortedTransaction, Transactions};
 
 /// Neighbouring frames share an index entry up to this many blocks of journal.
 const RUN_BLOCKS_MAX: u32 = (128 << 10) / BLOCK as u32;
@@ -65,6 +66,7 @@ struct Inner {
     /// Run of the last entry.
     run: u32,
     damaged: Vec<OffsetRange>,
+    transactions: Transactions,
 }
 
 /// A partition as it stands at one moment.
@@ -77,6 +79,9 @@ pub struct PartitionView {
     pub log_start: i64,
     /// One above the last acknowledged offset.
     pub high_watermark: i64,
+    /// Everything below belongs to no transaction, or to one that has ended: as far as committed
+    /// reads go.
+    pub last_stable: i64,
     /// One above the last offset; with a single replica the same as the high watermark.
     pub log_end: i64,
     pub leader_epoch: i32,
@@ -93,6 +98,7 @@ impl Partition {
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
+            transactions: Transactions::default(),
         };
         Self { topic_id, index, flush, inner: RwLock::new(inner) }
     }
@@ -112,6 +118,7 @@ impl Partition {
             flush: self.flush,
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
+            last_stable: inner.transactions.last_stable(inner.high_watermark),
             log_end: inner.high_watermark,
             leader_epoch: inner.leader_epoch,
             damaged: inner.damaged.clone(),
@@ -156,6 +163,7 @@ impl Partition {
             if !inner.damaged.contains(&range) {
                 inner.damaged.push(range);
                 inner.damaged.sort_unstable();
+                inner.transactions.doubt();
             }
         });
     }
@@ -169,11 +177,19 @@ impl Partition {
         self.write(|inner| inner.leader_epoch += 1);
     }
 
+    /// Aborted transactions with batches from `from` to below `to`, by first offset.
+    pub(crate) fn aborted(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.read(|inner| inner.transactions.aborted(from, to))
+    }
+
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
     fn append(&self, batch: &BatchPlace, place: &Place) -> bool {
         self.write(|inner| {
             assert!(batch.base_offset >= inner.high_watermark, "VIEW-1: offsets only go up");
             inner.high_watermark = batch.last_offset + 1;
+            if let Some(part) = &batch.part {
+                inner.transactions.take(part, batch.base_offset);
+            }
             let run = inner.run;
             if let Some(last) = inner.entries.last_mut() {
                 let blocks = place.block + place.blocks - last.block.min(place.block);
@@ -206,6 +222,10 @@ impl Partition {
     fn entries_len(&self) -> usize {
         self.read(|inner| inner.entries.len())
     }
+
+    fn transactions_len(&self) -> usize {
+        self.read(|inner| inner.transactions.len())
+    }
 }
 
 /// All that readers see.
@@ -214,6 +234,8 @@ pub(crate) struct View {
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     state: RwLock<StateTable>,
     index_entries: AtomicUsize,
+    /// Open and aborted transactions; changed by the commit thread alone.
+    transactions: AtomicUsize,
     highest_id: AtomicU64,
 }
 
@@ -246,6 +268,10 @@ impl View {
         self.index_entries.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn transactions(&self) -> usize {
+        self.transactions.load(Ordering::Relaxed)
+    }
+
     /// Makes an acknowledged effect visible.
     pub(crate) fn apply(&self, effect: &Effect, place: &Place) {
         match effect {
@@ -256,8 +282,12 @@ impl View {
             }
             Effect::Delete { id } => {
                 let gone = self.with_partitions(|table| table.remove(id));
-                let entries = gone.map_or(0, |partition| partition.entries_len());
+                let size = |partition: Arc<Partition>| {
+                    (partition.entries_len(), partition.transactions_len())
+                };
+                let (entries, transactions) = gone.map_or((0, 0), size);
                 self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+                self.transactions.fetch_sub(transactions, Ordering::Relaxed);
             }
             Effect::EpochRaise => {
                 for id in self.partition_ids() {
@@ -267,11 +297,13 @@ impl View {
                 }
             }
             Effect::Batch(batch) => {
-                if let Some(partition) = self.partition(batch.id)
-                    && partition.append(batch, place)
-                {
+                let Some(partition) = self.partition(batch.id) else { return };
+                let before = partition.transactions_len();
+                if partition.append(batch, place) {
                     self.index_entries.fetch_add(1, Ordering::Relaxed);
                 }
+                self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
+                self.transactions.fetch_sub(before, Ordering::Relaxed);
             }
             Effect::State { kind, key, value } => {
                 self.change_state(|table| table.apply(*kind, key, value.as_ref()));
@@ -293,7 +325,8 @@ mod tests {
     use super::*;
 
     fn batch(base_offset: i64, last_offset: i64) -> BatchPlace {
-        BatchPlace { id: PartitionId(1), base_offset, last_offset, max_timestamp: base_offset }
+        let (id, max_timestamp) = (PartitionId(1), base_offset);
+        BatchPlace { id, base_offset, last_offset, max_timestamp, part: None }
     }
 
     fn place(block: u32, run: u32) -> Place {

@@ -48,7 +48,9 @@ pub(crate) struct Plan {
     /// Bytes of their payloads, at most.
     pub(crate) payload: usize,
     /// It brings new batches.
-    pub(crate) has_batches: bool,
+    has_batches: bool,
+    /// It brings new records: batches besides the markers of transactions.
+    pub(crate) has_records: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +183,11 @@ impl Staging {
         if added > 0 && state_bytes > config.state_bytes_max {
             return Err(CommitCause::Full(FullCause::State));
         }
+        if plan.has_transactional_records()
+            && view.transactions() + batches > config.transactions_max
+        {
+            return Err(CommitCause::Full(FullCause::Transactions));
+        }
         let idempotent = |append: &&AppendPlan| match append {
             AppendPlan::New(header) => header.is_idempotent(),
             AppendPlan::Duplicate { .. } => false,
@@ -254,6 +261,7 @@ impl Staging {
             base_offset,
             last_offset,
             max_timestamp: header.max_timestamp,
+            part: header.part,
         };
         self.apply(&Effect::Batch(place), Some(header), now_ms);
         let item = batch_item(place, append.identity, append.batch.clone(), leader_epoch);
@@ -325,6 +333,10 @@ impl Plan {
     fn new(commit: &Commit, appends: Vec<AppendPlan>) -> Self {
         let is_new = |plan: &AppendPlan| matches!(plan, AppendPlan::New(_));
         let batches = appends.iter().filter(|plan| is_new(plan)).count();
+        let has_records = appends.iter().any(|plan| match plan {
+            AppendPlan::New(header) => !header.is_marker(),
+            AppendPlan::Duplicate { .. } => false,
+        });
         let bytes = commit.appends.iter().zip(&appends);
         let bytes: usize =
             bytes.filter(|(_, plan)| is_new(plan)).map(|(append, _)| append.batch.len()).sum();
@@ -339,6 +351,14 @@ impl Plan {
             entries: small + batches,
             payload: bytes + changes + small * METADATA_BYTES,
             has_batches: batches > 0,
+            has_records,
         }
+    }
+
+    fn has_transactional_records(&self) -> bool {
+        self.appends.iter().any(|plan| match plan {
+            AppendPlan::New(header) => header.part.is_some() && !header.is_marker(),
+            AppendPlan::Duplicate { .. } => false,
+        })
     }
 }
