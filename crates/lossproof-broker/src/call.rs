@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
 
 use crate::budget::Share;
+use crate::handlers::SERVED;
 
 /// A request whose header has been read.
 #[derive(Debug)]
@@ -72,6 +73,7 @@ impl Call {
         let header = RequestHeader::decode(&mut frame)
             .map_err(|source| CallError::Header { bytes, source })?;
         let key = ApiKey::from_code(header.request_api_key)
+            .filter(|key| SERVED.contains(key))
             .ok_or(CallError::UnknownApi { key: header.request_api_key })?;
         let version = header.request_api_version;
         if key != ApiKey::ApiVersions && !key.served().contains(&version) {

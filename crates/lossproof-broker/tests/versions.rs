@@ -3,7 +3,9 @@
 
 mod common;
 
+use bytes::BytesMut;
 use common::{Broker, ends, fetch, produce, records, values_of};
+use lossproof_wire::samples::probes;
 use lossproof_wire::*;
 
 /// As the protocol's design lists them; clients are lost where one of them is narrowed.
@@ -44,6 +46,34 @@ async fn the_table_of_versions_is_the_same_in_each_version_of_it() {
             .collect();
         table.sort_unstable();
         assert_eq!(table, TABLE, "version {version}");
+    }
+    broker.stop().await;
+}
+
+/// What is in the table has a handler, in each of its versions; what is not is not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_advertised_is_answered_and_nothing_else_is() {
+    let broker = Broker::start().await;
+    // The smallest Produce wants no answer; others answer it in all tests.
+    for probe in probes().iter().filter(|probe| {
+        probe.name.ends_with("Request") && probe.api_key != ApiKey::Produce
+    }) {
+        let key = probe.api_key;
+        let advertised = TABLE.iter().any(|(code, _, _)| *code == key.code());
+        for version in key.served() {
+            let mut frame = BytesMut::new();
+            let header = RequestHeader {
+                request_api_key: key.code(),
+                request_api_version: version,
+                ..Default::default()
+            };
+            header.encode(&mut frame, key.request_header_version(version)).expect("a header");
+            frame.extend_from_slice(&probe.sample(&[], version).expect("a request"));
+            let mut client = broker.client().await;
+            client.send_frame(&frame).await;
+            let answered = client.receive_frame().await.is_some();
+            assert_eq!(answered, advertised, "{key:?} {version}");
+        }
     }
     broker.stop().await;
 }

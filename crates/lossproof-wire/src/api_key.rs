@@ -59,16 +59,60 @@ api_keys! {
     LeaveGroup = 13, 0..=5;
     /// Hands out what the leader of a group assigned.
     SyncGroup = 14, 0..=5;
+    /// State and members of groups.
+    DescribeGroups = 15, 0..=6;
+    /// The groups.
+    ListGroups = 16, 0..=5;
     /// The APIs and their versions. Its response header is version 0 for ever.
     ApiVersions = 18, 0..=4;
     /// Creates topics.
     CreateTopics = 19, 2..=7;
     /// Deletes topics.
     DeleteTopics = 20, 1..=6;
+    /// Drops the records below an offset.
+    DeleteRecords = 21, 0..=2;
     /// Gives out a producer id and epoch.
     InitProducerId = 22, 0..=5;
+    /// Where a leader epoch ends in a partition.
+    OffsetForLeaderEpoch = 23, 2..=4;
+    /// Adds partitions to a transaction.
+    AddPartitionsToTxn = 24, 0..=3;
+    /// Adds a group to a transaction.
+    AddOffsetsToTxn = 25, 0..=4;
+    /// Commits or aborts a transaction.
+    EndTxn = 26, 0..=4;
+    /// Stores the offsets of a group in a transaction.
+    TxnOffsetCommit = 28, 0..=4;
     /// Lists settings.
     DescribeConfigs = 32, 1..=4;
+    /// Replaces all settings of topics and brokers.
+    AlterConfigs = 33, 0..=2;
+    /// What partitions take on the disk.
+    DescribeLogDirs = 35, 1..=4;
+    /// Adds partitions to topics.
+    CreatePartitions = 37, 0..=3;
+    /// Removes groups and their offsets.
+    DeleteGroups = 42, 0..=2;
+    /// Elects leaders of partitions.
+    ElectLeaders = 43, 0..=2;
+    /// Changes some settings of topics and brokers.
+    IncrementalAlterConfigs = 44, 0..=1;
+    /// Moves partitions to other brokers.
+    AlterPartitionReassignments = 45, 0..=1;
+    /// The moves of partitions that go on.
+    ListPartitionReassignments = 46, 0..=0;
+    /// Removes offsets of a group.
+    OffsetDelete = 47, 0..=0;
+    /// The brokers.
+    DescribeCluster = 60, 0..=2;
+    /// The producers that partitions remember.
+    DescribeProducers = 61, 0..=0;
+    /// The state of transactions.
+    DescribeTransactions = 65, 0..=0;
+    /// The transactions.
+    ListTransactions = 66, 0..=2;
+    /// Topics and their partitions, page by page.
+    DescribeTopicPartitions = 75, 0..=0;
 }
 
 impl ApiKey {
@@ -102,11 +146,35 @@ impl ApiKey {
             Self::Heartbeat => w::HeartbeatRequest::FLEXIBLE_FROM,
             Self::LeaveGroup => w::LeaveGroupRequest::FLEXIBLE_FROM,
             Self::SyncGroup => w::SyncGroupRequest::FLEXIBLE_FROM,
+            Self::DescribeGroups => w::DescribeGroupsRequest::FLEXIBLE_FROM,
+            Self::ListGroups => w::ListGroupsRequest::FLEXIBLE_FROM,
             Self::ApiVersions => w::ApiVersionsRequest::FLEXIBLE_FROM,
             Self::CreateTopics => w::CreateTopicsRequest::FLEXIBLE_FROM,
             Self::DeleteTopics => w::DeleteTopicsRequest::FLEXIBLE_FROM,
+            Self::DeleteRecords => w::DeleteRecordsRequest::FLEXIBLE_FROM,
             Self::InitProducerId => w::InitProducerIdRequest::FLEXIBLE_FROM,
+            Self::OffsetForLeaderEpoch => w::OffsetForLeaderEpochRequest::FLEXIBLE_FROM,
+            Self::AddPartitionsToTxn => w::AddPartitionsToTxnRequest::FLEXIBLE_FROM,
+            Self::AddOffsetsToTxn => w::AddOffsetsToTxnRequest::FLEXIBLE_FROM,
+            Self::EndTxn => w::EndTxnRequest::FLEXIBLE_FROM,
+            Self::TxnOffsetCommit => w::TxnOffsetCommitRequest::FLEXIBLE_FROM,
             Self::DescribeConfigs => w::DescribeConfigsRequest::FLEXIBLE_FROM,
+            Self::AlterConfigs => w::AlterConfigsRequest::FLEXIBLE_FROM,
+            Self::DescribeLogDirs => w::DescribeLogDirsRequest::FLEXIBLE_FROM,
+            Self::CreatePartitions => w::CreatePartitionsRequest::FLEXIBLE_FROM,
+            Self::DeleteGroups => w::DeleteGroupsRequest::FLEXIBLE_FROM,
+            Self::ElectLeaders => w::ElectLeadersRequest::FLEXIBLE_FROM,
+            Self::IncrementalAlterConfigs => w::IncrementalAlterConfigsRequest::FLEXIBLE_FROM,
+            Self::AlterPartitionReassignments => {
+                w::AlterPartitionReassignmentsRequest::FLEXIBLE_FROM
+            }
+            Self::ListPartitionReassignments => w::ListPartitionReassignmentsRequest::FLEXIBLE_FROM,
+            Self::OffsetDelete => w::OffsetDeleteRequest::FLEXIBLE_FROM,
+            Self::DescribeCluster => w::DescribeClusterRequest::FLEXIBLE_FROM,
+            Self::DescribeProducers => w::DescribeProducersRequest::FLEXIBLE_FROM,
+            Self::DescribeTransactions => w::DescribeTransactionsRequest::FLEXIBLE_FROM,
+            Self::ListTransactions => w::ListTransactionsRequest::FLEXIBLE_FROM,
+            Self::DescribeTopicPartitions => w::DescribeTopicPartitionsRequest::FLEXIBLE_FROM,
         };
         version >= flexible_from
     }

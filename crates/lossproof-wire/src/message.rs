@@ -170,6 +170,8 @@ macro_rules! wire_struct {
             }
         }
 
+        impl $crate::wire::Structure for $name {}
+
         impl $crate::wire::Wire for $name {
             fn min_size(form: $crate::wire::Form) -> usize {
                 let mut size = usize::from(form.flexible);

@@ -189,10 +189,32 @@ pub fn probes() -> Vec<Probe> {
         HeartbeatRequest HeartbeatResponse
         LeaveGroupRequest LeaveGroupResponse
         SyncGroupRequest SyncGroupResponse
+        DescribeGroupsRequest DescribeGroupsResponse
+        ListGroupsRequest ListGroupsResponse
         ApiVersionsRequest ApiVersionsResponse
         CreateTopicsRequest CreateTopicsResponse
         DeleteTopicsRequest DeleteTopicsResponse
+        DeleteRecordsRequest DeleteRecordsResponse
         InitProducerIdRequest InitProducerIdResponse
+        OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse
+        AddPartitionsToTxnRequest AddPartitionsToTxnResponse
+        AddOffsetsToTxnRequest AddOffsetsToTxnResponse
+        EndTxnRequest EndTxnResponse
+        TxnOffsetCommitRequest TxnOffsetCommitResponse
         DescribeConfigsRequest DescribeConfigsResponse
+        AlterConfigsRequest AlterConfigsResponse
+        DescribeLogDirsRequest DescribeLogDirsResponse
+        CreatePartitionsRequest CreatePartitionsResponse
+        DeleteGroupsRequest DeleteGroupsResponse
+        ElectLeadersRequest ElectLeadersResponse
+        IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
+        AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+        ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
+        OffsetDeleteRequest OffsetDeleteResponse
+        DescribeClusterRequest DescribeClusterResponse
+        DescribeProducersRequest DescribeProducersResponse
+        DescribeTransactionsRequest DescribeTransactionsResponse
+        ListTransactionsRequest ListTransactionsResponse
+        DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
     }
 }

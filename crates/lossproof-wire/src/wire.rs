@@ -338,6 +338,29 @@ macro_rules! lengthed {
 }
 lengthed!([] String, [] Bytes, [T: Wire] Vec<T>);
 
+/// A struct of a message, as opposed to the types that have a length.
+pub(crate) trait Structure: Wire {}
+
+/// A struct that may be null has a byte in front of it: negative for null.
+impl<T: Structure> Wire for Option<T> {
+    fn min_size(_: Form) -> usize {
+        1
+    }
+
+    fn read(reader: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+        if i8::read(reader, form)? < 0 {
+            return Ok(None);
+        }
+        T::read(reader, form).map(Some)
+    }
+
+    fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+        let Some(value) = self else { return (-1_i8).write(out, form) };
+        1_i8.write(out, form)?;
+        value.write(out, form)
+    }
+}
+
 /// The tagged fields of one struct on their way out. Tags must be added in rising order.
 #[derive(Debug, Default)]
 pub(crate) struct TaggedFields {

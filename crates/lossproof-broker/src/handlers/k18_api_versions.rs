@@ -1,5 +1,6 @@
 use lossproof_wire::{ApiKey, ApiVersion, ApiVersionsRequest, ApiVersionsResponse, ErrorCode};
 
+use super::SERVED;
 use crate::call::{Call, CallError, Reply};
 
 pub(super) fn start(mut call: Call) -> Result<Reply, CallError> {
@@ -15,7 +16,7 @@ pub(super) fn start(mut call: Call) -> Result<Reply, CallError> {
 }
 
 fn table() -> Vec<ApiVersion> {
-    let entries = ApiKey::ALL.iter().map(|key| ApiVersion {
+    let entries = SERVED.iter().map(|key| ApiVersion {
         api_key: key.code(),
         min_version: *key.versions().start(),
         max_version: *key.versions().end(),

@@ -28,23 +28,37 @@ use lossproof_wire::ApiKey;
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 
-pub(crate) async fn start(broker: &Arc<Broker>, call: Call) -> Result<Reply, CallError> {
-    match call.key {
-        ApiKey::Produce => k00_produce::start(broker, call).await,
-        ApiKey::Fetch => k01_fetch::start(broker, call),
-        ApiKey::ListOffsets => k02_list_offsets::start(broker, call),
-        ApiKey::Metadata => k03_metadata::start(broker, call).await,
-        ApiKey::OffsetCommit => k08_offset_commit::start(broker, call).await,
-        ApiKey::OffsetFetch => k09_offset_fetch::start(broker, call),
-        ApiKey::FindCoordinator => k10_find_coordinator::start(broker, call),
-        ApiKey::JoinGroup => k11_join_group::start(broker, call),
-        ApiKey::Heartbeat => k12_heartbeat::start(broker, call),
-        ApiKey::LeaveGroup => k13_leave_group::start(broker, call),
-        ApiKey::SyncGroup => k14_sync_group::start(broker, call),
-        ApiKey::ApiVersions => k18_api_versions::start(call),
-        ApiKey::CreateTopics => k19_create_topics::start(broker, call).await,
-        ApiKey::DeleteTopics => k20_delete_topics::start(broker, call).await,
-        ApiKey::InitProducerId => k22_init_producer_id::start(broker, call).await,
-        ApiKey::DescribeConfigs => k32_describe_configs::start(broker, call),
-    }
+/// What is served, and by whom: one table, so that what is advertised has a handler, and what has
+/// a handler is advertised.
+macro_rules! served {
+    (|$broker:ident, $call:ident| $($key:ident => $start:expr;)*) => {
+        /// The APIs to advertise, by rising number.
+        pub(crate) const SERVED: &[ApiKey] = &[$(ApiKey::$key),*];
+
+        pub(crate) async fn start($broker: &Arc<Broker>, $call: Call) -> Result<Reply, CallError> {
+            match $call.key {
+                $(ApiKey::$key => $start,)*
+                unserved => Err(CallError::UnknownApi { key: unserved.code() }),
+            }
+        }
+    };
+}
+
+served! { |broker, call|
+    Produce => k00_produce::start(broker, call).await;
+    Fetch => k01_fetch::start(broker, call);
+    ListOffsets => k02_list_offsets::start(broker, call);
+    Metadata => k03_metadata::start(broker, call).await;
+    OffsetCommit => k08_offset_commit::start(broker, call).await;
+    OffsetFetch => k09_offset_fetch::start(broker, call);
+    FindCoordinator => k10_find_coordinator::start(broker, call);
+    JoinGroup => k11_join_group::start(broker, call);
+    Heartbeat => k12_heartbeat::start(broker, call);
+    LeaveGroup => k13_leave_group::start(broker, call);
+    SyncGroup => k14_sync_group::start(broker, call);
+    ApiVersions => k18_api_versions::start(call);
+    CreateTopics => k19_create_topics::start(broker, call).await;
+    DeleteTopics => k20_delete_topics::start(broker, call).await;
+    InitProducerId => k22_init_producer_id::start(broker, call).await;
+    DescribeConfigs => k32_describe_configs::start(broker, call);
 }
