@@ -9,7 +9,8 @@
 //! - BROKER-1 to -3 in `server.rs`: start, end, connections.
 //! - CONN-1 to -3 in `connection.rs`: order, and bytes that make no sense.
 //! - FRAME-1, -2 and BUDGET-1, -2: memory.
-//! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6: see there.
+//! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6,
+//!   TRANSACTION-1 to -3, COORDINATOR-1 to -4: see there.
 //!
 //! # Example
 //! ```
@@ -44,6 +45,7 @@ mod server;
 mod tests;
 mod topic_config;
 mod topics;
+mod transaction;
 
 pub use config::{
     BrokerConfig, CONNECTIONS_MAX, DRAIN_MAX, FETCH_BYTES_MAX, IDLE_CONNECTION,
@@ -54,3 +56,4 @@ pub use group::GroupSettings;
 pub use server::{Server, StartError, StopError, Stopper};
 pub use topic_config::{flush_name, parse_flush};
 pub use topics::TopicsUnreadable;
+pub use transaction::TransactionSettings;

@@ -19,7 +19,14 @@ mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
 mod k22_init_producer_id;
+mod k24_add_partitions_to_txn;
+mod k25_add_offsets_to_txn;
+mod k26_end_txn;
+mod k28_txn_offset_commit;
 mod k32_describe_configs;
+mod k61_describe_producers;
+mod k65_describe_transactions;
+mod k66_list_transactions;
 
 use std::sync::Arc;
 
@@ -60,5 +67,12 @@ served! { |broker, call|
     CreateTopics => k19_create_topics::start(broker, call).await;
     DeleteTopics => k20_delete_topics::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
+    AddPartitionsToTxn => k24_add_partitions_to_txn::start(broker, call).await;
+    AddOffsetsToTxn => k25_add_offsets_to_txn::start(broker, call).await;
+    EndTxn => k26_end_txn::start(broker, call).await;
+    TxnOffsetCommit => k28_txn_offset_commit::start(broker, call).await;
     DescribeConfigs => k32_describe_configs::start(broker, call);
+    DescribeProducers => k61_describe_producers::start(broker, call);
+    DescribeTransactions => k65_describe_transactions::start(broker, call);
+    ListTransactions => k66_list_transactions::start(broker, call);
 }
