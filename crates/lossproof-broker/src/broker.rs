@@ -84,7 +84,7 @@ impl Broker {
     }
 }
 
-/// A change of a topic is never cancelled, so that only the end of the process or a panic cuts it off.
+/// A change of a topic is never cancelled: only the end of the process or a panic cuts it off.
 fn finished<T>(ended: Result<Result<T, TopicError>, JoinError>) -> Result<T, TopicError> {
     ended.unwrap_or(Err(TopicError::Log(CommitCause::Closed)))
 }

@@ -6,7 +6,8 @@
 //! - LOG-6: nothing is visible to readers before it is acknowledged.
 //! - LOG-7: after a failed write or sync nothing more is written, and every waiter is refused.
 //! - LOG-8: each submission is answered exactly once, a refused one with its commit.
-//! - LOG-9: under an unsafe policy too, the end of a transaction is visible only when it is durable.
+//! - LOG-9: under an unsafe policy too, the end of a transaction is visible only once it is
+//!   durable, in all of its partitions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -298,12 +298,14 @@ impl View {
             }
             Effect::Batch(batch) => {
                 let Some(partition) = self.partition(batch.id) else { return };
-                let before = partition.transactions_len();
+                let before = batch.part.map(|_| partition.transactions_len());
                 if partition.append(batch, place) {
                     self.index_entries.fetch_add(1, Ordering::Relaxed);
                 }
-                self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
-                self.transactions.fetch_sub(before, Ordering::Relaxed);
+                if let Some(before) = before {
+                    self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
+                    self.transactions.fetch_sub(before, Ordering::Relaxed);
+                }
             }
             Effect::State { kind, key, value } => {
                 self.change_state(|table| table.apply(*kind, key, value.as_ref()));

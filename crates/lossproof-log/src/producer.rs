@@ -5,7 +5,8 @@
 //!   never appended twice and a gap never passes.
 //! - PRODUCER-2: a producer that is not known must start at sequence 0; state ends only with
 //!   expiry, so an unknown one that goes on has been forgotten or has lost batches.
-//! - PRODUCER-3: a marker fences every lower epoch; one with an open transaction is never forgotten.
+//! - PRODUCER-3: a marker fences every lower epoch; a producer with an open transaction is never
+//!   forgotten.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -157,6 +158,11 @@ impl ProducerTable {
             producer.batches.pop_front();
         }
         producer.batches.push_back(sent);
+    }
+
+    pub(crate) fn is_in_transaction(&self, partition: PartitionId, producer_id: i64) -> bool {
+        let known = self.partitions.get(&partition).and_then(|table| table.get(&producer_id));
+        known.is_some_and(|producer| producer.transaction_start.is_some())
     }
 
     /// What `partition` remembers, by producer id.

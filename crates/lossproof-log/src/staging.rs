@@ -18,6 +18,7 @@ use crate::error::{CommitCause, FullCause, OffsetRange};
 use crate::frame::Item;
 use crate::partition::View;
 use crate::producer::{Judgement, ProducerTable};
+use crate::transactions::Step;
 
 /// First producer id given by a directory, below its random high half.
 const FIRST_PRODUCER_ID: i64 = 1;
@@ -183,9 +184,8 @@ impl Staging {
         if added > 0 && state_bytes > config.state_bytes_max {
             return Err(CommitCause::Full(FullCause::State));
         }
-        if plan.has_transactional_records()
-            && view.transactions() + batches > config.transactions_max
-        {
+        let full = view.transactions() + batches > config.transactions_max;
+        if full && self.opens_transaction(commit, plan) {
             return Err(CommitCause::Full(FullCause::Transactions));
         }
         let idempotent = |append: &&AppendPlan| match append {
@@ -198,6 +198,17 @@ impl Staging {
             return Err(CommitCause::Full(FullCause::Producers));
         }
         Ok(())
+    }
+
+    fn opens_transaction(&self, commit: &Commit, plan: &Plan) -> bool {
+        commit.appends.iter().zip(&plan.appends).any(|(append, plan)| match plan {
+            AppendPlan::New(header) => {
+                let producer_id = header.producer_id;
+                header.part.is_some_and(|part| part.step == Step::Records)
+                    && !self.producers.is_in_transaction(append.partition, producer_id)
+            }
+            AppendPlan::Duplicate { .. } => false,
+        })
     }
 
     fn brings_producer(&self, commit: &Commit) -> bool {
@@ -353,12 +364,5 @@ impl Plan {
             has_batches: batches > 0,
             has_records,
         }
-    }
-
-    fn has_transactional_records(&self) -> bool {
-        self.appends.iter().any(|plan| match plan {
-            AppendPlan::New(header) => header.part.is_some() && !header.is_marker(),
-            AppendPlan::Duplicate { .. } => false,
-        })
     }
 }

@@ -55,11 +55,12 @@ pub(crate) struct Transactions {
     pub(crate) open: Vec<OpenTransaction>,
     /// In the order in which they were aborted, so by last offset.
     pub(crate) aborted: Vec<Aborted>,
-    /// First offset of a transaction whose marker may be lost (TXN-4).
-    pub(crate) doubtful: Option<i64>,
+    /// Those whose marker may be lost, by first offset (TXN-4).
+    pub(crate) doubtful: Vec<OpenTransaction>,
 }
 
 impl Transactions {
+    /// What counts against the bound.
     pub(crate) fn len(&self) -> usize {
         self.open.len() + self.aborted.len()
     }
@@ -93,15 +94,16 @@ impl Transactions {
     /// Batches of the partition were lost, maybe with markers: what is open now stays so for ever
     /// (TXN-4).
     pub(crate) fn doubt(&mut self) {
-        let first = self.open.first().map(|open| open.first_offset);
-        self.doubtful = [self.doubtful, first].into_iter().flatten().min();
+        self.doubtful.extend(&self.open);
+        self.doubtful.sort_unstable_by_key(|open| open.first_offset);
+        self.doubtful.dedup();
     }
 
     /// The last stable offset (TXN-1).
     pub(crate) fn last_stable(&self, high_watermark: i64) -> i64 {
-        let open = self.open.first().map(|open| open.first_offset);
-        let open = open.filter(|_| !planted(Planted::StableTooFar));
-        [open, self.doubtful].into_iter().flatten().min().unwrap_or(high_watermark)
+        let open = self.open.first().filter(|_| !planted(Planted::StableTooFar));
+        let first = [open, self.doubtful.first()].into_iter().flatten();
+        first.map(|open| open.first_offset).min().unwrap_or(high_watermark)
     }
 
     /// Those with batches from `from` to below `to`, by first offset: a client goes through the

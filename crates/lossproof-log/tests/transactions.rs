@@ -188,6 +188,7 @@ fn transactions_are_bounded_and_ending_one_is_always_possible() {
     put(&mut stepper, P2, records(B, 0, 0)).unwrap();
     let full = Err(CommitCause::Full(FullCause::Transactions));
     assert_eq!(put(&mut stepper, P1, records(B, 0, 0)), full);
+    put(&mut stepper, P1, records(A, 0, 1)).unwrap();
     put(&mut stepper, P1, marker(A, 0, false)).unwrap();
     assert_eq!(put(&mut stepper, P1, records(B, 0, 0)), full, "an aborted one is still known");
     put(&mut stepper, P2, marker(B, 0, true)).unwrap();
@@ -197,6 +198,25 @@ fn transactions_are_bounded_and_ending_one_is_always_possible() {
     assert_eq!(put(&mut stepper, P2, records(A, 0, 0)), full, "counted anew by replay");
     submit_all(&mut stepper, vec![Commit::partition(PartitionChange::Delete { id: P1 })]);
     put(&mut stepper, P2, records(A, 0, 0)).unwrap();
+}
+
+/// Storage rule 8: what ends a transaction does not wait for space.
+#[test]
+fn a_transaction_ends_on_a_full_disk() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk, FlushPolicy::Commit);
+    put(&mut stepper, P1, records(A, 0, 0)).unwrap();
+    disk.set_capacity(disk.used_bytes());
+    let full = loop {
+        if let Err(cause) = submit(&mut stepper, append(P1, &["x"])) {
+            break cause;
+        }
+    };
+    assert_eq!(full, CommitCause::Full(FullCause::Disk));
+    assert_eq!(put(&mut stepper, P1, records(A, 0, 1)), Err(full));
+    submit(&mut stepper, ending(&[P1], &marker(A, 0, true))).unwrap();
+    let (last_stable, high_watermark, _) = seen(&log, P1);
+    assert_eq!(last_stable, high_watermark);
 }
 
 fn submit_all(stepper: &mut Stepper, commits: Vec<Commit>) {

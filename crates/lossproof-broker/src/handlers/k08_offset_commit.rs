@@ -121,7 +121,8 @@ pub(super) fn checked(
     // Nobody can have processed what is not there; once it is, it would be skipped.
     if !(0..=view.high_watermark).contains(&wanted.offset) {
         tracing::warn!(group = wanted.group, topic = %topic.name,
-            partition = wanted.partition_index, offset = wanted.offset, high_watermark = view.high_watermark,
+            partition = wanted.partition_index, offset = wanted.offset,
+            high_watermark = view.high_watermark,
             "commit of an offset beyond the end of the log refused");
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }

@@ -1,10 +1,10 @@
 //! How a transaction stands in the journal: one keyed entry per transactional id.
 //!
 //! ```text
-//! | version | producer id | epoch | previous id | previous epoch | timeout ms | phase | started ms |
-//!   1         8             2       8             2                4            1       8
-//! | count | partition id (8) ... | count | group ... | count | key, value ... |
-//!   4                              4               4
+//! | version | producer id | epoch | previous id | previous epoch | timeout ms | phase |
+//!   1         8             2       8             2                4            1
+//! | started ms | count | partition id (8) ... | count | group ... | count | key, value ... |
+//!   8            4                              4               4
 //! ```
 //! Groups, keys and values have their length (4) in front; a previous id of -1 is none.
 
@@ -110,9 +110,9 @@ mod tests {
         let me = Identity { producer_id: 1 << 40, epoch: 9 };
         let mut full = Transaction::new(me, 60_000);
         full.add_partitions(me, &[PartitionId(3), PartitionId(9)], 9, 77).unwrap();
-        full.add_group(me, "group", 99, 78).unwrap();
+        full.add_group(me, "group", 999, 78).unwrap();
         let offset = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
-        full.add_offsets(me, "group", [offset], 99).unwrap();
+        full.add_offsets(me, "group", [offset], 999).unwrap();
         full.previous = Some(Identity { epoch: 8, ..me });
         let ended = [full.ended(Outcome::Commit), full.ended(Outcome::Abort)];
         for transaction in [Transaction::new(me, 1), full].into_iter().chain(ended) {
