@@ -9,7 +9,7 @@
 //! - BROKER-1 to -3 in `server.rs`: start, end, connections.
 //! - CONN-1 to -3 in `connection.rs`: order, and bytes that make no sense.
 //! - FRAME-1, -2 and BUDGET-1, -2: memory.
-//! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6,
+//! - PRODUCE-1 to -4, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6,
 //!   TRANSACTION-1 to -3, COORDINATOR-1 to -4: see there.
 //!
 //! # Example
