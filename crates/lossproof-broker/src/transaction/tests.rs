@@ -77,7 +77,7 @@ async fn a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced() 
     world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
     world.write(me, 0).await;
     let timeout = Duration::from_millis(TIMEOUT_MS as u64);
-    world.clock.advance(timeout - Duration::from_millis(1));
+    world.clock.advance(timeout.saturating_sub(Duration::from_millis(1)));
     let next = world.coordinator.expire_due().await;
     assert_eq!(next, Some(world.clock.monotonic() + Duration::from_millis(1)));
     assert_eq!((world.phase().await, world.stable()), (Some(Phase::Ongoing), (0, 1)));
@@ -123,7 +123,7 @@ async fn an_id_that_is_not_used_is_forgotten_and_one_at_work_is_not() {
     let world = World::start().await;
     let me = world.init().await;
     let week = Duration::from_hours(7 * 24);
-    world.clock.advance(week - Duration::from_millis(1));
+    world.clock.advance(week.saturating_sub(Duration::from_millis(1)));
     world.coordinator.expire_due().await;
     assert_eq!(world.phase().await, Some(Phase::Empty));
     world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
