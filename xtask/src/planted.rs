@@ -24,7 +24,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 6] = [
+const CONTROLS: [Control; 9] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -45,6 +45,27 @@ const CONTROLS: [Control; 6] = [
         target: "crash_damage",
         test: "damage_of_acknowledged_data_is_reported_never_cut",
         says: "in silence",
+    },
+    Control {
+        bug: "aborted-forgotten",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "is stable to",
+    },
+    Control {
+        bug: "stable-too-far",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "is stable to",
+    },
+    Control {
+        bug: "end-txn-retry-unchecked",
+        package: "lossproof-broker",
+        target: "transactions",
+        test: "the_end_of_a_transaction_can_be_asked_for_again_but_not_changed",
+        says: "it is not a retry of its own",
     },
     Control {
         bug: "receipt-lost",

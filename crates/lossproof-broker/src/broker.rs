@@ -13,6 +13,7 @@ use crate::monitor::Counters;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
+use crate::transaction::{TransactionCoordinator, TransactionError};
 
 /// The one node of this cluster.
 pub(crate) const NODE_ID: i32 = 1;
@@ -26,6 +27,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
     pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) producer_ids: ProducerIdBlocks,
     pub(crate) counters: Counters,
     /// For requests.
@@ -97,9 +99,23 @@ impl Broker {
         let broker = Arc::clone(self);
         finished(tokio::spawn(async move { broker.topics.delete(id).await }).await)
     }
+
+    /// A change of a transaction, to its end even if the caller goes away: what is durable is
+    /// acted upon (COORDINATOR-1).
+    pub(crate) async fn change_transaction<T, F>(
+        self: &Arc<Self>,
+        change: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<T, TransactionError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, TransactionError>> + Send + 'static,
+    {
+        let ended = tokio::spawn(change(Arc::clone(self))).await;
+        ended.unwrap_or(Err(TransactionError::Storage(CommitCause::Closed)))
+    }
 }
 
-/// A change is never cancelled, so that only the end of the process or a panic cuts it off.
+/// A change of a topic is never cancelled: only the end of the process or a panic cuts it off.
 fn finished<T>(ended: Result<Result<T, TopicError>, JoinError>) -> Result<T, TopicError> {
     ended.unwrap_or(Err(TopicError::Log(CommitCause::Closed)))
 }

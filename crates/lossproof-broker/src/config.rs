@@ -8,6 +8,7 @@ use std::time::Duration;
 use lossproof_log::{FlushPolicy, LogConfig};
 
 use crate::group::GroupSettings;
+use crate::transaction::TransactionSettings;
 
 /// librdkafka's and Java's tests and this project's documentation count on it.
 pub const PARTITIONS_DEFAULT: i32 = 4;
@@ -55,6 +56,7 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: usize,
     pub drain_max: Duration,
     pub groups: GroupSettings,
+    pub transactions: TransactionSettings,
     pub log: LogConfig,
     /// The settings that were given by name; those with a field of their own are there as well.
     pub(crate) given: BTreeMap<&'static str, String>,
@@ -81,6 +83,7 @@ impl BrokerConfig {
             fetch_bytes_max: FETCH_BYTES_MAX,
             drain_max: DRAIN_MAX,
             groups: GroupSettings::default(),
+            transactions: TransactionSettings::default(),
             log: LogConfig::default(),
             given: BTreeMap::new(),
         }

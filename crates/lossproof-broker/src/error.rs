@@ -20,6 +20,7 @@ pub(crate) fn produce_error(cause: &CommitCause) -> ErrorCode {
         // send the batch again; OUT_OF_ORDER_SEQUENCE_NUMBER would end librdkafka's producer.
         CommitCause::UnknownProducer { .. } => ErrorCode::UNKNOWN_PRODUCER_ID,
         CommitCause::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        CommitCause::InTransaction { .. } => ErrorCode::INVALID_TXN_STATE,
         CommitCause::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         _ => ErrorCode::KAFKA_STORAGE_ERROR,
     }

@@ -11,6 +11,8 @@
 //! - FRAME-1, -2 and BUDGET-1, -2: memory.
 //! - SESSION-1 to -4, REMOVAL-1, -2: fetch sessions, removed offsets.
 //! - PRODUCE-1 to -3, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -7: see there.
+//! - PRODUCE-1 to -4, FETCH-1 to -3, OFFSETS-1 to -3, TOPIC-1 to -4, GROUP-1 to -6,
+//!   TRANSACTION-1 to -3, COORDINATOR-1 to -4: see there.
 //!
 //! # Example
 //! ```
@@ -50,6 +52,7 @@ mod settings;
 mod tests;
 mod topic_config;
 mod topics;
+mod transaction;
 
 pub use config::{
     BrokerConfig, CONNECTIONS_MAX, DRAIN_MAX, FETCH_BYTES_MAX, IDLE_CONNECTION,
@@ -62,3 +65,4 @@ pub use server::{Server, StartError, StopError, Stopper};
 pub use settings::{SettingError, settings_page};
 pub use topic_config::{flush_name, parse_flush};
 pub use topics::TopicsUnreadable;
+pub use transaction::TransactionSettings;

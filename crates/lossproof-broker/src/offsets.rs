@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
 
 /// What a committed offset belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OffsetKey {
     pub(crate) group: String,
     pub(crate) topic_id: TopicId,

@@ -28,6 +28,7 @@ use crate::group::Coordinator;
 use crate::monitor::{Counters, Monitor};
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::{TopicId, Topics, TopicsUnreadable};
+use crate::transaction::TransactionCoordinator;
 
 /// After a failed accept (no file descriptors left, mostly) nothing is accepted for so long.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -111,9 +112,12 @@ impl Server {
         let (host, port) =
             config.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
+        let settings = config.transactions.clone().within(config.log.segment_bytes);
+        let transactions = TransactionCoordinator::open(log.clone(), clock.clone(), settings);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
             fetch_sessions: FetchSessions::new(Arc::clone(&clock)),
+            transactions: Arc::new(transactions),
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
@@ -169,6 +173,7 @@ impl Server {
         tokio::select! {
             () = accept(&broker, listener, &mut connections) => {}
             () = broker.groups.run() => {}
+            () = broker.transactions.run() => {}
         }
         drop(drain);
         drain_connections(&broker, &mut connections).await;

@@ -132,35 +132,10 @@ async fn api_versions_of_an_unknown_version_is_answered_in_version_0_with_error_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transactional_id_is_refused_with_a_fatal_error() {
+async fn control_batches_are_refused() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
     client.create("t", 1).await;
-    for id in ["", "payments"] {
-        let request =
-            InitProducerIdRequest { transactional_id: Some(id.into()), ..Default::default() };
-        let answer: InitProducerIdResponse = client.call(&request, 4).await;
-        assert_eq!(answer.error_code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-        assert_eq!(answer.producer_id, -1);
-    }
-    let mut request = produce("t", 0, -1, records(&["a"]));
-    request.transactional_id = Some("payments".into());
-    let answer: ProduceResponse = client.call(&request, 9).await;
-    let refused = answer.responses[0].partition_responses[0].error_code;
-    assert_eq!(refused, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-    assert_eq!(client.values("t", 0).await, [""; 0]);
-    broker.stop().await;
-}
-
-/// PRODUCE-2.
-#[tokio::test(flavor = "multi_thread")]
-async fn transactional_and_control_batches_are_refused() {
-    let broker = Broker::start().await;
-    let mut client = broker.client().await;
-    client.create("t", 1).await;
-    let batch = common::builder(&["a"]).producer(1, 0, 0).transactional(true).build();
-    let answer = client.produce("t", 0, batch.expect("a batch")).await;
-    assert_eq!(answer.error_code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     let batch = common::builder(&["a"]).control(true).build();
     let answer = client.produce("t", 0, batch.expect("a batch")).await;
     assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);

@@ -16,6 +16,12 @@ pub enum Planted {
     CutDamagedAcked,
     /// Recovery believes what it reads after a failed fsync, instead of writing it anew.
     TrustPageCache,
+    /// An aborted transaction is forgotten by the list that committed readers go by.
+    AbortedForgotten,
+    /// The last stable offset passes open transactions.
+    StableTooFar,
+    /// The coordinator believes a second EndTxn without looking at its epoch.
+    EndTxnRetryUnchecked,
     /// The pipeline commits an offset before the record is processed.
     CommitBeforeProcessing,
     /// An error of one item in a bulk answer is overlooked.
@@ -25,10 +31,13 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
+        Self::AbortedForgotten,
+        Self::StableTooFar,
+        Self::EndTxnRetryUnchecked,
         Self::CommitBeforeProcessing,
         Self::BulkItemErrorIgnored,
         Self::ReceiptLost,
@@ -39,6 +48,9 @@ impl Planted {
             Self::AckBeforeFsync => "ack-before-fsync",
             Self::CutDamagedAcked => "cut-damaged-acked",
             Self::TrustPageCache => "trust-page-cache",
+            Self::AbortedForgotten => "aborted-forgotten",
+            Self::StableTooFar => "stable-too-far",
+            Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
             Self::CommitBeforeProcessing => "commit-before-processing",
             Self::BulkItemErrorIgnored => "bulk-item-error-ignored",
             Self::ReceiptLost => "receipt-lost",

@@ -1,18 +1,22 @@
 //! The little of a RecordBatch v2 that the journal itself needs: its 61-byte header.
 
 use crate::frame::{get_i16, get_i32, get_i64};
+use crate::transactions::{Part, Step};
 
 pub(crate) const HEADER_BYTES: usize = 61;
 
 const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
+const ATTRIBUTES_AT: usize = 21;
 const LAST_OFFSET_DELTA_AT: usize = 23;
 const MAX_TIMESTAMP_AT: usize = 35;
 const PRODUCER_ID_AT: usize = 43;
 const PRODUCER_EPOCH_AT: usize = 51;
 const BASE_SEQUENCE_AT: usize = 53;
 const COUNT_AT: usize = 57;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
 /// Bytes before those that the batch's length counts.
 const BEFORE_LENGTH: usize = 12;
 
@@ -24,7 +28,10 @@ pub(crate) struct BatchHeader {
     pub(crate) max_timestamp: i64,
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
+    /// -1 in a marker, which takes no part in the sequences.
     pub(crate) base_sequence: i32,
+    /// What the batch is to its producer's transaction.
+    pub(crate) part: Option<Part>,
 }
 
 impl BatchHeader {
@@ -43,14 +50,21 @@ impl BatchHeader {
         if usize::try_from(length).ok() != Some(batch.len() - BEFORE_LENGTH) {
             return Err("its length does not match its bytes");
         }
+        let attributes = get_i16(batch, ATTRIBUTES_AT).ok_or(missing)?;
+        let step = step(attributes, &batch[HEADER_BYTES..])?;
+        let producer_id = field_i64(PRODUCER_ID_AT)?;
+        if producer_id < 0 && step.is_some() {
+            return Err("it is part of a transaction, but has no producer id");
+        }
         let header = Self {
             base_offset: field_i64(0)?,
             leader_epoch: field_i32(LEADER_EPOCH_AT)?,
             last_offset_delta: field_i32(LAST_OFFSET_DELTA_AT)?,
             max_timestamp: field_i64(MAX_TIMESTAMP_AT)?,
-            producer_id: field_i64(PRODUCER_ID_AT)?,
+            producer_id,
             producer_epoch: get_i16(batch, PRODUCER_EPOCH_AT).ok_or(missing)?,
             base_sequence: field_i32(BASE_SEQUENCE_AT)?,
+            part: step.map(|step| Part { producer_id, step }),
         };
         if header.last_offset_delta < 0 {
             return Err("its last offset delta is negative");
@@ -58,7 +72,8 @@ impl BatchHeader {
         if field_i32(COUNT_AT)? <= 0 {
             return Err("it holds no records");
         }
-        if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
+        let numbered = header.is_marker() || header.base_sequence >= 0;
+        if header.producer_id >= 0 && (header.producer_epoch < 0 || !numbered) {
             return Err("it has a producer id, but no epoch or sequence");
         }
         Ok(header)
@@ -68,9 +83,42 @@ impl BatchHeader {
         self.producer_id >= 0
     }
 
+    /// Whether it ends a transaction.
+    pub(crate) fn is_marker(&self) -> bool {
+        self.part.is_some_and(|part| part.step != Step::Records)
+    }
+
     pub(crate) fn last_sequence(&self) -> i32 {
         sequence_after(self.base_sequence, self.last_offset_delta)
     }
+}
+
+/// What a batch with these attributes and records is to a transaction.
+fn step(attributes: i16, records: &[u8]) -> Result<Option<Step>, &'static str> {
+    match (attributes & TRANSACTIONAL != 0, attributes & CONTROL != 0) {
+        (false, false) => Ok(None),
+        (true, false) => Ok(Some(Step::Records)),
+        (false, true) => Err("it is a control batch outside of transactions"),
+        (true, true) => marker(records).map(Some).ok_or("it is no marker that is known"),
+    }
+}
+
+/// Reads over length, attributes, timestamp, offset and the key's length of the one record, to the
+/// key: version and type.
+fn marker(record: &[u8]) -> Option<Step> {
+    let attributes = skip_varint(record)?;
+    let timestamp = attributes.get(1..)?;
+    let key_length = skip_varint(skip_varint(timestamp)?)?;
+    match get_i16(skip_varint(key_length)?, 2)? {
+        0 => Some(Step::Abort),
+        1 => Some(Step::Commit),
+        _ => None,
+    }
+}
+
+fn skip_varint(bytes: &[u8]) -> Option<&[u8]> {
+    let last = bytes.iter().position(|byte| byte & 0x80 == 0)?;
+    bytes.get(last + 1..)
 }
 
 /// Sequences go from 0 to `i32::MAX` and start again at 0.

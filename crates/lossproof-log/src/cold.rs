@@ -107,6 +107,7 @@ impl ColdWriter {
                 last_offset: entry.last_offset,
                 max_timestamp: entry.max_timestamp,
                 bytes: payload.len() as u32,
+                part: None,
             };
             let entries = self.index.entry(batch.id).or_default();
             add_to_index(entries, &batch, &place, true, RUN_BLOCKS_MAX);

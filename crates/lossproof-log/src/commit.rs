@@ -39,11 +39,19 @@ pub enum StateKind {
     Cursor,
     /// Receipts of the audit that wait to be acknowledged.
     Receipt,
+    /// Transactional ids and where their transactions stand.
+    Transactions,
 }
 
 impl StateKind {
-    pub const ALL: [Self; 5] =
-        [Self::Metadata, Self::Offsets, Self::InputPosition, Self::Cursor, Self::Receipt];
+    pub const ALL: [Self; 6] = [
+        Self::Metadata,
+        Self::Offsets,
+        Self::InputPosition,
+        Self::Cursor,
+        Self::Receipt,
+        Self::Transactions,
+    ];
 }
 
 /// Sets or removes one keyed entry; the last value of each key is kept.
@@ -164,4 +172,15 @@ pub struct Committed {
 pub struct ProducerIds {
     pub first: i64,
     pub count: u32,
+}
+
+/// What a partition remembers of an idempotent producer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProducerView {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// Of its last batch; `None` after a marker that fenced its earlier epoch.
+    pub last_sequence: Option<i32>,
+    /// Where its open transaction begins.
+    pub transaction_start: Option<i64>,
 }

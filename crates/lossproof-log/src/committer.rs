@@ -6,6 +6,8 @@
 //! - LOG-6: nothing is visible to readers before it is acknowledged.
 //! - LOG-7: after a failed write or sync nothing more is written, and every waiter is refused.
 //! - LOG-8: each submission is answered exactly once, a refused one with its commit.
+//! - LOG-9: under an unsafe policy too, the end of a transaction is visible only once it is
+//!   durable, in all of its partitions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -149,8 +151,10 @@ impl Committer {
             submission.refuse(CommitCause::Fenced(fenced));
             return Fit::Refused;
         }
-        if matches!(submission.reply, Reply::ProducerIds { .. }) {
-            return self.fit_producer_ids(submission);
+        match submission.reply {
+            Reply::ProducerIds { .. } => return self.fit_producer_ids(submission),
+            Reply::Producers { .. } => return self.fit_producers(submission),
+            Reply::Commit(_) => {}
         }
         let plan = match self.judge(&submission.commit) {
             Ok(plan) => plan,
@@ -159,7 +163,8 @@ impl Committer {
                 return Fit::Refused;
             }
         };
-        match self.make_room(plan.entries, plan.payload, plan.has_batches) {
+        // Markers may use the reserve: ending a transaction must not wait for a full disk.
+        match self.make_room(plan.entries, plan.payload, plan.has_records) {
             Ok(true) => {}
             Ok(false) => return Fit::Later(submission),
             Err(cause) => {
@@ -189,7 +194,7 @@ impl Committer {
         &mut self,
         entries: usize,
         payload: usize,
-        has_batches: bool,
+        has_records: bool,
     ) -> Result<bool, CommitCause> {
         let alone = frame_bytes(entries, payload);
         let max = self.writer.frame_bytes_max();
@@ -197,12 +202,12 @@ impl Committer {
             return Err(CommitCause::TooLarge { bytes: alone, max });
         }
         if self.draft.staged.is_empty() {
-            let (room, reserve) = self.room(alone, has_batches)?;
+            let (room, reserve) = self.room(alone, has_records)?;
             self.draft.room = room;
             self.draft.reserve = reserve;
             return Ok(true);
         }
-        if let Some(cause) = self.draft.reserve.filter(|_| has_batches) {
+        if let Some(cause) = self.draft.reserve.filter(|_| has_records) {
             return Err(CommitCause::Full(cause));
         }
         let target = self.shared.config.frame_bytes_target as u64;
@@ -214,7 +219,7 @@ impl Committer {
     fn room(
         &mut self,
         need: u64,
-        has_batches: bool,
+        has_records: bool,
     ) -> Result<(u64, Option<FullCause>), CommitCause> {
         let shared = self.shared.clone();
         let segment = self.writer.active.sequence;
@@ -233,7 +238,7 @@ impl Committer {
             Ok(room) => Ok((room, None)),
             Err(RoomError::Short(cause)) => {
                 let room = self.writer.reserve_room();
-                if has_batches || need > room {
+                if has_records || need > room {
                     return Err(CommitCause::Full(cause));
                 }
                 Ok((room, Some(cause)))
@@ -279,6 +284,18 @@ impl Committer {
         Fit::Taken
     }
 
+    /// Tells of a partition's producers, once what they are known for is acknowledged.
+    fn fit_producers(&mut self, submission: Submission) -> Fit {
+        if !self.draft.staged.is_empty() {
+            return Fit::Later(submission);
+        }
+        if let Reply::Producers { partition, to } = submission.reply {
+            // Who has stopped waiting is not told (LOG-8).
+            let _ = to.send(Ok(self.staging.producers.of_partition(partition)));
+        }
+        Fit::Taken
+    }
+
     /// Writes the frame in work, syncs it as its policies ask, and answers (LOG-5, LOG-6).
     fn commit_draft(&mut self) {
         if self.draft.staged.is_empty() {
@@ -306,10 +323,14 @@ impl Committer {
         let place = self.writer.write(&items, wall_ms, self.running_ms())?;
         let batches = effects.iter().filter(|effect| matches!(effect, Effect::Batch(_))).count();
         self.shared.counters.wrote(u64::from(place.blocks) * BLOCK, batches);
-        // Where a policy changes within the frame, all of it waits for the sync: no batch is seen
-        // before one that stands in front of it (LOG-6).
-        let changes_policy = |effect: &Effect| matches!(effect, Effect::Flush { .. });
-        let may_be_early = !effects.iter().any(changes_policy);
+        // All of the frame waits for the sync where a policy changes in it, so that no batch is
+        // seen before one that stands in front of it (LOG-6), and where a transaction ends, which
+        // is seen in all of its partitions at once (LOG-9).
+        let may_be_early = !effects.iter().any(|effect| match effect {
+            Effect::Flush { .. } => true,
+            Effect::Batch(batch) => batch.is_marker(),
+            _ => false,
+        });
         let early: Vec<bool> =
             effects.iter().map(|effect| may_be_early && self.is_early(effect)).collect();
         self.publish(&effects, &place, |index| early[index]);
@@ -369,6 +390,7 @@ impl Committer {
                 (Reply::ProducerIds { to, .. }, Some(ids)) => {
                     let _ = to.send(Ok(ids));
                 }
+                (Reply::Producers { .. }, _) => unreachable!("they are not staged"),
                 (Reply::ProducerIds { .. }, None) => unreachable!("ids are staged with a block"),
             }
         }

@@ -27,6 +27,8 @@ pub struct LogConfig {
     pub producers_max: usize,
     /// A producer that appended nothing for this long, in running time, may be forgotten.
     pub producer_expiry: Duration,
+    /// Transactions that are open or were aborted, over all partitions; further ones are refused.
+    pub transactions_max: usize,
     /// Keys and values of the keyed state in memory; further changes are refused.
     pub state_bytes_max: usize,
     /// End of a segment that only commits without appends may use once the disk is full.
@@ -48,6 +50,8 @@ pub(crate) const INDEX_ENTRIES_MAX: usize = 4 << 20;
 pub(crate) const PRODUCERS_MAX: usize = 100_000;
 /// As long as Apache Kafka's `producer.id.expiration.ms`.
 pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
+/// 40 bytes each.
+pub(crate) const TRANSACTIONS_MAX: usize = 1 << 20;
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
 pub(crate) const RESERVE_BYTES: u64 = 3 << 20;
 pub(crate) const CHECKPOINT_BYTES: u64 = 128 << 20;
@@ -66,6 +70,7 @@ impl Default for LogConfig {
             index_entries_max: INDEX_ENTRIES_MAX,
             producers_max: PRODUCERS_MAX,
             producer_expiry: PRODUCER_EXPIRY,
+            transactions_max: TRANSACTIONS_MAX,
             state_bytes_max: STATE_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
             checkpoint_bytes: CHECKPOINT_BYTES,
@@ -86,6 +91,7 @@ impl LogConfig {
             queue_bytes_max: 1 << 20,
             index_entries_max: 1000,
             producers_max: 100,
+            transactions_max: 1000,
             state_bytes_max: 1 << 20,
             reserve_bytes: 8 << 10,
             checkpoint_bytes: 128 << 10,

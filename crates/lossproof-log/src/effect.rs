@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::batch::BatchHeader;
 use crate::commit::{FlushPolicy, LaneRange, PartitionId, ProducerIds, StateKind};
 use crate::frame::{Entry, EntryKind, Item, Payload, get_i32, get_i64, get_u32};
+use crate::transactions::{Part, Step};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
@@ -44,6 +45,14 @@ pub(crate) struct BatchPlace {
     pub(crate) max_timestamp: i64,
     /// Length of the batch.
     pub(crate) bytes: u32,
+    /// What it is to its producer's transaction.
+    pub(crate) part: Option<Part>,
+}
+
+impl BatchPlace {
+    pub(crate) fn is_marker(&self) -> bool {
+        self.part.is_some_and(|part| part.step != Step::Records)
+    }
 }
 
 const TAG_CREATE: u8 = 1;
@@ -61,6 +70,7 @@ fn entry_kind(kind: StateKind) -> EntryKind {
         StateKind::InputPosition => EntryKind::InputPosition,
         StateKind::Cursor => EntryKind::Cursor,
         StateKind::Receipt => EntryKind::Receipt,
+        StateKind::Transactions => EntryKind::Transactions,
     }
 }
 
@@ -73,6 +83,7 @@ pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
         EntryKind::InputPosition => Some(StateKind::InputPosition),
         EntryKind::Cursor => Some(StateKind::Cursor),
         EntryKind::Receipt => Some(StateKind::Receipt),
+        EntryKind::Transactions => Some(StateKind::Transactions),
     }
 }
 
@@ -133,6 +144,7 @@ impl Effect {
                 last_offset: entry.last_offset,
                 max_timestamp: entry.max_timestamp,
                 bytes: entry.length,
+                part: header.part,
             };
             let same = header.base_offset == entry.base_offset && last == entry.last_offset;
             return same.then_some((Self::Batch(place), Some(header)));

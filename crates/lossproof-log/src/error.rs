@@ -91,6 +91,7 @@ pub enum FullCause {
     Files,
     Index,
     Producers,
+    Transactions,
     State,
 }
 
@@ -106,6 +107,9 @@ impl fmt::Display for FullCause {
             }
             Self::Index => "the partition index has reached its bound",
             Self::Producers => "the number of idempotent producers has reached its bound",
+            Self::Transactions => {
+                "the number of open and aborted transactions that are kept has reached its bound"
+            }
             Self::State => "the keyed state has reached its bound",
         })
     }
@@ -149,6 +153,11 @@ pub enum CommitCause {
     UnknownProducer { partition: PartitionId, producer_id: i64, found: i32 },
     #[error("producer {producer_id} has epoch {known} at partition {partition}, not {found}")]
     InvalidProducerEpoch { partition: PartitionId, producer_id: i64, known: i16, found: i16 },
+    #[error(
+        "producer {producer_id} has an open transaction in partition {partition} and sent a batch \
+         outside of it"
+    )]
+    InTransaction { partition: PartitionId, producer_id: i64 },
     #[error("the commit takes {bytes} bytes in the journal, at most {max} are possible")]
     TooLarge { bytes: u64, max: u64 },
 }

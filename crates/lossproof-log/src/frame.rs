@@ -79,6 +79,7 @@ pub(crate) enum EntryKind {
     InputPosition,
     Cursor,
     Receipt,
+    Transactions,
     /// In files of a checkpoint only.
     Checkpoint,
 }
@@ -92,6 +93,7 @@ impl EntryKind {
             Self::InputPosition => 4,
             Self::Cursor => 5,
             Self::Receipt => 6,
+            Self::Transactions => 7,
             Self::Checkpoint => 8,
         }
     }
@@ -104,6 +106,7 @@ impl EntryKind {
             4 => Self::InputPosition,
             5 => Self::Cursor,
             6 => Self::Receipt,
+            7 => Self::Transactions,
             8 => Self::Checkpoint,
             _ => return None,
         })

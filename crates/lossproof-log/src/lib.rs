@@ -58,12 +58,13 @@ mod slots;
 mod snapshot;
 mod staging;
 mod state;
+mod transactions;
 mod writer;
 mod zeroer;
 
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
-    ProducerIds, StateChange, StateKind,
+    ProducerIds, ProducerView, StateChange, StateKind,
 };
 pub use config::LogConfig;
 pub use counters::{Histogram, LogFigures};
@@ -77,3 +78,4 @@ pub use partition::PartitionView;
 pub use queue::Pending;
 pub use reader::{Slice, StoredBatch};
 pub use report::{Finding, FindingKind, PartitionRange, RecoveryReport};
+pub use transactions::AbortedTransaction;

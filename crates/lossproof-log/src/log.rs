@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use lossproof_env::Environment;
 
-use crate::commit::{Commit, Committed, PartitionId, ProducerIds, StateKind};
+use crate::commit::{Commit, Committed, PartitionId, ProducerIds, ProducerView, StateKind};
 use crate::committer::Committer;
 use crate::config::LogConfig;
 use crate::counters::LogFigures;
@@ -27,6 +27,7 @@ use crate::reader::{self, Slice};
 use crate::recovery::failed;
 use crate::report::RecoveryReport;
 use crate::shared::Shared;
+use crate::transactions::AbortedTransaction;
 use crate::zeroer::Zeroer;
 
 /// A log in a directory. Clones are handles of the same log; the last one should
@@ -167,6 +168,30 @@ impl Log {
         let submission = Submission { commit: Box::default(), reply, _permit: None };
         self.shared().queue.push(submission).map_err(|_| CommitCause::Closed)?;
         receiver.await.unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
+    }
+
+    /// What a partition remembers of its idempotent producers, by producer id.
+    pub async fn producers(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Vec<ProducerView>, CommitCause> {
+        let (to, receiver) = oneshot::channel();
+        let reply = Reply::Producers { partition, to };
+        let submission = Submission { commit: Box::default(), reply, _permit: None };
+        self.shared().queue.push(submission).map_err(|_| CommitCause::Closed)?;
+        receiver.await.unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
+    }
+
+    /// Aborted transactions with batches from `from` to below `to`, by first offset. A committed
+    /// reader leaves out their records.
+    pub fn aborted(
+        &self,
+        id: PartitionId,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        Ok(partition.aborted(from, to))
     }
 
     /// Whole batches from the one that holds `from` on, at least one, further ones up to

@@ -523,6 +523,10 @@ fn write_partition(
     for entries in partition.entries().chunks(MANY) {
         writer.push(&Fact::Index(id, entries.to_vec()))?;
     }
+    let mut transactions = partition.transactions();
+    while let Some(some) = transactions.split_first() {
+        writer.push(&Fact::Transactions(id, some))?;
+    }
     for producers in staging.producers.facts(id).chunks(MANY) {
         writer.push(&Fact::Producers(id, producers.to_vec()))?;
     }

@@ -17,6 +17,7 @@ use crate::error::OffsetRange;
 use crate::frame::BLOCK;
 use crate::snapshot::PartitionFact;
 use crate::state::StateTable;
+use crate::transactions::{AbortedTransaction, Transactions};
 
 /// Neighbouring frames share an index entry up to this many blocks of journal.
 const RUN_BLOCKS_MAX: u32 = (128 << 10) / BLOCK as u32;
@@ -109,6 +110,7 @@ struct Inner {
     /// Run of the last entry.
     run: u32,
     damaged: Vec<OffsetRange>,
+    transactions: Transactions,
 }
 
 /// A partition as it stands at one moment.
@@ -121,6 +123,9 @@ pub struct PartitionView {
     pub log_start: i64,
     /// One above the last acknowledged offset.
     pub high_watermark: i64,
+    /// Everything below belongs to no transaction, or to one that has ended: as far as committed
+    /// reads go.
+    pub last_stable: i64,
     /// One above the last offset; with a single replica the same as the high watermark.
     pub log_end: i64,
     pub leader_epoch: i32,
@@ -138,6 +143,7 @@ impl Partition {
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
+            transactions: Transactions::default(),
         };
         Self { topic_id, index, inner: RwLock::new(inner) }
     }
@@ -157,6 +163,7 @@ impl Partition {
             flush: inner.flush,
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
+            last_stable: inner.transactions.last_stable(inner.high_watermark),
             log_end: inner.high_watermark,
             leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),
@@ -214,6 +221,7 @@ impl Partition {
             if !inner.damaged.contains(&range) {
                 inner.damaged.push(range);
                 inner.damaged.sort_unstable();
+                inner.transactions.doubt();
             }
         });
     }
@@ -236,6 +244,11 @@ impl Partition {
         self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
 
+    /// Aborted transactions with batches from `from` to below `to`, by first offset.
+    pub(crate) fn aborted(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.read(|inner| inner.transactions.aborted(from, to))
+    }
+
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
     fn append(&self, batch: &BatchPlace, place: &Place) -> bool {
         self.write(|inner| {
@@ -244,21 +257,24 @@ impl Partition {
                 inner.epochs.skip(inner.high_watermark, batch.base_offset);
             }
             inner.high_watermark = batch.last_offset + 1;
+            if let Some(part) = &batch.part {
+                inner.transactions.take(part, batch.base_offset);
+            }
             let same_run = inner.run == place.run;
             inner.run = place.run;
             add_to_index(&mut inner.entries, batch, place, same_run, RUN_BLOCKS_MAX)
         })
     }
 
-    /// Hides everything below `offset`; how many index entries go with it.
-    fn raise_log_start(&self, offset: i64) -> usize {
+    /// Hides everything below `offset`; how many index entries and transactions go with it.
+    fn raise_log_start(&self, offset: i64) -> (usize, usize) {
         self.write(|inner| {
             inner.log_start = inner.log_start.max(offset);
             let log_start = inner.log_start;
             inner.damaged.retain(|range| range.last >= log_start);
             let gone = inner.entries.partition_point(|entry| entry.last_offset() < log_start);
             inner.entries.drain(..gone);
-            gone
+            (gone, inner.transactions.forget_below(log_start))
         })
     }
 
@@ -306,6 +322,10 @@ impl Partition {
         });
     }
 
+    pub(crate) fn transactions(&self) -> Transactions {
+        self.read(|inner| inner.transactions.clone())
+    }
+
     /// Adds entries to the end of the index; none is joined to what comes after.
     fn restore_entries(&self, entries: &[IndexEntry]) {
         self.write(|inner| inner.entries.extend_from_slice(entries));
@@ -327,6 +347,10 @@ impl Partition {
     fn entries_len(&self) -> usize {
         self.read(|inner| inner.entries.len())
     }
+
+    fn transactions_len(&self) -> usize {
+        self.read(|inner| inner.transactions.len())
+    }
 }
 
 /// All that readers see.
@@ -335,6 +359,8 @@ pub(crate) struct View {
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     state: RwLock<StateTable>,
     index_entries: AtomicUsize,
+    /// Open and aborted transactions; changed by the commit thread alone.
+    transactions: AtomicUsize,
     highest_id: AtomicU64,
 }
 
@@ -354,6 +380,14 @@ impl View {
         if let Some(partition) = self.partition(id) {
             partition.restore_entries(entries);
             self.index_entries.fetch_add(entries.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// What a checkpoint says of the transactions of a partition.
+    pub(crate) fn restore_transactions(&self, id: PartitionId, more: Transactions) {
+        if let Some(partition) = self.partition(id) {
+            self.transactions.fetch_add(more.len(), Ordering::Relaxed);
+            partition.write(|inner| inner.transactions.extend(more));
         }
     }
 
@@ -389,6 +423,10 @@ impl View {
         self.index_entries.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn transactions(&self) -> usize {
+        self.transactions.load(Ordering::Relaxed)
+    }
+
     /// Makes an acknowledged effect visible.
     pub(crate) fn apply(&self, effect: &Effect, place: &Place) {
         match effect {
@@ -399,13 +437,19 @@ impl View {
             }
             Effect::Delete { id } => {
                 let gone = self.with_partitions(|table| table.remove(id));
-                let entries = gone.map_or(0, |partition| partition.entries_len());
+                let size = |partition: Arc<Partition>| {
+                    (partition.entries_len(), partition.transactions_len())
+                };
+                let (entries, transactions) = gone.map_or((0, 0), size);
                 self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+                self.transactions.fetch_sub(transactions, Ordering::Relaxed);
             }
             Effect::LogStart { id, offset } => {
                 let partition = self.partition(*id);
-                let gone = partition.map_or(0, |partition| partition.raise_log_start(*offset));
-                self.index_entries.fetch_sub(gone, Ordering::Relaxed);
+                let gone = partition.map(|partition| partition.raise_log_start(*offset));
+                let (entries, transactions) = gone.unwrap_or_default();
+                self.index_entries.fetch_sub(entries, Ordering::Relaxed);
+                self.transactions.fetch_sub(transactions, Ordering::Relaxed);
             }
             Effect::Flush { id, flush } => {
                 if let Some(partition) = self.partition(*id) {
@@ -420,10 +464,14 @@ impl View {
                 }
             }
             Effect::Batch(batch) => {
-                if let Some(partition) = self.partition(batch.id)
-                    && partition.append(batch, place)
-                {
+                let Some(partition) = self.partition(batch.id) else { return };
+                let before = batch.part.map(|_| partition.transactions_len());
+                if partition.append(batch, place) {
                     self.index_entries.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(before) = before {
+                    self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
+                    self.transactions.fetch_sub(before, Ordering::Relaxed);
                 }
             }
             Effect::State { kind, key, value } => {
@@ -447,7 +495,7 @@ mod tests {
 
     fn batch(base_offset: i64, last_offset: i64) -> BatchPlace {
         let (id, max_timestamp) = (PartitionId(1), base_offset);
-        BatchPlace { id, base_offset, last_offset, max_timestamp, bytes: 100 }
+        BatchPlace { id, base_offset, last_offset, max_timestamp, bytes: 100, part: None }
     }
 
     fn place(block: u32, run: u32) -> Place {

@@ -5,11 +5,13 @@
 //!   never appended twice and a gap never passes.
 //! - PRODUCER-2: a producer that is not known must start at sequence 0; state ends only with
 //!   expiry, so an unknown one that goes on has been forgotten or has lost batches.
+//! - PRODUCER-3: a marker fences every lower epoch; a producer with an open transaction is never
+//!   forgotten.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::batch::{BatchHeader, sequence_after};
-use crate::commit::PartitionId;
+use crate::commit::{PartitionId, ProducerView};
 use crate::error::CommitCause;
 
 /// As many requests as a client may have in flight with idempotence.
@@ -26,8 +28,10 @@ pub(crate) struct SentBatch {
 #[derive(Clone, Debug)]
 struct Producer {
     epoch: i16,
-    /// Oldest first, never empty, at most [`WINDOW`].
+    /// Oldest first, at most [`WINDOW`]; empty after a marker with a new epoch.
     batches: VecDeque<SentBatch>,
+    /// First offset of its open transaction.
+    transaction_start: Option<i64>,
     used_ms: u64,
 }
 
@@ -36,6 +40,7 @@ struct Producer {
 pub(crate) struct ProducerFact {
     pub(crate) producer_id: i64,
     pub(crate) epoch: i16,
+    pub(crate) transaction_start: Option<i64>,
     pub(crate) used_ms: u64,
     pub(crate) batches: Vec<SentBatch>,
 }
@@ -71,6 +76,7 @@ impl ProducerTable {
         let fact = |(producer_id, producer): (&i64, &Producer)| ProducerFact {
             producer_id: *producer_id,
             epoch: producer.epoch,
+            transaction_start: producer.transaction_start,
             used_ms: producer.used_ms,
             batches: producer.batches.iter().copied().collect(),
         };
@@ -80,8 +86,8 @@ impl ProducerTable {
     }
 
     pub(crate) fn restore(&mut self, partition: PartitionId, fact: ProducerFact) {
-        let ProducerFact { producer_id, epoch, used_ms, batches } = fact;
-        let producer = Producer { epoch, batches: batches.into(), used_ms };
+        let ProducerFact { producer_id, epoch, transaction_start, used_ms, batches } = fact;
+        let producer = Producer { epoch, batches: batches.into(), transaction_start, used_ms };
         let before = self.partitions.entry(partition).or_default().insert(producer_id, producer);
         self.count += usize::from(before.is_none());
     }
@@ -97,7 +103,9 @@ impl ProducerTable {
             |expected| CommitCause::OutOfOrderSequence { partition, producer_id, expected, found };
         let known = self.partitions.get(&partition).and_then(|table| table.get(&producer_id));
         let Some(producer) = known else {
-            return if found == 0 {
+            return if batch.is_marker() {
+                Ok(Judgement::Next)
+            } else if found == 0 {
                 Ok(Judgement::First)
             } else {
                 Err(CommitCause::UnknownProducer { partition, producer_id, found })
@@ -110,6 +118,12 @@ impl ProducerTable {
                 known: producer.epoch,
                 found: batch.producer_epoch,
             });
+        }
+        if batch.is_marker() {
+            return Ok(Judgement::Next);
+        }
+        if producer.transaction_start.is_some() && batch.part.is_none() {
+            return Err(CommitCause::InTransaction { partition, producer_id });
         }
         if batch.producer_epoch > producer.epoch {
             return if found == 0 { Ok(Judgement::Next) } else { Err(out_of_order(0)) };
@@ -130,7 +144,9 @@ impl ProducerTable {
         if found == expected { Ok(Judgement::Next) } else { Err(out_of_order(expected)) }
     }
 
-    /// Takes a batch that was appended, or is being so, into its producer's window.
+    /// Takes a batch that was appended, or is being so, into its producer's window; a marker ends
+    /// the producer's transaction (PRODUCER-3). A marker for one that is not known leaves nothing:
+    /// there is nothing to end, and the coordinator knows the epoch.
     pub(crate) fn record(
         &mut self,
         partition: PartitionId,
@@ -145,20 +161,54 @@ impl ProducerTable {
             last_offset: base_offset + i64::from(batch.last_offset_delta),
         };
         let table = self.partitions.entry(partition).or_default();
+        if batch.is_marker() && !table.contains_key(&batch.producer_id) {
+            return;
+        }
         let count = &mut self.count;
         let producer = table.entry(batch.producer_id).or_insert_with(|| {
             *count += 1;
-            Producer { epoch: batch.producer_epoch, batches: VecDeque::new(), used_ms: now_ms }
+            Producer {
+                epoch: batch.producer_epoch,
+                batches: VecDeque::new(),
+                transaction_start: None,
+                used_ms: now_ms,
+            }
         });
+        producer.used_ms = now_ms;
         if producer.epoch != batch.producer_epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
+        }
+        if batch.is_marker() {
+            producer.transaction_start = None;
+            return;
+        }
+        if batch.part.is_some() {
+            producer.transaction_start.get_or_insert(base_offset);
         }
         if producer.batches.len() == WINDOW {
             producer.batches.pop_front();
         }
         producer.batches.push_back(sent);
-        producer.used_ms = now_ms;
+    }
+
+    pub(crate) fn is_in_transaction(&self, partition: PartitionId, producer_id: i64) -> bool {
+        let known = self.partitions.get(&partition).and_then(|table| table.get(&producer_id));
+        known.is_some_and(|producer| producer.transaction_start.is_some())
+    }
+
+    /// What `partition` remembers, by producer id.
+    pub(crate) fn of_partition(&self, partition: PartitionId) -> Vec<ProducerView> {
+        let table = self.partitions.get(&partition).into_iter().flatten();
+        let view = |(producer_id, producer): (&i64, &Producer)| ProducerView {
+            producer_id: *producer_id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map(|sent| sent.last_sequence),
+            transaction_start: producer.transaction_start,
+        };
+        let mut views: Vec<ProducerView> = table.map(view).collect();
+        views.sort_unstable_by_key(|view| view.producer_id);
+        views
     }
 
     pub(crate) fn forget_partition(&mut self, partition: PartitionId) {
@@ -173,7 +223,10 @@ impl ProducerTable {
         }
         let mut oldest = now_ms;
         self.partitions.retain(|_, table| {
-            table.retain(|_, producer| now_ms.saturating_sub(producer.used_ms) < expiry_ms);
+            table.retain(|_, producer| {
+                let idle_ms = now_ms.saturating_sub(producer.used_ms);
+                producer.transaction_start.is_some() || idle_ms < expiry_ms
+            });
             oldest = table.values().map(|producer| producer.used_ms).fold(oldest, u64::min);
             !table.is_empty()
         });
@@ -185,6 +238,7 @@ impl ProducerTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transactions::{Part, Step};
 
     const PARTITION: PartitionId = PartitionId(1);
 
@@ -197,7 +251,12 @@ mod tests {
             producer_id: 8,
             producer_epoch: epoch,
             base_sequence: first,
+            part: None,
         }
+    }
+
+    fn part(header: BatchHeader, step: Step) -> BatchHeader {
+        BatchHeader { part: Some(Part { producer_id: header.producer_id, step }), ..header }
     }
 
     fn take(table: &mut ProducerTable, header: BatchHeader, offset: i64) {
@@ -259,6 +318,39 @@ mod tests {
         assert!(table.judge(PARTITION, &batch(0, 1, 1)).is_err());
         take(&mut table, batch(0, 0, 1), 1);
         table.forget_partition(PARTITION);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_marker_fences_and_takes_no_sequence() {
+        // PRODUCER-3
+        let mut table = ProducerTable::default();
+        take(&mut table, part(batch(0, 0, 2), Step::Records), 0);
+        let outside = table.judge(PARTITION, &batch(0, 2, 1));
+        assert!(matches!(outside, Err(CommitCause::InTransaction { producer_id: 8, .. })));
+        take(&mut table, part(batch(0, -1, 1), Step::Commit), 2);
+        take(&mut table, part(batch(0, 2, 1), Step::Records), 3);
+        take(&mut table, part(batch(1, -1, 1), Step::Abort), 4);
+        let zombie = table.judge(PARTITION, &part(batch(0, 3, 1), Step::Records));
+        assert!(matches!(zombie, Err(CommitCause::InvalidProducerEpoch { known: 1, .. })));
+        let late = table.judge(PARTITION, &part(batch(0, -1, 1), Step::Commit));
+        assert!(matches!(late, Err(CommitCause::InvalidProducerEpoch { known: 1, .. })));
+        let middle = table.judge(PARTITION, &part(batch(1, 3, 1), Step::Records));
+        assert!(matches!(middle, Err(CommitCause::OutOfOrderSequence { expected: 0, .. })));
+        take(&mut table, part(batch(1, 0, 1), Step::Records), 5);
+    }
+
+    #[test]
+    fn who_has_an_open_transaction_is_not_forgotten() {
+        // PRODUCER-3
+        let mut table = ProducerTable::default();
+        take(&mut table, part(batch(0, -1, 1), Step::Commit), 0);
+        assert_eq!(table.len(), 0, "a marker for nobody");
+        take(&mut table, part(batch(0, 0, 1), Step::Records), 1);
+        table.expire(1000, 10);
+        assert_eq!(table.of_partition(PARTITION)[0].transaction_start, Some(1));
+        take(&mut table, part(batch(0, -1, 1), Step::Commit), 2);
+        table.expire(2000, 10);
         assert_eq!(table.len(), 0);
     }
 }

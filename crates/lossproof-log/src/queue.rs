@@ -8,14 +8,21 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::commit::{Commit, Committed, ProducerIds};
+use crate::commit::{Commit, Committed, PartitionId, ProducerIds, ProducerView};
 use crate::error::{CloseError, CommitCause, CommitError, FenceCause, Fenced};
 
 /// Whom to answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Commit(oneshot::Sender<Result<Committed, CommitError>>),
-    ProducerIds { count: u32, to: oneshot::Sender<Result<ProducerIds, CommitCause>> },
+    ProducerIds {
+        count: u32,
+        to: oneshot::Sender<Result<ProducerIds, CommitCause>>,
+    },
+    Producers {
+        partition: PartitionId,
+        to: oneshot::Sender<Result<Vec<ProducerView>, CommitCause>>,
+    },
 }
 
 /// A commit on its way. Its permit keeps its bytes counted until it is answered.
@@ -34,6 +41,9 @@ impl Submission {
                 let _ = to.send(Err(CommitError { commit: self.commit, cause }));
             }
             Reply::ProducerIds { to, .. } => {
+                let _ = to.send(Err(cause));
+            }
+            Reply::Producers { to, .. } => {
                 let _ = to.send(Err(cause));
             }
         }

@@ -87,6 +87,9 @@ impl Recovery {
                 self.staging.restore(next_producer_id, highest_id);
                 self.view.raise_highest_id(highest_id);
             }
+            Fact::Transactions(id, transactions) => {
+                self.view.restore_transactions(id, transactions)
+            }
             Fact::Producers(id, producers) => {
                 for producer in producers {
                     self.staging.producers.restore(id, producer);

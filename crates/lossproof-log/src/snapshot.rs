@@ -10,6 +10,7 @@ use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload};
 use crate::partition::IndexEntry;
 use crate::producer::{ProducerFact, SentBatch, WINDOW};
+use crate::transactions::{Aborted, AbortedTransaction, OpenTransaction, Transactions};
 
 /// Index entries or producers in one fact.
 pub(crate) const MANY: usize = 2_000;
@@ -24,6 +25,8 @@ pub(crate) enum Fact {
     Partition(PartitionId, PartitionFact),
     Index(PartitionId, Vec<IndexEntry>),
     Producers(PartitionId, Vec<ProducerFact>),
+    /// Some of them, of each sort in order.
+    Transactions(PartitionId, Transactions),
     State {
         kind: StateKind,
         key: Bytes,
@@ -70,6 +73,10 @@ const TAG_PARTITION: u8 = 3;
 const TAG_INDEX: u8 = 4;
 const TAG_PRODUCERS: u8 = 5;
 const TAG_STATE_DAMAGED: u8 = 6;
+const TAG_TRANSACTIONS: u8 = 7;
+
+/// Stands for no offset.
+const NONE: i64 = -1;
 
 impl Fact {
     pub(crate) fn to_item(&self) -> Item {
@@ -111,6 +118,11 @@ impl Fact {
                     producer.put(&mut out);
                 }
             }
+            Self::Transactions(id, transactions) => {
+                entry.partition = *id;
+                out.put_u8(TAG_TRANSACTIONS);
+                transactions.put(&mut out);
+            }
             Self::StateDamaged(kind) => {
                 out.put_u8(TAG_STATE_DAMAGED);
                 let at = StateKind::ALL.iter().position(|known| known == kind);
@@ -147,6 +159,7 @@ impl Fact {
             TAG_PARTITION => Self::Partition(id, PartitionFact::get(&mut from)?),
             TAG_INDEX => Self::Index(id, get_all(&mut from, get_index_entry)?),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
+            TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
             TAG_STATE_DAMAGED => {
                 let at = usize::from(from.try_get_u8().ok()?);
                 Self::StateDamaged(*StateKind::ALL.get(at)?)
@@ -245,10 +258,73 @@ fn get_index_entry(from: &mut Bytes) -> Option<IndexEntry> {
     })
 }
 
+const OPEN: u8 = 1;
+const ABORTED: u8 = 2;
+const DOUBTFUL: u8 = 3;
+
+impl Transactions {
+    /// The first `MANY` or fewer of what is left, for one fact; `None` where nothing is.
+    pub(crate) fn split_first(&mut self) -> Option<Self> {
+        let mut room = MANY;
+        let part = Self {
+            open: take_front(&mut self.open, &mut room),
+            aborted: take_front(&mut self.aborted, &mut room),
+            doubtful: take_front(&mut self.doubtful, &mut room),
+        };
+        (room < MANY).then_some(part)
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        let sorts = [(OPEN, &self.open), (DOUBTFUL, &self.doubtful)];
+        for (sort, open) in
+            sorts.into_iter().flat_map(|(sort, all)| all.iter().map(move |it| (sort, it)))
+        {
+            out.put_u8(sort);
+            out.put_i64(open.producer_id);
+            out.put_i64(open.first_offset);
+        }
+        for Aborted { transaction, stable } in &self.aborted {
+            out.put_u8(ABORTED);
+            out.put_i64(transaction.producer_id);
+            out.put_i64(transaction.first_offset);
+            out.put_i64(transaction.last_offset);
+            out.put_i64(*stable);
+        }
+    }
+
+    fn get(from: &mut Bytes) -> Option<Self> {
+        let mut all = Self::default();
+        while !from.is_empty() {
+            let sort = from.try_get_u8().ok()?;
+            let producer_id = from.try_get_i64().ok()?;
+            let first_offset = from.try_get_i64().ok()?;
+            let open = OpenTransaction { producer_id, first_offset };
+            match sort {
+                OPEN => all.open.push(open),
+                DOUBTFUL => all.doubtful.push(open),
+                ABORTED => {
+                    let last_offset = from.try_get_i64().ok()?;
+                    let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
+                    all.aborted.push(Aborted { transaction, stable: from.try_get_i64().ok()? });
+                }
+                _ => return None,
+            }
+        }
+        Some(all)
+    }
+}
+
+fn take_front<T>(all: &mut Vec<T>, room: &mut usize) -> Vec<T> {
+    let count = all.len().min(*room);
+    *room -= count;
+    all.drain(..count).collect()
+}
+
 impl ProducerFact {
     fn put(&self, out: &mut BytesMut) {
         out.put_i64(self.producer_id);
         out.put_i16(self.epoch);
+        out.put_i64(self.transaction_start.unwrap_or(NONE));
         out.put_u64(self.used_ms);
         out.put_u8(self.batches.len() as u8);
         for batch in &self.batches {
@@ -262,6 +338,7 @@ impl ProducerFact {
     fn get(from: &mut Bytes) -> Option<Self> {
         let producer_id = from.try_get_i64().ok()?;
         let epoch = from.try_get_i16().ok()?;
+        let transaction_start = Some(from.try_get_i64().ok()?).filter(|start| *start != NONE);
         let used_ms = from.try_get_u64().ok()?;
         let count = usize::from(from.try_get_u8().ok()?);
         if count > WINDOW {
@@ -276,7 +353,7 @@ impl ProducerFact {
             })
         };
         let batches: Option<Vec<SentBatch>> = (0..count).map(|_| batch(from)).collect();
-        Some(Self { producer_id, epoch, used_ms, batches: batches? })
+        Some(Self { producer_id, epoch, transaction_start, used_ms, batches: batches? })
     }
 }
 
@@ -308,8 +385,12 @@ mod tests {
         };
         let sent =
             SentBatch { first_sequence: 0, last_sequence: 2, base_offset: 1, last_offset: 3 };
+        let batches = vec![sent, sent];
         let producer =
-            ProducerFact { producer_id: 8, epoch: 1, used_ms: 5, batches: vec![sent, sent] };
+            ProducerFact { producer_id: 8, epoch: 1, transaction_start: None, used_ms: 5, batches };
+        let open = OpenTransaction { producer_id: 8, first_offset: 3 };
+        let transaction = AbortedTransaction { first_offset: 1, last_offset: 2, producer_id: 8 };
+        let aborted = Aborted { transaction, stable: 3 };
         vec![
             Fact::Log(LogFact {
                 running_ms: 1,
@@ -319,7 +400,18 @@ mod tests {
             Fact::Cold(ColdFact { sequence: 1, incarnation: 2, bytes: 3 }),
             Fact::Partition(PartitionId(4), partition),
             Fact::Index(PartitionId(4), vec![entry, entry]),
-            Fact::Producers(PartitionId(4), vec![producer.clone(), producer]),
+            Fact::Producers(
+                PartitionId(4),
+                vec![producer.clone(), ProducerFact { transaction_start: Some(3), ..producer }],
+            ),
+            Fact::Transactions(
+                PartitionId(4),
+                Transactions {
+                    open: vec![open],
+                    aborted: vec![aborted, aborted],
+                    doubtful: vec![open, open],
+                },
+            ),
             Fact::StateDamaged(StateKind::Cursor),
             Fact::State {
                 kind: StateKind::Offsets,

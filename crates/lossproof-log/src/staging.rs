@@ -18,6 +18,7 @@ use crate::error::{CommitCause, FullCause, OffsetRange};
 use crate::frame::Item;
 use crate::partition::View;
 use crate::producer::{Judgement, ProducerTable};
+use crate::transactions::Step;
 
 /// First producer id given by a directory, below its random high half.
 const FIRST_PRODUCER_ID: i64 = 1;
@@ -51,7 +52,9 @@ pub(crate) struct Plan {
     /// Bytes of their payloads, at most.
     pub(crate) payload: usize,
     /// It brings new batches.
-    pub(crate) has_batches: bool,
+    has_batches: bool,
+    /// It brings new records: batches besides the markers of transactions.
+    pub(crate) has_records: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +220,10 @@ impl Staging {
         if added > 0 && state_bytes > config.state_bytes_max {
             return Err(CommitCause::Full(FullCause::State));
         }
+        let full = view.transactions() + batches > config.transactions_max;
+        if full && self.opens_transaction(commit, plan) {
+            return Err(CommitCause::Full(FullCause::Transactions));
+        }
         let idempotent = |append: &&AppendPlan| match append {
             AppendPlan::New(header) => header.is_idempotent(),
             AppendPlan::Duplicate { .. } => false,
@@ -227,6 +234,17 @@ impl Staging {
             return Err(CommitCause::Full(FullCause::Producers));
         }
         Ok(())
+    }
+
+    fn opens_transaction(&self, commit: &Commit, plan: &Plan) -> bool {
+        commit.appends.iter().zip(&plan.appends).any(|(append, plan)| match plan {
+            AppendPlan::New(header) => {
+                let producer_id = header.producer_id;
+                header.part.is_some_and(|part| part.step == Step::Records)
+                    && !self.producers.is_in_transaction(append.partition, producer_id)
+            }
+            AppendPlan::Duplicate { .. } => false,
+        })
     }
 
     fn brings_producer(&self, commit: &Commit) -> bool {
@@ -295,6 +313,7 @@ impl Staging {
             last_offset,
             max_timestamp: header.max_timestamp,
             bytes: append.batch.len() as u32,
+            part: header.part,
         };
         self.apply(&Effect::Batch(place), Some(header), now_ms);
         let item = batch_item(place, append.identity, append.batch.clone(), leader_epoch);
@@ -381,6 +400,10 @@ impl Plan {
     fn new(commit: &Commit, appends: Vec<AppendPlan>) -> Self {
         let is_new = |plan: &AppendPlan| matches!(plan, AppendPlan::New(_));
         let batches = appends.iter().filter(|plan| is_new(plan)).count();
+        let has_records = appends.iter().any(|plan| match plan {
+            AppendPlan::New(header) => !header.is_marker(),
+            AppendPlan::Duplicate { .. } => false,
+        });
         let bytes = commit.appends.iter().zip(&appends);
         let bytes: usize =
             bytes.filter(|(_, plan)| is_new(plan)).map(|(append, _)| append.batch.len()).sum();
@@ -395,6 +418,7 @@ impl Plan {
             entries: small + batches,
             payload: bytes + changes + small * METADATA_BYTES,
             has_batches: batches > 0,
+            has_records,
         }
     }
 }

@@ -21,6 +21,7 @@ fn slot(kind: StateKind) -> usize {
         StateKind::InputPosition => 2,
         StateKind::Cursor => 3,
         StateKind::Receipt => 4,
+        StateKind::Transactions => 5,
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! - PRODUCE-1: an answer without error is given only after the batch is acknowledged by the log
 //!   under the topic's policy, whatever `acks` says; acks=0 has no answer and keeps its order.
-//! - PRODUCE-2: nothing is stored that was not read to its last record, and nothing transactional.
+//! - PRODUCE-2: nothing is stored that was not read to its last record.
 //! - PRODUCE-3: each partition of a request stands or falls by itself.
+//! - PRODUCE-4: a transactional batch is queued only while its transaction is known to be open and
+//!   to hold the partition, so that it stands before the marker that ends it, and none is left
+//!   hanging.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +27,7 @@ use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Answer, Call, CallError, Reply};
 use crate::error::produce_error;
 use crate::topics::{Catalog, Topic};
+use crate::transaction::{Identity, TransactionError, WriteGuard};
 
 const FIRST_WITH_ZSTD: i16 = 7;
 const FIRST_WITH_IDS: i16 = 13;
@@ -62,15 +66,25 @@ struct Queued {
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: ProduceRequest = call.decode()?;
-    let refusal = refuse_all(&request);
+    let mut refusal = refuse_all(&request);
+    // Held until all of the request is queued (PRODUCE-4).
+    let mut guard = None;
+    if let Some(id) = &request.transactional_id {
+        match broker.transactions.guard(id).await {
+            Ok(found) => guard = Some(found),
+            Err(error) => refusal = Some((transaction_error(&error), error.to_string())),
+        }
+    }
+    let terms = Terms { version: call.version, refusal, guard };
     let catalog = broker.topics.catalog();
     let acks = request.acks;
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let (name, id) = (topic.name.clone(), topic.topic_id);
-        let entries = queue_topic(broker, &catalog, topic, call.version, refusal).await;
+        let entries = queue_topic(broker, &catalog, topic, &terms).await;
         topics.push((name, id, entries));
     }
+    drop(terms);
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
         let mut responses = Vec::with_capacity(topics.len());
@@ -88,33 +102,47 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     })))
 }
 
+/// What holds for all batches of a request.
+struct Terms {
+    version: i16,
+    refusal: Option<(ErrorCode, String)>,
+    /// Of the transaction in whose name the request is made.
+    guard: Option<WriteGuard>,
+}
+
 /// What is wrong with the request as a whole.
-fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)> {
-    if request.transactional_id.is_some() {
-        // Taken as final by librdkafka and the Java client.
-        let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-        return Some((code, "transactions are not served"));
+fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, String)> {
+    let message = match (request.acks, &request.transactional_id) {
+        (-1, _) | (0 | 1, None) => return None,
+        (0 | 1, Some(_)) => "acks must be -1 in a transaction",
+        _ => "acks must be -1, 0 or 1",
+    };
+    Some((ErrorCode::INVALID_REQUIRED_ACKS, message.to_owned()))
+}
+
+/// Why a transaction takes no records, as its producer is told.
+fn transaction_error(error: &TransactionError) -> ErrorCode {
+    match error.code(ErrorCode::INVALID_PRODUCER_EPOCH) {
+        // A code of coordinators; this one is of partitions, and retried as well.
+        ErrorCode::COORDINATOR_NOT_AVAILABLE => ErrorCode::NOT_ENOUGH_REPLICAS,
+        code => code,
     }
-    if !(-1..=1).contains(&request.acks) {
-        return Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"));
-    }
-    None
 }
 
 async fn queue_topic(
     broker: &Arc<Broker>,
     catalog: &Catalog,
     topic: TopicProduceData,
-    version: i16,
-    refusal: Option<(ErrorCode, &'static str)>,
+    terms: &Terms,
 ) -> Vec<Entry> {
-    let found = find_topic(catalog, version >= FIRST_WITH_IDS, &topic.name, topic.topic_id);
+    let by_id = terms.version >= FIRST_WITH_IDS;
+    let found = find_topic(catalog, by_id, &topic.name, topic.topic_id);
     let mut entries = Vec::with_capacity(topic.partition_data.len());
     for partition in topic.partition_data {
         let index = partition.index;
-        let queued = match (refusal, &found, find_partition(&found, index)) {
-            (Some((code, message)), _, _) => Err(Refusal::new(code, message)),
-            (None, Ok(topic), Ok(id)) => queue(broker, topic, id, partition, version).await,
+        let queued = match (&terms.refusal, &found, find_partition(&found, index)) {
+            (Some((code, message)), _, _) => Err(Refusal::new(*code, message)),
+            (None, Ok(topic), Ok(id)) => queue(broker, topic, id, partition, terms).await,
             (None, Err(code), _) => Err(Refusal::new(*code, "no such topic")),
             (None, _, Err(code)) => Err(Refusal::new(code, "no such partition")),
         };
@@ -129,22 +157,18 @@ async fn queue(
     topic: &Topic,
     id: PartitionId,
     partition: PartitionProduceData,
-    version: i16,
+    terms: &Terms,
 ) -> Result<Queued, Refusal> {
     let records = partition.records.unwrap_or_default();
     let limit = topic.settings.message_bytes_max;
     let info = validate(broker, records.clone(), limit).await?;
     let header = info.header;
-    // PRODUCE-2.
-    if header.attributes.is_transactional() {
-        let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-        return Err(Refusal::new(code, "transactions are not served"));
-    }
     if header.attributes.is_control() {
         return Err(Refusal::new(ErrorCode::INVALID_RECORD, "control batch from a client"));
     }
+    check_transaction(&header, id, terms.guard.as_ref())?;
     let zstd = header.attributes.compression() == Ok(Compression::Zstd);
-    if zstd && version < FIRST_WITH_ZSTD {
+    if zstd && terms.version < FIRST_WITH_ZSTD {
         let message = "zstd needs produce version 7";
         return Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
@@ -153,6 +177,25 @@ async fn queue(
     let queued = broker.log.enqueue(Commit::append(id, records)).await;
     let pending = queued.map_err(|error| refusal_of(broker, id, &error))?;
     Ok(Queued { id, pending, append_time_ms })
+}
+
+/// PRODUCE-4.
+fn check_transaction(
+    header: &BatchHeader,
+    id: PartitionId,
+    guard: Option<&WriteGuard>,
+) -> Result<(), Refusal> {
+    let refused = |message| Err(Refusal::new(ErrorCode::INVALID_TXN_STATE, message));
+    match (guard, header.attributes.is_transactional()) {
+        (None, false) => Ok(()),
+        (None, true) => refused("transactional batch without a transactional id"),
+        (Some(_), false) => refused("batch outside of the transaction that the request names"),
+        (Some(guard), true) => {
+            let bearer = Identity { producer_id: header.producer_id, epoch: header.producer_epoch };
+            let checked = guard.check(bearer, id);
+            checked.map_err(|error| Refusal::new(transaction_error(&error), error))
+        }
+    }
 }
 
 async fn validate(

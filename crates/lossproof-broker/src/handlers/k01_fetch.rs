@@ -1,7 +1,8 @@
 //! # Invariants
 //!
 //! - FETCH-1: only what is below the high watermark is given: acknowledged under the topic's
-//!   policy.
+//!   policy; with read_committed only what is below the last stable offset, with all that was
+//!   aborted of it by name.
 //! - FETCH-2: the first batch given holds the offset that was asked for, and one batch is given
 //!   even where it is larger than all limits, so that no consumer is stuck.
 //! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over.
@@ -10,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lossproof_log::PartitionId;
+use lossproof_log::{PartitionId, PartitionView, ReadError};
 use lossproof_wire::{
-    ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
-    Uuid,
+    AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
+    FetchableTopicResponse, PartitionData, Uuid,
 };
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
@@ -23,6 +24,7 @@ use crate::connection::drained;
 use crate::error::read_error;
 
 const FIRST_WITH_IDS: i16 = 13;
+const READ_COMMITTED: i8 = 1;
 /// Wait no longer than this, whatever the request says.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
@@ -31,6 +33,7 @@ const WAIT_MAX: Duration = Duration::from_mins(5);
 struct Plan {
     topics: Vec<PlannedTopic>,
     bytes_max: usize,
+    committed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +75,11 @@ fn plan(broker: &Broker, request: FetchRequest, version: i16) -> Plan {
         PlannedTopic { name: topic.topic, id: topic.topic_id, partitions }
     });
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
-    Plan { topics: topics.collect(), bytes_max: bytes_max.min(broker.config.fetch_bytes_max) }
+    Plan {
+        topics: topics.collect(),
+        bytes_max: bytes_max.min(broker.config.fetch_bytes_max),
+        committed: request.isolation_level == READ_COMMITTED,
+    }
 }
 
 /// Reads until there is enough, something is wrong, time is up or the broker ends.
@@ -113,10 +120,17 @@ fn has_news(broker: &Broker, plan: &Plan) -> bool {
     plan.topics.iter().flat_map(|topic| &topic.partitions).any(|(wanted, id)| {
         let view = id.as_ref().ok().and_then(|id| broker.log.partition(*id));
         view.is_none_or(|view| {
-            view.high_watermark != wanted.fetch_offset
+            let end = readable_end(&view, plan.committed);
+            wanted.fetch_offset < end
+                || wanted.fetch_offset > view.high_watermark
                 || check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch).is_err()
         })
     })
+}
+
+/// FETCH-1: where what may be given ends.
+fn readable_end(view: &PartitionView, committed: bool) -> i64 {
+    if committed { view.last_stable } else { view.high_watermark }
 }
 
 fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
@@ -151,7 +165,7 @@ fn read_all(broker: &Broker, plan: &Plan) -> FetchResponse {
         partitions: topic
             .partitions
             .iter()
-            .map(|(wanted, id)| read_partition(broker, wanted, *id, &mut left))
+            .map(|(wanted, id)| read_partition(broker, wanted, *id, plan.committed, &mut left))
             .collect(),
     });
     FetchResponse { responses: responses.collect(), ..Default::default() }
@@ -167,6 +181,7 @@ fn read_partition(
     broker: &Broker,
     wanted: &FetchPartition,
     id: Result<PartitionId, ErrorCode>,
+    committed: bool,
     left: &mut Allowance,
 ) -> PartitionData {
     let refuse = |error_code| PartitionData {
@@ -197,22 +212,50 @@ fn read_partition(
             return PartitionData { log_start_offset: view.log_start, ..refusal };
         }
     };
+    // The view is older than the slice: what was stable then is so with all of its markers.
+    let end = if committed { view.last_stable } else { slice.high_watermark };
     let mut records = BytesMut::new();
+    let mut next = wanted.fetch_offset;
     for batch in slice.batches {
+        if batch.last_offset >= end {
+            break;
+        }
         // FETCH-2: the very first batch goes whatever its size.
         if !left.nothing_yet && records.len() + batch.bytes.len() > limit {
             break;
         }
         left.nothing_yet = false;
+        next = batch.last_offset + 1;
         records.extend_from_slice(&batch.bytes);
     }
     left.bytes = left.bytes.saturating_sub(records.len());
+    let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
+    let aborted_transactions = match aborted.transpose() {
+        Ok(aborted) => aborted,
+        Err(error) => return refuse(read_error(&error)),
+    };
     PartitionData {
         partition_index: wanted.partition,
         high_watermark: slice.high_watermark,
-        last_stable_offset: slice.high_watermark,
+        last_stable_offset: view.last_stable,
+        aborted_transactions,
         log_start_offset: slice.log_start,
         records: Some(records.freeze()),
         ..Default::default()
     }
+}
+
+/// Those that a committed reader needs for `from` to `to`, by first offset.
+fn aborted(
+    broker: &Broker,
+    id: PartitionId,
+    from: i64,
+    to: i64,
+) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let aborted = broker.log.aborted(id, from, to)?.into_iter();
+    let aborted = aborted.map(|it| AbortedTransaction {
+        producer_id: it.producer_id,
+        first_offset: it.first_offset,
+    });
+    Ok(aborted.collect())
 }

@@ -31,6 +31,9 @@ fn first_version(timestamp: i64) -> Option<i16> {
     }
 }
 
+/// As an isolation level: only what belongs to no open transaction.
+const READ_COMMITTED: i8 = 1;
+
 const NOTHING: Found = Found { offset: -1, timestamp: -1 };
 
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
@@ -47,11 +50,12 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
 
 fn look_up(broker: &Broker, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let catalog = broker.topics.catalog();
+    let committed = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|topic| {
         let found = find_topic(&catalog, false, &topic.name, Uuid::default());
         let partitions = topic.partitions.iter().map(|wanted| {
             let outcome = find_partition(&found, wanted.partition_index)
-                .and_then(|id| look_up_partition(broker, id, wanted, version));
+                .and_then(|id| look_up_partition(broker, id, wanted, version, committed));
             answer(wanted.partition_index, outcome, version)
         });
         ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
@@ -64,6 +68,7 @@ fn look_up_partition(
     id: PartitionId,
     wanted: &ListOffsetsPartition,
     version: i16,
+    committed: bool,
 ) -> Result<(Found, i32), ErrorCode> {
     if first_version(wanted.timestamp).is_none_or(|first| version < first) {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
@@ -76,7 +81,7 @@ fn look_up_partition(
         ErrorCode::KAFKA_STORAGE_ERROR
     };
     let found = match wanted.timestamp {
-        LATEST => at(view.high_watermark),
+        LATEST => at(if committed { view.last_stable } else { view.high_watermark }),
         EARLIEST | EARLIEST_LOCAL => at(view.log_start),
         MAX_TIMESTAMP => {
             let batch = broker.log.max_timestamp(id).map_err(storage)?;
@@ -88,6 +93,10 @@ fn look_up_partition(
             find_in(&broker.log, id, batch, |record, _| record >= timestamp)?
         }
     };
+    // What a committed reader would not be given yet is not there for it.
+    let by_time = wanted.timestamp >= 0 || wanted.timestamp == MAX_TIMESTAMP;
+    let hidden = committed && by_time && found.offset >= view.last_stable;
+    let found = if hidden { NOTHING } else { found };
     // The epoch with which a consumer later asks whether what it has read is still there.
     let leader_epoch = match found.offset {
         ..0 => None,

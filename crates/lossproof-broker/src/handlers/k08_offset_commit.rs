@@ -11,7 +11,7 @@ use crate::call::{Call, CallError, Reply};
 use crate::error::{group_error, group_storage_error};
 use crate::group::CommitFence;
 use crate::offsets::{CommittedOffset, METADATA_BYTES_MAX, OffsetKey};
-use crate::topics::Catalog;
+use crate::topics::{Catalog, Topic};
 
 const FIRST_WITH_IDS: i16 = 10;
 
@@ -85,28 +85,59 @@ fn change(
     version: i16,
 ) -> Result<StateChange, ErrorCode> {
     let found = find_topic(catalog, version >= FIRST_WITH_IDS, &topic.name, topic.topic_id);
-    let id = find_partition(&found, partition.partition_index)?;
-    let topic_id = found?.id;
-    let metadata = partition.committed_metadata.clone().unwrap_or_default();
+    let wanted = Wanted {
+        group,
+        partition_index: partition.partition_index,
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.as_deref(),
+    };
+    let (key, value) = checked(broker, &found, &wanted)?;
+    Ok(StateChange { kind: StateKind::Offsets, key: key.encode(), value: Some(value.encode()) })
+}
+
+/// An offset that a group wants to have committed, at once or with a transaction.
+pub(super) struct Wanted<'a> {
+    pub(super) group: &'a str,
+    pub(super) partition_index: i32,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) metadata: Option<&'a str>,
+}
+
+/// What it is to be in the journal, if it may be.
+pub(super) fn checked(
+    broker: &Broker,
+    topic: &Result<Arc<Topic>, ErrorCode>,
+    wanted: &Wanted<'_>,
+) -> Result<(OffsetKey, CommittedOffset), ErrorCode> {
+    let id = find_partition(topic, wanted.partition_index)?;
+    let topic = topic.as_ref().map_err(|error| *error)?;
+    let metadata = wanted.metadata.unwrap_or_default();
     if metadata.len() > METADATA_BYTES_MAX {
         return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
     }
     let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
     // Nobody can have processed what is not there; once it is, it would be skipped.
-    if !(0..=view.high_watermark).contains(&partition.committed_offset) {
-        tracing::warn!(group, topic = %topic.name, partition = partition.partition_index,
-            offset = partition.committed_offset, high_watermark = view.high_watermark,
+    if !(0..=view.high_watermark).contains(&wanted.offset) {
+        tracing::warn!(group = wanted.group, topic = %topic.name,
+            partition = wanted.partition_index, offset = wanted.offset,
+            high_watermark = view.high_watermark,
             "commit of an offset beyond the end of the log refused");
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
-    let key = OffsetKey { group: group.to_owned(), topic_id, partition: partition.partition_index };
-    let value = CommittedOffset {
-        offset: partition.committed_offset,
-        leader_epoch: partition.committed_leader_epoch,
-        committed_at_ms: broker.env.clock.wall_ms(),
-        metadata,
+    let key = OffsetKey {
+        group: wanted.group.to_owned(),
+        topic_id: topic.id,
+        partition: wanted.partition_index,
     };
-    Ok(StateChange { kind: StateKind::Offsets, key: key.encode(), value: Some(value.encode()) })
+    let value = CommittedOffset {
+        offset: wanted.offset,
+        leader_epoch: wanted.leader_epoch,
+        committed_at_ms: broker.env.clock.wall_ms(),
+        metadata: metadata.to_owned(),
+    };
+    Ok((key, value))
 }
 
 fn refusal(request: OffsetCommitRequest, error_code: ErrorCode) -> OffsetCommitResponse {

@@ -2,8 +2,10 @@
 //!
 //! - OFFSET-FETCH-1: what cannot be read or cannot be true is an error, never "no offset": a
 //!   consumer would begin somewhere else and call it right.
+//! - OFFSET-FETCH-2: who asks for stable offsets is not told one that an open transaction is about
+//!   to change: it would process again what that transaction has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lossproof_log::StateKind;
@@ -28,16 +30,25 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let request: OffsetFetchRequest = call.decode()?;
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
+        let terms = Terms { version: call.version, stable: request.require_stable };
         let response = if call.version < FIRST_BATCHED {
             let group = as_group(request);
-            as_single(fetch_group(&broker, group, call.version))
+            as_single(fetch_group(&broker, group, terms))
         } else {
             let groups = request.groups.into_iter();
-            let groups = groups.map(|group| fetch_group(&broker, group, call.version)).collect();
+            let groups = groups.map(|group| fetch_group(&broker, group, terms)).collect();
             OffsetFetchResponse { groups, ..Default::default() }
         };
         call.late(&response)
     })))
+}
+
+/// What holds for all groups of a request.
+#[derive(Clone, Copy)]
+struct Terms {
+    version: i16,
+    /// OFFSET-FETCH-2.
+    stable: bool,
 }
 
 /// The request of the older versions in the form of the newer ones.
@@ -74,19 +85,19 @@ fn as_single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
 fn fetch_group(
     broker: &Broker,
     group: OffsetFetchRequestGroup,
-    version: i16,
+    terms: Terms,
 ) -> OffsetFetchResponseGroup {
     let catalog = broker.topics.catalog();
     let response =
         OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
     let Some(wanted) = group.topics else {
-        return match all_topics(broker, &catalog, &group.group_id) {
+        return match all_topics(broker, &catalog, &group.group_id, terms) {
             Ok(topics) => OffsetFetchResponseGroup { topics, ..response },
             Err(error_code) => OffsetFetchResponseGroup { error_code, ..response },
         };
     };
     let topics = wanted.into_iter().map(|topic| {
-        let by_id = version >= FIRST_WITH_IDS;
+        let by_id = terms.version >= FIRST_WITH_IDS;
         let found = find_topic(&catalog, by_id, &topic.name, topic.topic_id);
         let partitions = topic.partition_indexes.iter().map(|index| {
             let outcome = match &found {
@@ -106,6 +117,7 @@ fn fetch_group(
                         topic_id: found.id,
                         partition: *index,
                     },
+                    terms,
                 ),
             };
             answer(*index, outcome)
@@ -121,11 +133,20 @@ fn all_topics(
     broker: &Broker,
     catalog: &Catalog,
     group: &str,
+    terms: Terms,
 ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
     let mut topics: BTreeMap<_, Partitions> = BTreeMap::new();
-    for key in keys_of(&broker.log, group).map_err(offsets_error)? {
+    let mut keys: BTreeSet<OffsetKey> =
+        keys_of(&broker.log, group).map_err(offsets_error)?.into_iter().collect();
+    if terms.stable {
+        let pending = broker.transactions.pending(&OffsetKey::group_prefix(group));
+        for key in pending.map_err(|error| error.code(ErrorCode::PRODUCER_FENCED))? {
+            keys.insert(OffsetKey::decode(key).map_err(offsets_error)?);
+        }
+    }
+    for key in keys {
         if catalog.by_id(key.topic_id).is_some() {
-            let outcome = committed(broker, catalog, &key);
+            let outcome = committed(broker, catalog, &key, terms);
             topics.entry(key.topic_id).or_default().push(answer(key.partition, outcome));
         }
     }
@@ -142,9 +163,16 @@ fn committed(
     broker: &Broker,
     catalog: &Catalog,
     key: &OffsetKey,
+    terms: Terms,
 ) -> Result<Option<CommittedOffset>, ErrorCode> {
     if is_damaged(&broker.log) {
         return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    }
+    if terms.stable {
+        let pending = broker.transactions.is_pending(key);
+        if pending.map_err(|error| error.code(ErrorCode::PRODUCER_FENCED))? {
+            return Err(ErrorCode::UNSTABLE_OFFSET_COMMIT);
+        }
     }
     let Some(value) = broker.log.state_value(StateKind::Offsets, &key.encode()) else {
         return Ok(None);

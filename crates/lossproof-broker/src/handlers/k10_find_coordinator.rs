@@ -6,7 +6,6 @@ use crate::broker::{Broker, NODE_ID};
 use crate::call::{Call, CallError, Reply};
 
 const GROUP: i8 = 0;
-/// Answered, so that the client goes on to InitProducerId, whose refusal it takes as final.
 const TRANSACTION: i8 = 1;
 const FIRST_BATCHED: i16 = 4;
 
@@ -14,7 +13,8 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let request: FindCoordinatorRequest = call.decode()?;
     let known = matches!(request.key_type, GROUP | TRANSACTION);
     let error_code = if known { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
-    let error_message = (!known).then(|| "only groups have coordinators here".to_owned());
+    let error_message =
+        (!known).then(|| "only groups and transactions have coordinators here".to_owned());
     let (host, port) = (broker.host.clone(), i32::from(broker.port));
     if call.version < FIRST_BATCHED {
         return call.ready(&FindCoordinatorResponse {

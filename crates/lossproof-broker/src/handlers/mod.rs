@@ -24,6 +24,10 @@ mod k19_create_topics;
 mod k20_delete_topics;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k24_add_partitions_to_txn;
+mod k25_add_offsets_to_txn;
+mod k26_end_txn;
+mod k28_txn_offset_commit;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
@@ -35,6 +39,9 @@ mod k45_alter_partition_reassignments;
 mod k46_list_partition_reassignments;
 mod k47_offset_delete;
 mod k60_describe_cluster;
+mod k61_describe_producers;
+mod k65_describe_transactions;
+mod k66_list_transactions;
 mod k75_describe_topic_partitions;
 
 use std::sync::Arc;
@@ -79,6 +86,10 @@ served! { |broker, call|
     DeleteTopics => k20_delete_topics::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
     OffsetForLeaderEpoch => k23_offset_for_leader_epoch::start(broker, call);
+    AddPartitionsToTxn => k24_add_partitions_to_txn::start(broker, call).await;
+    AddOffsetsToTxn => k25_add_offsets_to_txn::start(broker, call).await;
+    EndTxn => k26_end_txn::start(broker, call).await;
+    TxnOffsetCommit => k28_txn_offset_commit::start(broker, call).await;
     DescribeConfigs => k32_describe_configs::start(broker, call);
     AlterConfigs => k33_alter_configs::start(broker, call).await;
     DescribeLogDirs => k35_describe_log_dirs::start(broker, call);
@@ -90,5 +101,8 @@ served! { |broker, call|
     ListPartitionReassignments => k46_list_partition_reassignments::start(call);
     OffsetDelete => k47_offset_delete::start(broker, call).await;
     DescribeCluster => k60_describe_cluster::start(broker, call);
+    DescribeProducers => k61_describe_producers::start(broker, call);
+    DescribeTransactions => k65_describe_transactions::start(broker, call);
+    ListTransactions => k66_list_transactions::start(broker, call);
     DescribeTopicPartitions => k75_describe_topic_partitions::start(broker, call);
 }

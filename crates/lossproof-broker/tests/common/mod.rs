@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses its own part of it.
 
 pub(crate) mod member;
+pub(crate) mod producer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lossproof_log::{
-    Appended, Commit, FlushPolicy, LaneRange, Log, PartitionChange, PartitionId, StateKind,
+    AbortedTransaction, Appended, Commit, FlushPolicy, LaneRange, Log, PartitionChange,
+    PartitionId, StateKind,
 };
 
 /// Base offset and leader epoch are the log's to set; everything behind them is the client's.
@@ -74,8 +75,24 @@ pub(crate) fn last_offset_delta(batch: &[u8]) -> i64 {
     i64::from(i32::from_be_bytes(at(batch, 23)))
 }
 
-/// `None` for a batch without a producer.
+/// The one record of a marker begins behind the header; the last byte of its key is the outcome.
+const MARKER_OUTCOME_AT: usize = 69;
+const CONTROL: u8 = 1 << 5;
+const TRANSACTIONAL: u8 = 1 << 4;
+
+fn attributes(batch: &[u8]) -> u8 {
+    batch[22]
+}
+
+/// `None` for a batch without a producer, and for markers, which take no part in sequences.
 pub(crate) fn sequence(batch: &[u8]) -> Option<Sequence> {
+    if attributes(batch) & CONTROL != 0 {
+        return None;
+    }
+    producer(batch)
+}
+
+fn producer(batch: &[u8]) -> Option<Sequence> {
     let found = Sequence {
         producer_id: i64::from_be_bytes(at(batch, 43)),
         epoch: i16::from_be_bytes(at(batch, 51)),
@@ -177,6 +194,16 @@ impl Model {
                     partition.push(stored)?;
                 }
             }
+            let (open, aborted) = partition.transactions();
+            let last_stable = open.unwrap_or(view.high_watermark);
+            let found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
+            if view.last_stable != last_stable || found != aborted {
+                let stable = view.last_stable;
+                return Err(format!(
+                    "partition {id} is stable to {stable} without {found:?}, \
+                     must be {last_stable} without {aborted:?}"
+                ));
+            }
             model.partitions.insert(id, partition);
         }
         for kind in StateKind::ALL {
@@ -194,6 +221,13 @@ impl Model {
         let mut windows: BTreeMap<_, Vec<(Sequence, ModelBatch)>> = BTreeMap::new();
         for (id, partition) in &self.partitions {
             for batch in &partition.batches {
+                let sent = batch.as_sent();
+                if let Some(marker) = producer(&sent).filter(|_| batch.sequence().is_none()) {
+                    if let Some(window) = windows.get_mut(&(*id, marker.producer_id)) {
+                        window.retain(|(older, _)| older.epoch == marker.epoch);
+                    }
+                    continue;
+                }
                 let Some(sequence) = batch.sequence() else { continue };
                 let window = windows.entry((*id, sequence.producer_id)).or_default();
                 window.retain(|(older, _)| older.epoch == sequence.epoch);
@@ -203,6 +237,7 @@ impl Model {
                 }
             }
         }
+        windows.retain(|_, window| !window.is_empty());
         windows
     }
 }
@@ -222,6 +257,29 @@ impl ModelBatch {
 }
 
 impl ModelPartition {
+    /// Where the earliest open transaction begins, and what was aborted, by first offset.
+    fn transactions(&self) -> (Option<i64>, Vec<AbortedTransaction>) {
+        let mut open = BTreeMap::new();
+        let mut aborted = Vec::new();
+        for batch in &self.batches {
+            let sent = batch.as_sent();
+            if attributes(&sent) & TRANSACTIONAL == 0 {
+                continue;
+            }
+            let producer_id = producer(&sent).unwrap().producer_id;
+            if attributes(&sent) & CONTROL == 0 {
+                open.entry(producer_id).or_insert(batch.base_offset);
+            } else if let Some(first_offset) = open.remove(&producer_id)
+                && sent[MARKER_OUTCOME_AT] == 0
+            {
+                let last_offset = batch.base_offset;
+                aborted.push(AbortedTransaction { first_offset, last_offset, producer_id });
+            }
+        }
+        aborted.sort_unstable();
+        (open.values().min().copied(), aborted)
+    }
+
     fn original_of(&self, batch: &[u8]) -> Option<&ModelBatch> {
         let wanted = sequence(batch)?;
         self.batches.iter().find(|known| known.sequence() == Some(wanted))

@@ -1,6 +1,8 @@
 //! Workloads: what a log is asked to do before the power goes. Drawn from a seed, so that a
 //! number is all it takes to have the same again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use lossproof_env::{Rng, SeededRng};
 use lossproof_log::{
@@ -29,7 +31,13 @@ pub(crate) enum Action {
 
 /// Draws the actions of one workload. All commits are valid, given that those before were taken.
 pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
-    let mut draw = Draw { rng: SeededRng::new(seed), model: Model::default(), sent: 0, named: 0 };
+    let mut draw = Draw {
+        rng: SeededRng::new(seed),
+        model: Model::default(),
+        sent: 0,
+        named: 0,
+        transactions: BTreeMap::new(),
+    };
     let policies = [FlushPolicy::Commit, draw.any_policy(), draw.any_policy()];
     let mut list: Vec<Action> = vec![Action::Submit(policies.map(|p| draw.create(p)).into())];
     // A workload of safe partitions only is what most users have.
@@ -60,6 +68,16 @@ struct Draw {
     model: Model,
     sent: u64,
     named: u64,
+    transactions: BTreeMap<i64, Transaction>,
+}
+
+/// What a transactional producer is at.
+#[derive(Default)]
+struct Transaction {
+    epoch: i16,
+    open: BTreeSet<PartitionId>,
+    /// The next sequence in each partition, of the present epoch.
+    next: BTreeMap<PartitionId, i32>,
 }
 
 impl Draw {
@@ -92,6 +110,9 @@ impl Draw {
         let ids: Vec<PartitionId> = self.model.partitions.keys().copied().collect();
         // The last ones stay, or there would be nothing to write to.
         let id = (ids.len() > 2).then(|| ids[self.below(ids.len() as u64) as usize])?;
+        for transaction in self.transactions.values_mut() {
+            transaction.open.remove(&id);
+        }
         Some(self.take(Commit::partition(PartitionChange::Delete { id })))
     }
 
@@ -110,12 +131,14 @@ impl Draw {
     }
 
     fn commit(&mut self) -> Commit {
-        let commit = match self.below(10) {
+        let commit = match self.below(14) {
             0..=2 => Commit { appends: vec![self.plain()], ..Commit::default() },
             3..=5 => Commit { appends: vec![self.produced()], ..Commit::default() },
             6 => self.retry(),
             7 => Commit { changes: vec![self.change()], ..Commit::default() },
-            8 => {
+            8 | 9 => Commit { appends: vec![self.transactional()], ..Commit::default() },
+            10 | 11 => self.end_transaction(),
+            12 => {
                 let changes = vec![self.change(), self.change()];
                 Commit { appends: vec![self.plain()], changes, ..Commit::default() }
             }
@@ -172,6 +195,47 @@ impl Draw {
         Append { partition, batch, identity: None }
     }
 
+    fn transactional_producer(&self) -> i64 {
+        200 + self.below(3) as i64
+    }
+
+    /// The next batch of a transactional producer, which opens a transaction where it has none.
+    fn transactional(&mut self) -> Append {
+        let partition = self.partition();
+        let producer_id = self.transactional_producer();
+        let transaction = self.transactions.entry(producer_id).or_default();
+        transaction.open.insert(partition);
+        let epoch = transaction.epoch;
+        let next = transaction.next.entry(partition).or_default();
+        let first = *next;
+        *next += 1;
+        self.sent += 1;
+        let builder = BatchBuilder::new().producer(producer_id, epoch, first).transactional(true);
+        let batch = one(builder, None, format!("record {}", self.sent).as_bytes());
+        Append { partition, batch, identity: None }
+    }
+
+    /// Commits or aborts what a producer has open, in all partitions and with its state; now and
+    /// then with an epoch that fences it.
+    fn end_transaction(&mut self) -> Commit {
+        let producer_id = self.transactional_producer();
+        let (fences, commits) = (self.below(3) == 0, self.below(2) == 0);
+        let transaction = self.transactions.entry(producer_id).or_default();
+        if fences {
+            transaction.epoch += 1;
+            transaction.next.clear();
+        }
+        let builder = BatchBuilder::new().producer(producer_id, transaction.epoch, -1);
+        let builder = builder.transactional(true).control(true);
+        let batch = one(builder, Some(&[0, 0, 0, u8::from(commits)]), &[0; 6]);
+        let append = |partition| Append { partition, batch: batch.clone(), identity: None };
+        let appends = std::mem::take(&mut transaction.open).into_iter().map(append).collect();
+        let key = Bytes::from(format!("producer {producer_id}"));
+        let value = Some(Bytes::from(format!("ended {}", self.rng.next_u64())));
+        let change = StateChange { kind: StateKind::Transactions, key, value };
+        Commit { appends, changes: vec![change], ..Commit::default() }
+    }
+
     /// Sends again what a producer has sent among its last five.
     fn retry(&mut self) -> Commit {
         let windows: Vec<_> = self.model.windows().into_iter().collect();
@@ -185,10 +249,15 @@ impl Draw {
     }
 
     fn change(&mut self) -> StateChange {
-        let kind = StateKind::ALL[self.below(5) as usize];
+        let kind = StateKind::ALL[self.below(StateKind::ALL.len() as u64) as usize];
         let key = Bytes::from(format!("key {}", self.below(3)));
         let value = format!("value {}", self.rng.next_u64());
         let value = (self.below(4) > 0).then(|| Bytes::from(value));
         StateChange { kind, key, value }
     }
+}
+
+fn one(mut builder: BatchBuilder, key: Option<&[u8]>, value: &[u8]) -> Bytes {
+    builder.push(1_000, key, Some(value), &[]);
+    builder.build().unwrap()
 }

@@ -1,0 +1,95 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lossproof_wire::{
+    ErrorCode, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic, Uuid,
+};
+
+use super::k08_offset_commit::{Wanted, checked};
+use crate::broker::{Broker, find_topic};
+use crate::call::{Call, CallError, Reply};
+use crate::error::group_error;
+use crate::group::CommitFence;
+use crate::topics::Catalog;
+use crate::transaction::Identity;
+
+pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: TxnOffsetCommitRequest = call.decode()?;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut offsets = Vec::new();
+    let catalog = broker.topics.catalog();
+    for topic in &request.topics {
+        topics.push(check_topic(broker, &catalog, &request.group_id, topic, &mut offsets));
+    }
+    let outcome = add(broker, request, offsets).await;
+    let mut response = TxnOffsetCommitResponse { topics, ..Default::default() };
+    if let Err(error_code) = outcome {
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for partition in partitions.filter(|partition| partition.error_code.is_none()) {
+            partition.error_code = error_code;
+        }
+    }
+    call.ready(&response)
+}
+
+/// The answer for a topic if all goes well, and what must be durable before it is given.
+fn check_topic(
+    broker: &Broker,
+    catalog: &Catalog,
+    group: &str,
+    topic: &TxnOffsetCommitRequestTopic,
+    offsets: &mut Vec<(Bytes, Bytes)>,
+) -> TxnOffsetCommitResponseTopic {
+    let found = find_topic(catalog, false, &topic.name, Uuid::default());
+    let partitions = topic.partitions.iter().map(|partition| {
+        let wanted = Wanted {
+            group,
+            partition_index: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.committed_metadata.as_deref(),
+        };
+        let checked = checked(broker, &found, &wanted);
+        TxnOffsetCommitResponsePartition {
+            partition_index: partition.partition_index,
+            error_code: checked.map_or_else(
+                |error| error,
+                |(key, value)| {
+                    offsets.push((key.encode(), value.encode()));
+                    ErrorCode::NONE
+                },
+            ),
+        }
+    });
+    let partitions = partitions.collect();
+    TxnOffsetCommitResponseTopic { name: topic.name.clone(), partitions }
+}
+
+async fn add(
+    broker: &Arc<Broker>,
+    request: TxnOffsetCommitRequest,
+    offsets: Vec<(Bytes, Bytes)>,
+) -> Result<(), ErrorCode> {
+    let fence = CommitFence {
+        group: request.group_id.clone(),
+        generation: request.generation_id,
+        member_id: request.member_id,
+        instance: request.group_instance_id,
+    };
+    // Who names no member is fenced by the producer's epoch alone: older clients, and those that
+    // are told only the group's id.
+    let names_member =
+        fence.generation >= 0 || !fence.member_id.is_empty() || fence.instance.is_some();
+    if names_member {
+        broker.groups.check_commit(&fence).map_err(group_error)?;
+    }
+    let bearer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
+    let (id, group) = (request.transactional_id, request.group_id);
+    let change = |broker: Arc<Broker>| async move {
+        broker.transactions.add_offsets(&id, bearer, &group, offsets).await
+    };
+    let added = broker.change_transaction(change).await;
+    // No version of this request knows PRODUCER_FENCED.
+    added.map_err(|error| error.code(ErrorCode::INVALID_PRODUCER_EPOCH))
+}

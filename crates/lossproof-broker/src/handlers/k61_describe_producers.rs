@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use lossproof_log::ProducerView;
+use lossproof_wire::{
+    DescribeProducersPartitionResponse, DescribeProducersRequest, DescribeProducersResponse,
+    DescribeProducersTopicResponse, DescribedProducer, ErrorCode, Uuid,
+};
+
+use crate::broker::{Broker, find_partition, find_topic};
+use crate::call::{Call, CallError, Reply};
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: DescribeProducersRequest = call.decode()?;
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let catalog = broker.topics.catalog();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let found = find_topic(&catalog, false, &topic.name, Uuid::default());
+            let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
+            for index in topic.partition_indexes {
+                let described = match find_partition(&found, index) {
+                    Ok(id) => broker.log.producers(id).await.map_err(|cause| {
+                        tracing::warn!(%cause, "producers cannot be described");
+                        ErrorCode::KAFKA_STORAGE_ERROR
+                    }),
+                    Err(error_code) => Err(error_code),
+                };
+                partitions.push(answer(index, described));
+            }
+            topics.push(DescribeProducersTopicResponse { name: topic.name, partitions });
+        }
+        call.late(&DescribeProducersResponse { topics, ..Default::default() })
+    })))
+}
+
+fn answer(
+    partition_index: i32,
+    described: Result<Vec<ProducerView>, ErrorCode>,
+) -> DescribeProducersPartitionResponse {
+    let producer = |view: ProducerView| DescribedProducer {
+        producer_id: view.producer_id,
+        producer_epoch: i32::from(view.epoch),
+        last_sequence: view.last_sequence.unwrap_or(-1),
+        current_txn_start_offset: view.transaction_start.unwrap_or(-1),
+        ..Default::default()
+    };
+    let response = DescribeProducersPartitionResponse { partition_index, ..Default::default() };
+    match described {
+        Ok(views) => DescribeProducersPartitionResponse {
+            active_producers: views.into_iter().map(producer).collect(),
+            ..response
+        },
+        Err(error_code) => DescribeProducersPartitionResponse { error_code, ..response },
+    }
+}

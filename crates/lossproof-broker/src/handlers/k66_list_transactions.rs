@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use lossproof_wire::{
+    ErrorCode, ListTransactionsRequest, ListTransactionsResponse, ListedTransaction,
+};
+
+use crate::broker::Broker;
+use crate::call::{Call, CallError, Reply};
+use crate::transaction::Transaction;
+
+/// All that there are in Kafka. Here a transaction ends at once, so nobody is ever seen preparing.
+const STATES: [&str; 7] = [
+    "Empty",
+    "Ongoing",
+    "PrepareCommit",
+    "PrepareAbort",
+    "CompleteCommit",
+    "CompleteAbort",
+    "PrepareEpochFence",
+];
+
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
+    let request: ListTransactionsRequest = call.decode()?;
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let response = list(&broker, &request).await;
+        call.late(&response)
+    })))
+}
+
+async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransactionsResponse {
+    let all = match broker.transactions.all().await {
+        Ok(all) => all,
+        Err(error) => {
+            let error_code = error.code(ErrorCode::PRODUCER_FENCED);
+            return ListTransactionsResponse { error_code, ..Default::default() };
+        }
+    };
+    let now_ms = broker.env.clock.wall_ms();
+    let wanted = all.into_iter().filter(|(_, transaction)| is_wanted(request, transaction, now_ms));
+    let listed = wanted.map(|(transactional_id, transaction)| ListedTransaction {
+        transactional_id,
+        producer_id: transaction.identity.producer_id,
+        transaction_state: transaction.phase.name().to_owned(),
+    });
+    let unknown = request.state_filters.iter().filter(|name| !STATES.contains(&name.as_str()));
+    ListTransactionsResponse {
+        transaction_states: listed.collect(),
+        unknown_state_filters: unknown.cloned().collect(),
+        ..Default::default()
+    }
+}
+
+fn is_wanted(request: &ListTransactionsRequest, transaction: &Transaction, now_ms: i64) -> bool {
+    let states = &request.state_filters;
+    let ids = &request.producer_id_filters;
+    let open_for = now_ms.saturating_sub(transaction.started_ms);
+    let long_enough = request.duration_filter < 0
+        || transaction.is_ongoing() && open_for > request.duration_filter;
+    (states.is_empty() || states.iter().any(|name| name == transaction.phase.name()))
+        && (ids.is_empty() || ids.contains(&transaction.identity.producer_id))
+        && long_enough
+}

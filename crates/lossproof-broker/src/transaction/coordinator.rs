@@ -1,0 +1,489 @@
+//! Drives [`Transaction`]s with journal and clock.
+//!
+//! # Invariants
+//!
+//! - COORDINATOR-1: a change is answered, and acted upon, only after it is durable.
+//! - COORDINATOR-2: while a transaction changes, nothing is queued in its name: its records stand
+//!   before its markers in every partition, or are refused.
+//! - COORDINATOR-3: where the state may be damaged nobody is served, and nothing ends by itself: an
+//!   old entry may be of a transaction that has ended otherwise (storage rule 14).
+//! - COORDINATOR-4: an offset of an open transaction is never answered as committed, and can be
+//!   told from "no offset".
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lossproof_env::Clock;
+use lossproof_log::{Commit, CommitCause, Log, PartitionId, StateChange, StateKind};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use super::codec;
+use super::ending::{self, Ending};
+use super::state::{
+    End, Identity, Outcome, Renewal, Transaction, TransactionError, TransactionSettings,
+};
+use crate::offsets::{OffsetKey, UnreadableEntry};
+use crate::producer_ids::ProducerIdBlocks;
+use crate::topics::Catalog;
+
+/// After a timed-out transaction could not be aborted, or an id not be forgotten, it is tried
+/// again so much later.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where a transactional id stands.
+#[derive(Debug, Default)]
+struct Slot {
+    /// `None`: not made yet, or forgotten.
+    transaction: Option<Transaction>,
+    /// When the transaction times out, or the id is forgotten.
+    deadline: Option<Duration>,
+    /// The id was forgotten: this slot is nobody's any more.
+    removed: bool,
+}
+
+type Entry = Arc<RwLock<Slot>>;
+type Change = OwnedRwLockWriteGuard<Slot>;
+
+/// What can be asked without waiting for any transaction.
+#[derive(Debug, Default)]
+struct Index {
+    entries: HashMap<String, Entry>,
+    /// As in the slots.
+    deadlines: BTreeSet<(Duration, String)>,
+    /// Keys of offsets in open transactions, and in how many.
+    pending: HashMap<Bytes, usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TransactionCoordinator {
+    log: Log,
+    clock: Arc<dyn Clock>,
+    settings: TransactionSettings,
+    damaged: bool,
+    index: Mutex<Index>,
+    /// Told whenever a deadline may have come nearer.
+    changed: Notify,
+}
+
+/// The right to queue records in the name of a transaction, for as long as it is held
+/// (COORDINATOR-2).
+#[derive(Debug)]
+pub(crate) struct WriteGuard(OwnedRwLockReadGuard<Slot>);
+
+impl WriteGuard {
+    pub(crate) fn check(
+        &self,
+        bearer: Identity,
+        partition: PartitionId,
+    ) -> Result<(), TransactionError> {
+        let transaction = self.0.transaction.as_ref().ok_or(TransactionError::UnknownProducer)?;
+        transaction.check_write(bearer, partition)
+    }
+}
+
+impl TransactionCoordinator {
+    /// Takes up what the journal holds. Ongoing transactions go on; their time is measured anew.
+    pub(crate) fn open(log: Log, clock: Arc<dyn Clock>, settings: TransactionSettings) -> Self {
+        let known = known(&log);
+        let this = Self {
+            damaged: known.is_err() || log.state_is_damaged(StateKind::Transactions),
+            log,
+            clock,
+            settings,
+            index: Mutex::default(),
+            changed: Notify::new(),
+        };
+        if this.damaged {
+            tracing::error!("transactions are damaged: their ids are not served");
+            return this; // COORDINATOR-3
+        }
+        for (id, transaction) in known.into_iter().flatten() {
+            let mut slot = Slot::default();
+            this.publish(&id, &mut slot, transaction);
+            this.lock().entries.insert(id, Arc::new(RwLock::new(slot)));
+        }
+        this
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_id(&self, id: &str) -> Result<(), TransactionError> {
+        if id.is_empty() {
+            return Err(TransactionError::EmptyId);
+        }
+        if self.damaged { Err(TransactionError::Damaged) } else { Ok(()) }
+    }
+
+    fn find(&self, id: &str) -> Result<Entry, TransactionError> {
+        self.check_id(id)?;
+        self.lock().entries.get(id).cloned().ok_or(TransactionError::UnknownProducer)
+    }
+
+    fn find_or_make(&self, id: &str) -> Result<Entry, TransactionError> {
+        self.check_id(id)?;
+        let mut index = self.lock();
+        if index.entries.len() >= self.settings.ids_max && !index.entries.contains_key(id) {
+            return Err(TransactionError::TooManyIds);
+        }
+        Ok(index.entries.entry(id.to_owned()).or_default().clone())
+    }
+
+    /// A transaction, to be changed (COORDINATOR-2).
+    async fn change(&self, id: &str) -> Result<(Change, Transaction), TransactionError> {
+        let slot = self.find(id)?.write_owned().await;
+        let current = slot.transaction.clone().ok_or(TransactionError::UnknownProducer)?;
+        Ok((slot, current))
+    }
+
+    /// The right to write in the name of `id`.
+    pub(crate) async fn guard(&self, id: &str) -> Result<WriteGuard, TransactionError> {
+        Ok(WriteGuard(self.find(id)?.read_owned().await))
+    }
+
+    /// Grants a producer id and epoch. Whoever had the id before is fenced by it, and its ongoing
+    /// transaction is aborted with it.
+    pub(crate) async fn init(
+        &self,
+        ids: &ProducerIdBlocks,
+        id: &str,
+        timeout_ms: i32,
+        bearer: Option<Identity>,
+    ) -> Result<Identity, TransactionError> {
+        let timeout = u64::try_from(timeout_ms).map_or(Duration::ZERO, Duration::from_millis);
+        if timeout.is_zero() || timeout > self.settings.timeout_max {
+            return Err(TransactionError::Timeout);
+        }
+        let mut slot = self.find_or_make(id)?.write_owned().await;
+        if slot.removed {
+            return Err(TransactionError::Busy);
+        }
+        let granted = self.renew(ids, id, &mut slot, timeout_ms, bearer).await;
+        if slot.transaction.is_none() {
+            self.remove(id, &mut slot);
+        }
+        granted
+    }
+
+    async fn renew(
+        &self,
+        ids: &ProducerIdBlocks,
+        id: &str,
+        slot: &mut Slot,
+        timeout_ms: i32,
+        bearer: Option<Identity>,
+    ) -> Result<Identity, TransactionError> {
+        let current = slot.transaction.clone();
+        let renewal = current.as_ref().map(|current| current.renew(bearer)).transpose()?;
+        let identity = match (renewal, &current) {
+            (Some(Renewal::Granted), Some(current)) => return Ok(current.identity),
+            (Some(Renewal::NextEpoch), Some(current)) => current.identity.next(),
+            _ => {
+                let producer_id = ids.next().await.map_err(TransactionError::Storage)?;
+                Identity { producer_id, epoch: 0 }
+            }
+        };
+        let next = Transaction { previous: bearer, ..Transaction::new(identity, timeout_ms) };
+        match current.filter(Transaction::is_ongoing) {
+            Some(ongoing) => self.abort(id, slot, &ongoing, next).await?,
+            None => self.write(id, slot, next).await?,
+        }
+        Ok(identity)
+    }
+
+    /// Adds partitions to a transaction, and begins it where there is none.
+    pub(crate) async fn add_partitions(
+        &self,
+        id: &str,
+        bearer: Identity,
+        partitions: &[PartitionId],
+    ) -> Result<(), TransactionError> {
+        let (mut slot, mut next) = self.change(id).await?;
+        let (max, now_ms) = (self.settings.partitions_max, self.clock.wall_ms());
+        if next.add_partitions(bearer, partitions, max, now_ms)? {
+            self.write(id, &mut slot, next).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for a group whose offsets are to be committed with it.
+    pub(crate) async fn add_group(
+        &self,
+        id: &str,
+        bearer: Identity,
+        group: &str,
+    ) -> Result<(), TransactionError> {
+        let (mut slot, mut next) = self.change(id).await?;
+        let (max, now_ms) = (self.settings.offset_bytes_max, self.clock.wall_ms());
+        if next.add_group(bearer, group, max, now_ms)? {
+            self.write(id, &mut slot, next).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes offsets that become committed ones if the transaction commits.
+    pub(crate) async fn add_offsets(
+        &self,
+        id: &str,
+        bearer: Identity,
+        group: &str,
+        offsets: Vec<(Bytes, Bytes)>,
+    ) -> Result<(), TransactionError> {
+        let (mut slot, mut next) = self.change(id).await?;
+        next.add_offsets(bearer, group, offsets, self.settings.offset_bytes_max)?;
+        self.write(id, &mut slot, next).await
+    }
+
+    /// Commits or aborts.
+    pub(crate) async fn end(
+        &self,
+        catalog: &Catalog,
+        id: &str,
+        bearer: Identity,
+        outcome: Outcome,
+    ) -> Result<(), TransactionError> {
+        let (mut slot, current) = self.change(id).await?;
+        if current.end(bearer, outcome)? == End::Done {
+            return Ok(());
+        }
+        let next = current.ended(outcome);
+        let ending = Ending { outcome, bearer, now_ms: self.clock.wall_ms() };
+        let exists = |key: &Bytes| {
+            let key = OffsetKey::decode(key.clone());
+            key.is_ok_and(|key| catalog.by_id(key.topic_id).is_some())
+        };
+        let offsets = match outcome {
+            Outcome::Commit => ending::offsets(&current, exists),
+            Outcome::Abort => Vec::new(),
+        };
+        self.finish(id, &mut slot, &current, next, &offsets, ending).await
+    }
+
+    /// Aborts with an epoch that fences the producer.
+    async fn abort(
+        &self,
+        id: &str,
+        slot: &mut Slot,
+        ongoing: &Transaction,
+        next: Transaction,
+    ) -> Result<(), TransactionError> {
+        let bearer = ongoing.identity.next();
+        let ending = Ending { outcome: Outcome::Abort, bearer, now_ms: self.clock.wall_ms() };
+        self.finish(id, slot, ongoing, next, &[], ending).await
+    }
+
+    /// The one commit that ends a transaction. Partitions that are gone need no marker; nor do, on
+    /// an abort, those whose end is lost: they stay closed to committed readers from there on.
+    async fn finish(
+        &self,
+        id: &str,
+        slot: &mut Slot,
+        ended: &Transaction,
+        next: Transaction,
+        offsets: &[StateChange],
+        ending: Ending,
+    ) -> Result<(), TransactionError> {
+        let mut partitions = ended.partitions.clone();
+        partitions.retain(|partition| self.log.partition(*partition).is_some());
+        // Each turn leaves out one partition.
+        for _ in 0..=partitions.len() {
+            let commit = ending::commit(id, &next, &partitions, offsets, ending);
+            match self.commit(commit).await {
+                Ok(()) => {
+                    self.publish(id, slot, next);
+                    return Ok(());
+                }
+                Err(CommitCause::UnknownPartition(gone)) if partitions.remove(&gone) => {}
+                Err(CommitCause::Damaged { partition, range })
+                    if ending.outcome == Outcome::Abort && partitions.remove(&partition) =>
+                {
+                    tracing::error!(transactional_id = id, %partition, %range,
+                        "no abort marker can be written to a damaged partition");
+                }
+                Err(cause) => return Err(TransactionError::Storage(cause)),
+            }
+        }
+        Err(TransactionError::Busy)
+    }
+
+    async fn write(
+        &self,
+        id: &str,
+        slot: &mut Slot,
+        next: Transaction,
+    ) -> Result<(), TransactionError> {
+        let changes = vec![ending::state_of(id, Some(&next))];
+        let commit = Commit { changes, ..Commit::default() };
+        self.commit(commit).await.map_err(TransactionError::Storage)?;
+        self.publish(id, slot, next);
+        Ok(())
+    }
+
+    /// COORDINATOR-1: returns when it is durable.
+    async fn commit(&self, commit: Commit) -> Result<(), CommitCause> {
+        let committed = self.log.commit(commit).await;
+        committed.map(drop).map_err(|error| {
+            tracing::warn!(cause = %error.cause, "the state of a transaction was not written");
+            error.cause
+        })
+    }
+
+    /// Acts upon what has become durable.
+    fn publish(&self, id: &str, slot: &mut Slot, next: Transaction) {
+        let was_ongoing = slot.transaction.as_ref().is_some_and(Transaction::is_ongoing);
+        let now = self.clock.monotonic();
+        let timeout = u64::try_from(next.timeout_ms).map_or(Duration::ZERO, Duration::from_millis);
+        let deadline = match (next.is_ongoing(), was_ongoing) {
+            (true, true) => slot.deadline,
+            (true, false) => Some(now.saturating_add(timeout)),
+            (false, _) => Some(now.saturating_add(self.settings.id_expiry)),
+        };
+        let old = slot.transaction.replace(next);
+        let mut index = self.lock();
+        for key in slot.transaction.iter().flat_map(|next| next.offsets.keys()) {
+            *index.pending.entry(key.clone()).or_default() += 1;
+        }
+        index.release(old.iter().flat_map(|old| old.offsets.keys()));
+        drop(index);
+        self.set_deadline(id, slot, deadline);
+    }
+
+    fn set_deadline(&self, id: &str, slot: &mut Slot, deadline: Option<Duration>) {
+        let mut index = self.lock();
+        let old = std::mem::replace(&mut slot.deadline, deadline);
+        old.map(|old| index.deadlines.remove(&(old, id.to_owned())));
+        deadline.map(|deadline| index.deadlines.insert((deadline, id.to_owned())));
+        drop(index);
+        self.changed.notify_one();
+    }
+
+    fn remove(&self, id: &str, slot: &mut Slot) {
+        self.set_deadline(id, slot, None);
+        slot.transaction = None;
+        slot.removed = true;
+        self.lock().entries.remove(id);
+    }
+
+    /// Aborts transactions and forgets ids in time. Runs until it is dropped.
+    pub(crate) async fn run(self: &Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            match self.expire_due().await {
+                Some(deadline) => tokio::select! {
+                    () = self.clock.sleep(deadline.saturating_sub(self.clock.monotonic())) => {}
+                    () = changed => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Does what is due, and tells when the next will be.
+    pub(super) async fn expire_due(self: &Arc<Self>) -> Option<Duration> {
+        loop {
+            let (deadline, id) = self.lock().deadlines.first().cloned()?;
+            let now = self.clock.monotonic();
+            if deadline > now {
+                return Some(deadline);
+            }
+            let this = Arc::clone(self);
+            // On its own: a drain that ends the caller must not cut a change in two.
+            let ended = tokio::spawn(async move { this.expire(&id).await }).await;
+            if ended.is_err() {
+                return Some(now.saturating_add(RETRY_PAUSE)); // The panic has been told of.
+            }
+        }
+    }
+
+    async fn expire(&self, id: &str) {
+        let Ok((mut slot, current)) = self.change(id).await else { return };
+        let now = self.clock.monotonic();
+        if slot.deadline.is_none_or(|deadline| deadline > now) {
+            return; // It has gone on in the meantime.
+        }
+        let done = if current.is_ongoing() {
+            tracing::warn!(
+                transactional_id = id,
+                timeout_ms = current.timeout_ms,
+                "transaction timed out: it is aborted and its producer fenced"
+            );
+            let ended = current.ended(Outcome::Abort);
+            let next = Transaction { identity: current.identity.next(), ..ended };
+            self.abort(id, &mut slot, &current, next).await
+        } else {
+            let changes = vec![ending::state_of(id, None)];
+            let forgotten = self.commit(Commit { changes, ..Commit::default() }).await;
+            forgotten.map(|()| self.remove(id, &mut slot)).map_err(TransactionError::Storage)
+        };
+        if let Err(error) = done {
+            tracing::error!(transactional_id = id, %error, "transactional id not expired");
+            self.set_deadline(id, &mut slot, Some(now.saturating_add(RETRY_PAUSE)));
+        }
+    }
+
+    /// Whether an open transaction holds an offset for `key` (COORDINATOR-4).
+    pub(crate) fn is_pending(&self, key: &OffsetKey) -> Result<bool, TransactionError> {
+        if self.damaged {
+            return Err(TransactionError::Damaged);
+        }
+        Ok(self.lock().pending.contains_key(&key.encode()))
+    }
+
+    /// Keys of offsets in open transactions that begin with `prefix`.
+    pub(crate) fn pending(&self, prefix: &[u8]) -> Result<Vec<Bytes>, TransactionError> {
+        if self.damaged {
+            return Err(TransactionError::Damaged);
+        }
+        let index = self.lock();
+        Ok(index.pending.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+    }
+
+    /// All ids, in their order.
+    pub(crate) async fn all(&self) -> Result<Vec<(String, Transaction)>, TransactionError> {
+        if self.damaged {
+            return Err(TransactionError::Damaged);
+        }
+        let entries = self.lock().entries.clone();
+        let mut all = Vec::with_capacity(entries.len());
+        for (id, entry) in entries {
+            if let Some(transaction) = &entry.read().await.transaction {
+                all.push((id, transaction.clone()));
+            }
+        }
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(all)
+    }
+
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<Transaction>, TransactionError> {
+        match self.find(id) {
+            Ok(entry) => Ok(entry.read().await.transaction.clone()),
+            Err(TransactionError::UnknownProducer) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Index {
+    fn release<'a>(&mut self, keys: impl Iterator<Item = &'a Bytes>) {
+        for key in keys {
+            if let Some(count) = self.pending.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.pending.remove(key);
+                }
+            }
+        }
+    }
+}
+
+/// The transactions of the journal.
+fn known(log: &Log) -> Result<Vec<(String, Transaction)>, UnreadableEntry> {
+    let entry = |(key, value): (Bytes, Bytes)| {
+        let id = String::from_utf8(key.to_vec()).map_err(|_| UnreadableEntry)?;
+        Ok((id, codec::decode(value)?))
+    };
+    log.state(StateKind::Transactions).into_iter().map(entry).collect()
+}

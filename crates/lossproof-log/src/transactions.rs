@@ -1,0 +1,214 @@
+//! What a partition knows of transactions: where the open ones begin, and which were aborted.
+//!
+//! # Invariants
+//! - TXN-1: the last stable offset is at or below the first offset of every open transaction, and
+//!   passes it only with that transaction's marker.
+//! - TXN-2: an aborted transaction is known from the moment its marker is visible, so that no
+//!   committed reader ever sees a record of it.
+//! - TXN-3: appends and replay come to the same: all of it follows from the batches alone.
+//! - TXN-4: where a marker may have been lost to damage, the transaction it may have ended never
+//!   looks committed: the last stable offset stays below it until a person has decided.
+
+use lossproof_env::{Planted, planted};
+
+/// What a batch is to its producer's transaction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) producer_id: i64,
+    pub(crate) step: Step,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// The first of them opens the transaction.
+    Records,
+    Commit,
+    Abort,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OpenTransaction {
+    pub(crate) producer_id: i64,
+    pub(crate) first_offset: i64,
+}
+
+/// A transaction whose records a committed reader leaves out.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct AbortedTransaction {
+    pub first_offset: i64,
+    /// Of its marker.
+    pub last_offset: i64,
+    pub producer_id: i64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Aborted {
+    pub(crate) transaction: AbortedTransaction,
+    /// The last stable offset behind its marker: no later one begins before.
+    pub(crate) stable: i64,
+}
+
+/// The transactions of one partition; plain data, to be kept and brought back as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Transactions {
+    /// In the order in which they were opened, so by first offset.
+    pub(crate) open: Vec<OpenTransaction>,
+    /// In the order in which they were aborted, so by last offset.
+    pub(crate) aborted: Vec<Aborted>,
+    /// Those whose marker may be lost, by first offset (TXN-4).
+    pub(crate) doubtful: Vec<OpenTransaction>,
+}
+
+impl Transactions {
+    /// What counts against the bound.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len() + self.aborted.len()
+    }
+
+    /// Adds what a checkpoint has of them, part by part.
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.open.extend(more.open);
+        self.aborted.extend(more.aborted);
+        self.doubtful.extend(more.doubtful);
+    }
+
+    /// Those that were aborted below the log start concern nobody any more; how many.
+    pub(crate) fn forget_below(&mut self, log_start: i64) -> usize {
+        let gone = self.aborted.partition_point(|it| it.transaction.last_offset < log_start);
+        self.aborted.drain(..gone);
+        gone
+    }
+
+    /// Takes over a batch that begins at `offset`.
+    pub(crate) fn take(&mut self, part: &Part, offset: i64) {
+        let known = self.open.iter().position(|open| open.producer_id == part.producer_id);
+        match (part.step, known) {
+            (Step::Records, None) => {
+                let open = OpenTransaction { producer_id: part.producer_id, first_offset: offset };
+                assert!(self.open.last().is_none_or(|last| last.first_offset < offset), "TXN-1");
+                self.open.push(open);
+            }
+            (Step::Commit, Some(at)) => {
+                self.open.remove(at);
+            }
+            (Step::Abort, Some(at)) => {
+                let OpenTransaction { producer_id, first_offset } = self.open.remove(at);
+                let transaction =
+                    AbortedTransaction { first_offset, last_offset: offset, producer_id };
+                let stable = self.last_stable(offset + 1);
+                if !planted(Planted::AbortedForgotten) {
+                    self.aborted.push(Aborted { transaction, stable }); // TXN-2
+                }
+            }
+            // More of an open one; or the end of one that has brought nothing to this partition.
+            (Step::Records, Some(_)) | (Step::Commit | Step::Abort, None) => {}
+        }
+    }
+
+    /// Batches of the partition were lost, maybe with markers: what is open now stays so for ever
+    /// (TXN-4).
+    pub(crate) fn doubt(&mut self) {
+        self.doubtful.extend(&self.open);
+        self.doubtful.sort_unstable_by_key(|open| open.first_offset);
+        self.doubtful.dedup();
+    }
+
+    /// The last stable offset (TXN-1).
+    pub(crate) fn last_stable(&self, high_watermark: i64) -> i64 {
+        let open = self.open.first().filter(|_| !planted(Planted::StableTooFar));
+        let first = [open, self.doubtful.first()].into_iter().flatten();
+        first.map(|open| open.first_offset).min().unwrap_or(high_watermark)
+    }
+
+    /// Those with batches from `from` to below `to`, by first offset: a client goes through the
+    /// list and the batches side by side, and one in the wrong place would be read as committed.
+    pub(crate) fn aborted(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        let ended = self.aborted.partition_point(|it| it.transaction.last_offset < from);
+        let mut found = Vec::new();
+        for aborted in &self.aborted[ended..] {
+            if aborted.transaction.first_offset < to {
+                found.push(aborted.transaction);
+            }
+            if aborted.stable >= to {
+                break;
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(transactions: &mut Transactions, producer_id: i64, step: Step, offset: i64) {
+        transactions.take(&Part { producer_id, step }, offset);
+    }
+
+    #[test]
+    fn the_earliest_open_one_holds_the_stable_offset() {
+        // TXN-1
+        let mut known = Transactions::default();
+        assert_eq!(known.last_stable(5), 5);
+        take(&mut known, 1, Step::Records, 5);
+        take(&mut known, 2, Step::Records, 6);
+        take(&mut known, 1, Step::Records, 7);
+        assert_eq!(known.last_stable(8), 5);
+        take(&mut known, 1, Step::Commit, 8);
+        assert_eq!(known.last_stable(9), 6);
+        take(&mut known, 2, Step::Abort, 9);
+        assert_eq!((known.last_stable(10), known.len()), (10, 1));
+        take(&mut known, 3, Step::Commit, 10);
+        assert_eq!((known.last_stable(11), known.len()), (11, 1), "it had brought nothing");
+    }
+
+    #[test]
+    fn aborted_ones_are_found_by_range_and_sorted_by_first_offset() {
+        // TXN-2: the trap is that they end in another order than they begin.
+        let mut known = Transactions::default();
+        for (producer_id, offset) in [(1, 0), (2, 1), (3, 2)] {
+            take(&mut known, producer_id, Step::Records, offset);
+        }
+        for (producer_id, offset) in [(3, 3), (1, 4), (2, 5)] {
+            take(&mut known, producer_id, Step::Abort, offset);
+        }
+        take(&mut known, 4, Step::Records, 6);
+        take(&mut known, 4, Step::Abort, 7);
+        let firsts = |from, to| -> Vec<i64> {
+            known.aborted(from, to).iter().map(|it| it.first_offset).collect()
+        };
+        assert_eq!(firsts(0, 8), [0, 1, 2, 6]);
+        assert_eq!(firsts(4, 6), [0, 1]);
+        assert_eq!(firsts(0, 1), [0]);
+        assert_eq!(firsts(5, 7), [1, 6]);
+        assert_eq!(firsts(8, 100), []);
+        assert_eq!(known.forget_below(5), 2);
+        assert_eq!(known.aborted(0, 8).len(), 2);
+    }
+
+    #[test]
+    fn a_range_is_searched_no_further_than_it_reaches() {
+        let mut known = Transactions::default();
+        for index in 0..100 {
+            take(&mut known, index, Step::Records, index * 2);
+            take(&mut known, index, Step::Abort, index * 2 + 1);
+        }
+        assert!(known.aborted.iter().all(|it| it.stable == it.transaction.last_offset + 1));
+        assert_eq!(known.aborted(50, 52).len(), 1);
+    }
+
+    #[test]
+    fn a_marker_that_may_be_lost_leaves_its_transaction_open_for_ever() {
+        // TXN-4
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 3);
+        known.doubt();
+        take(&mut known, 1, Step::Records, 20);
+        take(&mut known, 1, Step::Commit, 21);
+        assert_eq!(known.last_stable(22), 3);
+        let mut calm = Transactions::default();
+        calm.doubt();
+        assert_eq!(calm.last_stable(22), 22, "nothing was open");
+    }
+}
