@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
 use crate::workspace::Workspace;
-use crate::{news, planted, stop, tidy};
+use crate::{news, planted, stop, tidy, torture};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -36,6 +36,7 @@ const PARTS: [Part; 12] = [
     Part { name: "doctests", quick: true, run: doctests },
     Part { name: "mutation", quick: false, run: mutation },
     Part { name: "planted", quick: false, run: planted_bugs },
+    Part { name: "torture", quick: false, run: torture_smoke },
     Part { name: "e2e", quick: false, run: e2e_all },
     Part { name: "news", quick: false, run: news_run },
 ];
@@ -119,6 +120,10 @@ fn mutation(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 
 fn planted_bugs(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     planted::run(stage.workspace)
+}
+
+fn torture_smoke(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    torture::smoke(stage.workspace)
 }
 
 fn news_run(stage: &Stage<'_>) -> Result<Outcome, Failure> {

@@ -69,6 +69,23 @@ const CONTROLS: [Control; 6] = [
     },
 ];
 
+/// Every bug with its test and whether that finds it, and whether all are found.
+pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
+    let mut table = "| bug | crate | found by | |\n|---|---|---|---|\n".to_owned();
+    let mut all_found = true;
+    for control in &CONTROLS {
+        let Control { bug, package, target, test, .. } = control;
+        let verdict = verdict(workspace, control)?;
+        let word = if verdict.is_ok() { "caught" } else { "NOT CAUGHT" };
+        table.push_str(&format!("| {bug} | {package} | {target}: {test} | {word} |\n"));
+        if let Err(why) = verdict {
+            eprintln!("{bug}: {why}");
+            all_found = false;
+        }
+    }
+    Ok((table, all_found))
+}
+
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     let mut counts = Counts::default();
     let mut notes = Vec::new();

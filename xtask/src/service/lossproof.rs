@@ -24,6 +24,7 @@ const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 pub(crate) struct Binaries {
     pub(crate) lossproof: PathBuf,
     pub(crate) judge: PathBuf,
+    pub(crate) torture: PathBuf,
 }
 
 /// Builds the binaries as `cargo test` does, so that nothing is built twice, and finds them.
@@ -38,7 +39,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Binaries, Failure> {
         let found = run.text.lines().filter_map(|line| executable_in(line, name)).next_back();
         found.ok_or_else(|| Failure::broken(format!("cargo built no binary `{name}`")))
     };
-    Ok(Binaries { lossproof: find("lossproof")?, judge: find("lossproof-judge")? })
+    Ok(Binaries {
+        lossproof: find("lossproof")?,
+        judge: find("lossproof-judge")?,
+        torture: find("lossproof-torture")?,
+    })
 }
 
 /// The path of a finished binary, when this message of cargo announces it.
