@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lossproof_env::{Disk, DiskLock, Environment};
+use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
@@ -231,7 +231,7 @@ fn start(
         shared.fence(FenceCause::EndLost);
     } else {
         committer.write_mark(false);
-        if !report.clean {
+        if !report.clean && !planted(Planted::EpochNotRaised) {
             committer.raise_epochs();
         }
     }
