@@ -178,7 +178,7 @@ pub(crate) fn counted(
 fn outcome_of_tests(run: &Run) -> Outcome {
     let mut counts = count_tests(&run.text);
     if run.success {
-        return Outcome::Ran { counts, notes: Vec::new() };
+        return Outcome::Ran { counts, notes: crash_images(&run.text) };
     }
     // It did not compile, or it died: no test says so.
     if counts.failed == 0 {
@@ -186,6 +186,11 @@ fn outcome_of_tests(run: &Run) -> Outcome {
     }
     let failed = failed_tests(&run.text);
     Outcome::Ran { counts, notes: vec![run.tail(), failed] }
+}
+
+/// How many images of a crashed disk were tried; their test says so itself.
+fn crash_images(text: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with("crash images: ")).map(str::to_owned).collect()
 }
 
 /// The sums of all `test result:` lines.
@@ -238,6 +243,12 @@ test result: ok. 7 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; fini
     fn the_results_of_all_test_binaries_are_summed() {
         assert_eq!(count_tests(OUTPUT), Counts { passed: 8, failed: 1, skipped: 2 });
         assert_eq!(failed_tests(OUTPUT), "test a::c ... FAILED");
+    }
+
+    #[test]
+    fn the_number_of_crash_images_is_shown() {
+        let text = format!("crash images: 9 workloads; 20001 images\n{OUTPUT}");
+        assert_eq!(crash_images(&text), ["crash images: 9 workloads; 20001 images"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! reason it was written for; with none planted the same build passes it.
 
 use std::env;
+use std::fmt::Write;
 use std::process::Command;
 
 use crate::command::{self, Run, cargo};
@@ -147,7 +148,8 @@ pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
         let Control { bug, package, target, test, .. } = control;
         let verdict = verdict(workspace, control)?;
         let word = if verdict.is_ok() { "caught" } else { "NOT CAUGHT" };
-        table.push_str(&format!("| {bug} | {package} | {target}: {test} | {word} |\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(table, "| {bug} | {package} | {target}: {test} | {word} |");
         if let Err(why) = verdict {
             eprintln!("{bug}: {why}");
             all_found = false;

@@ -7,11 +7,9 @@ use lossproof_judge::Event;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::broker::PARTITIONS;
-use crate::client::{self, GROUP, REQUEST_TIMEOUT, TOPIC};
+use crate::client::{self, GROUP, TOPIC};
 use crate::failure::{Context, Failure};
 use crate::load::{Ending, Shared};
-use crate::recorder::Recorder;
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -41,27 +39,6 @@ pub(crate) fn commit(shared: &Arc<Shared>) -> Result<(), Failure> {
             committed = ends;
         }
         thread::sleep(COMMIT_INTERVAL);
-    }
-    Ok(())
-}
-
-/// Asks for what is committed and writes it down. An offset that is gone counts as zero: the judge
-/// sees that it went back.
-pub(crate) fn read_committed(bootstrap: &str, recorder: &Recorder) -> Result<(), Failure> {
-    let consumer: BaseConsumer =
-        client::consumer(bootstrap).create().context("start a consumer")?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition(TOPIC, partition);
-    }
-    let answer = consumer.committed_offsets(list, REQUEST_TIMEOUT).context("committed offsets")?;
-    for element in answer.elements() {
-        element.error().context("a committed offset")?;
-        let offset = match element.offset() {
-            Offset::Offset(offset) => offset,
-            _ => 0,
-        };
-        recorder.record(Event::commit(GROUP, TOPIC, element.partition() as u32, offset));
     }
     Ok(())
 }

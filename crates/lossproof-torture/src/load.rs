@@ -57,12 +57,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts one thread for each producer, and the two others.
+    /// Starts one thread for each producer, one that reads, and one that commits where it is asked
+    /// for.
     pub(crate) fn start(
         bootstrap: &str,
         recorder: &Arc<Recorder>,
         plans: Vec<ProducerPlan>,
         live_read: String,
+        commits: bool,
     ) -> Self {
         let shared = Arc::new(Shared {
             bootstrap: bootstrap.to_owned(),
@@ -80,8 +82,10 @@ impl Load {
         }
         let reader = Arc::clone(&shared);
         threads.push(thread::spawn(move || reading::read_tail(&live_read, &reader)));
-        let committer = Arc::clone(&shared);
-        threads.push(thread::spawn(move || committing::commit(&committer)));
+        if commits {
+            let committer = Arc::clone(&shared);
+            threads.push(thread::spawn(move || committing::commit(&committer)));
+        }
         Self { shared, threads }
     }
 

@@ -26,10 +26,12 @@ mod round;
 mod tally;
 mod tracer;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use clap::Parser;
 use serde::Serialize;
@@ -38,6 +40,9 @@ use crate::failure::{Context, Failure};
 use crate::fault::{FAULTS, Fault};
 use crate::round::Setup;
 use crate::tally::Tally;
+
+/// Faults that are worked on at a time: each mostly waits.
+const LANES: usize = 2;
 
 #[derive(Parser)]
 #[command(about = "Tortures a lossproof broker, and judges what came of it")]
@@ -73,29 +78,29 @@ fn main() -> ExitCode {
         thorough: arguments.budget.is_some(),
     };
     let faults = if arguments.faults.is_empty() { &FAULTS[..] } else { &arguments.faults };
-    let share = arguments.budget.map(|seconds| Duration::from_secs(seconds) / faults.len() as u32);
+    let share = arguments.budget.map(|seconds| {
+        Duration::from_secs(seconds * LANES as u64) / (faults.len().max(LANES) as u32)
+    });
     // With `CI` set nothing may be missing.
     let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
-    let mut figures = Vec::new();
-    for fault in faults {
-        let mut run =
-            Run { fault: *fault, seeds: 0, tally: Tally::default(), began: Instant::now() };
-        let ended = run.rounds(&setup, arguments.seed, share);
-        let outcome = outcome(&ended, strict);
-        println!("{}", run.line(outcome));
-        if let Err((seed, failure)) = ended {
-            println!("  {failure}");
-            if outcome == Outcome::Failed {
-                let Arguments { commit, scratch, .. } = &arguments;
-                println!(
-                    "  again: git checkout {commit} && cargo xtask torture --fault {} --seed {seed}",
-                    fault.name
-                );
-                println!("  data, log and history: {}", scratch.display());
-            }
+    let next = AtomicUsize::new(0);
+    let lane = || {
+        let mut figures = Vec::new();
+        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::SeqCst)) {
+            let (seeds, tally) = (0, Tally::default());
+            let mut run = Run { fault: *fault, seeds, tally, began: Instant::now() };
+            let ended = run.rounds(&setup, arguments.seed, share);
+            let outcome = outcome(&ended, strict);
+            run.tell(&arguments, outcome, ended.err());
+            figures.push(run.figures(arguments.seed, outcome));
         }
-        figures.push(run.figures(arguments.seed, outcome));
-    }
+        figures
+    };
+    let figures: Vec<Figures> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        let joined = lanes.into_iter().map(|lane| lane.join().expect("a lane does not panic"));
+        joined.flatten().collect()
+    });
     if let Some(path) = &arguments.figures
         && let Err(failure) = write_figures(path, &figures)
     {
@@ -169,16 +174,31 @@ impl Run {
         }
     }
 
-    fn line(&self, outcome: Outcome) -> String {
+    fn tell(&self, arguments: &Arguments, outcome: Outcome, failure: Option<(u64, Failure)>) {
         let Tally { cycles, acknowledged, lost, altered, reordered, .. } = &self.tally;
-        let Tally { duplicates, broken, undetected, .. } = &self.tally;
-        format!(
-            "{}: {outcome:?}: {cycles} cycles, {acknowledged} acknowledged, {lost} lost, {altered} \
-             altered, {reordered} reordered, {duplicates} duplicates, {broken} broken, \
-             {undetected} undetected ({:.1} s)",
-            self.fault.name,
+        let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
+        let name = self.fault.name;
+        let mut text = format!(
+            "{name}: {outcome:?}: {cycles} cycles, {acknowledged} acknowledged, {lost} lost, \
+             {altered} altered, {reordered} reordered, {duplicates} duplicates, {broken} broken, \
+             damage: {reported} reported, {undetected} undetected ({:.1} s)",
             self.began.elapsed().as_secs_f64()
-        )
+        );
+        // Writing to a string cannot fail.
+        if let Some((seed, failure)) = failure {
+            let Arguments { commit, scratch, .. } = arguments;
+            let _ = write!(text, "\n  {failure}");
+            if outcome == Outcome::Failed {
+                let _ = write!(
+                    text,
+                    "\n  again: git checkout {commit} && cargo xtask torture --fault {name} \
+                     --seed {seed}\n  data, log and history: {}",
+                    scratch.display()
+                );
+            }
+        }
+        // In one go: two lanes talk.
+        println!("{text}");
     }
 
     fn figures(self, first_seed: u64, outcome: Outcome) -> Figures {

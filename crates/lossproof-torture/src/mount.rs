@@ -65,6 +65,18 @@ impl Mount {
         let options = format!("remount,size={size}");
         run("mount", &[OsStr::new("-o"), options.as_ref(), self.path.as_os_str()])
     }
+
+    /// Copies what is on it to a place that lasts.
+    pub(crate) fn keep(&self, to: &Path) -> Result<(), Failure> {
+        run("cp", &[OsStr::new("-a"), self.path.as_os_str(), to.as_os_str()])
+    }
+}
+
+/// The system's own where there is one: what version managers put first in the path takes a second
+/// to find its interpreter.
+fn python() -> Result<PathBuf, Failure> {
+    let own = PathBuf::from("/usr/bin/python3");
+    if own.is_file() { Ok(own) } else { find_program("python3") }
 }
 
 fn as_missing(failure: Failure) -> Failure {
@@ -90,7 +102,7 @@ impl LoopDisk {
     /// Makes and mounts one in `directory`.
     pub(crate) fn make(directory: &Path) -> Result<Self, Failure> {
         need_root()?;
-        find_program("python3")?;
+        python()?;
         let (image, path) = (directory.join("image"), directory.join("disk"));
         run("truncate", &[OsStr::new("-s"), IMAGE_SIZE.as_ref(), image.as_os_str()])?;
         run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()])?;
@@ -117,7 +129,7 @@ impl LoopDisk {
 
     /// Makes ready to cut the power.
     pub(crate) fn arm(&self) -> Result<PowerCut, Failure> {
-        let mut command = Command::new(find_program("python3")?);
+        let mut command = Command::new(python()?);
         command.args(["-c", SHUTDOWN]).arg(&self.path).stdin(Stdio::piped());
         Ok(PowerCut { child: command.spawn().context("python3")? })
     }

@@ -22,7 +22,9 @@ pub(crate) fn encode(process: &str, sequence: u64, bytes: usize) -> Vec<u8> {
     let seed = u64::from(crc32c::crc32c(process.as_bytes()));
     let mut random = Random::new(seed ^ sequence);
     let filler: Vec<u8> = (0..bytes.div_ceil(8))
-        .flat_map(|word| if word % 2 == 0 { [b'x'; 8] } else { random.next().to_le_bytes() })
+        .flat_map(
+            |word| if word.is_multiple_of(2) { [b'x'; 8] } else { random.next().to_le_bytes() },
+        )
         .take(bytes)
         .collect();
     let crc = checksum(process, sequence, &filler);

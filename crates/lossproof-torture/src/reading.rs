@@ -11,7 +11,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::broker::PARTITIONS;
-use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
+use crate::client::{self, GROUP, REQUEST_TIMEOUT, TOPIC};
 use crate::failure::{Context, Failure};
 use crate::load::{Ending, Shared};
 use crate::payload;
@@ -54,35 +54,62 @@ fn record(message: &BorrowedMessage<'_>, read: &str, recorder: &Recorder) {
     recorder.record(Event::Store { read, position, value, identity: None, digest });
 }
 
-/// Reads every partition from its start to its end, around what is known to be damaged.
-pub(crate) fn read_all(
-    bootstrap: &str,
-    read: &str,
-    damaged: &Damaged,
-    recorder: &Recorder,
-) -> Result<(), Failure> {
-    let consumer: BaseConsumer = client::consumer(bootstrap).create().context("start a reader")?;
-    let mut ranges = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        let range = consumer.fetch_watermarks(TOPIC, partition, REQUEST_TIMEOUT);
-        let range = range.context(format!("{read}: watermarks of {TOPIC}-{partition}"))?;
-        ranges.insert(partition, range);
+/// A fresh reader: it knows nothing of what was read or committed before.
+pub(crate) struct Reader<'a> {
+    consumer: BaseConsumer,
+    recorder: &'a Recorder,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bootstrap: &str, recorder: &'a Recorder) -> Result<Self, Failure> {
+        let consumer = client::consumer(bootstrap).create().context("start a reader")?;
+        Ok(Self { consumer, recorder })
     }
-    let mut pieces = pieces(&ranges, damaged);
-    // The pieces between damaged ranges one after the other, all partitions together.
-    while !pieces.is_empty() {
-        let mut now = BTreeMap::new();
-        pieces.retain(|(partition, start, end)| {
-            let taken = now.contains_key(partition);
-            now.entry(*partition).or_insert((*start, *end));
-            taken
-        });
-        read_pieces(&consumer, now, read, recorder)?;
+
+    /// Reads every partition from its start to its end, around what is known to be damaged.
+    pub(crate) fn read_all(&self, read: &str, damaged: &Damaged) -> Result<(), Failure> {
+        let mut ranges = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let range = self.consumer.fetch_watermarks(TOPIC, partition, REQUEST_TIMEOUT);
+            let range = range.context(format!("{read}: watermarks of {TOPIC}-{partition}"))?;
+            ranges.insert(partition, range);
+        }
+        let mut pieces = pieces(&ranges, damaged);
+        // The pieces between damaged ranges one after the other, all partitions together.
+        while !pieces.is_empty() {
+            let mut now = BTreeMap::new();
+            pieces.retain(|(partition, start, end)| {
+                let taken = now.contains_key(partition);
+                now.entry(*partition).or_insert((*start, *end));
+                taken
+            });
+            read_pieces(&self.consumer, now, read, self.recorder)?;
+        }
+        for (partition, (start, end)) in ranges {
+            self.recorder.record(Event::read_end(read, TOPIC, partition as u32, start, end));
+        }
+        Ok(())
     }
-    for (partition, (start, end)) in ranges {
-        recorder.record(Event::read_end(read, TOPIC, partition as u32, start, end));
+
+    /// Asks for what is committed. An offset that is gone counts as zero: the judge sees that it
+    /// went back.
+    pub(crate) fn read_committed(&self) -> Result<(), Failure> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(TOPIC, partition);
+        }
+        let answer = self.consumer.committed_offsets(list, REQUEST_TIMEOUT);
+        for element in answer.context("committed offsets")?.elements() {
+            element.error().context("a committed offset")?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => 0,
+            };
+            let partition = element.partition() as u32;
+            self.recorder.record(Event::commit(GROUP, TOPIC, partition, offset));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What is left of the ranges without the damaged ones; the ends are excluded.

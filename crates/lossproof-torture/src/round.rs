@@ -9,11 +9,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::broker::{BrokerSettings, PARTITIONS};
 use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
-use crate::committing;
 use crate::failure::{Context, Failure};
 use crate::load::{self, Load};
 use crate::random::Random;
-use crate::reading::{self, Damaged};
+use crate::reading::{Damaged, Reader};
 use crate::recorder::Recorder;
 use crate::tally::Tally;
 
@@ -76,25 +75,26 @@ impl Round {
 
     /// Starts producers of all kinds, and waits until each may have had its first answer.
     pub(crate) fn load(&mut self) -> Result<Load, Failure> {
-        let load = self.load_at_once();
+        let load = self.load_at_once(true);
         load.progress().wait_for(FIRST_RECORDS)?;
         Ok(load)
     }
 
     /// The same, without waiting for anything.
-    pub(crate) fn load_at_once(&mut self) -> Load {
+    pub(crate) fn load_at_once(&mut self, commits: bool) -> Load {
         let plans = load::draw_producers(self.loads, &mut self.random);
         let live_read = format!("tail-{}", self.loads);
         self.loads += 1;
-        Load::start(&self.settings.bootstrap(), &self.recorder, plans, live_read)
+        Load::start(&self.settings.bootstrap(), &self.recorder, plans, live_read, commits)
     }
 
     /// Reads everything with a fresh reader and judges all that was seen so far.
     pub(crate) fn verify(&mut self) -> Result<(), Failure> {
         let read = format!("read-{}", self.tally.cycles);
         let bootstrap = self.settings.bootstrap();
-        reading::read_all(&bootstrap, &read, &Damaged::new(), &self.recorder)?;
-        committing::read_committed(&bootstrap, &self.recorder)?;
+        let reader = Reader::new(&bootstrap, &self.recorder)?;
+        reader.read_all(&read, &Damaged::new())?;
+        reader.read_committed()?;
         let report = self.recorder.judge(&read)?;
         let found = Tally::of(&report);
         let cycles = self.tally.cycles + 1;

@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) duplicates: u64,
     /// Offsets with holes, and committed offsets that went back or beyond the end.
     pub(crate) broken: u64,
+    /// Injected damage of acknowledged data that was reported, or for which the start was refused.
+    pub(crate) reported: u64,
     /// Damage of acknowledged data that nobody reported.
     pub(crate) undetected: u64,
 }
@@ -59,6 +61,7 @@ impl AddAssign for Tally {
         self.reordered += other.reordered;
         self.duplicates += other.duplicates;
         self.broken += other.broken;
+        self.reported += other.reported;
         self.undetected += other.undetected;
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Tally {
     reordered: u64,
     duplicates: u64,
     broken: u64,
+    reported: u64,
     undetected: u64,
 }
 
@@ -125,10 +126,11 @@ fn table(entries: &[Entry]) -> String {
         sum.reordered += tally.reordered;
         sum.duplicates += tally.duplicates;
         sum.broken += tally.broken;
+        sum.reported += tally.reported;
         sum.undetected += tally.undetected;
     }
     let mut table = "| fault | cycles | acknowledged | lost | altered | reordered | duplicates | \
-                     damage not reported |\n|---|---|---|---|---|---|---|---|\n"
+                     damage reported | not reported |\n|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for (fault, words) in FAULTS {
         let Some(sum) = sums.get(fault) else { continue };
@@ -137,8 +139,8 @@ fn table(entries: &[Entry]) -> String {
         let _ = writeln!(
             table,
             "| {words} | {cycles} | {acknowledged} | {lost} | {altered} | {reordered} | \
-             {duplicates} | {} |",
-            sum.undetected
+             {duplicates} | {} | {} |",
+            sum.reported, sum.undetected
         );
     }
     table
@@ -151,10 +153,10 @@ mod tests {
     const JSON: &str = r#"[
 {"commit": "a", "machine": "m", "date": "d", "fault": "kill", "seeds": [1, 2], "cycles": 12,
  "acknowledged": 100, "lost": 0, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
- "undetected": 0},
+ "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
  "acknowledged": 50, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
- "undetected": 0}
+ "reported": 0, "undetected": 0}
 ]"#;
 
     fn readme(row: &str) -> String {
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
-        let row = format!("| {} | 18 | 150 | 1 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
+        let row = format!("| {} | 18 | 150 | 1 | 0 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
         assert_eq!(complaint(&readme(&row), JSON), None);
         assert!(complaint(&readme(&row.replace("| 1 |", "| 0 |")), JSON).is_some());
         assert!(complaint("no table", JSON).is_some());

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::command::{self, find_program};
 use crate::failure::{Context, Failure};
 use crate::report::{Counts, Outcome};
-use crate::service::lossproof;
+use crate::service::{Binaries, build, build_for_torture};
 use crate::workspace::Workspace;
 
 /// Beyond its budget a run may take as long as one round of each fault.
@@ -58,8 +58,8 @@ pub(crate) enum Verdict {
 
 /// `cargo xtask torture`: what it finds is shown as it goes.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, Failure> {
-    let prepared = prepare(workspace, options)?;
-    let Prepared { mut command, figures } = prepared;
+    let (product, program) = build_for_torture(workspace)?;
+    let Prepared { mut command, figures } = prepare(workspace, options, &product, &program)?;
     let mut child = command::spawn(&mut command)?;
     let time_max = options.budget.unwrap_or_default() + GRACE;
     let status = command::wait(&mut child, time_max)?;
@@ -73,7 +73,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, 
 /// The part of `cargo xtask test`.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Outcome, Failure> {
     let options = Options { budget: None, seed: 1, faults: Vec::new(), record: false };
-    let Prepared { mut command, figures } = prepare(workspace, &options)?;
+    let Binaries { lossproof, torture, .. } = build(workspace)?;
+    let Prepared { mut command, figures } = prepare(workspace, &options, &lossproof, &torture)?;
     let run = command::run(workspace, "torture", &mut command)?;
     let counts = count(&read_figures(&figures)?);
     if run.success != (counts.failed == 0) {
@@ -98,14 +99,22 @@ struct Prepared {
     figures: PathBuf,
 }
 
-fn prepare(workspace: &Workspace, options: &Options) -> Result<Prepared, Failure> {
-    let binaries = lossproof::build(workspace)?;
+fn prepare(
+    workspace: &Workspace,
+    options: &Options,
+    product: &Path,
+    program: &Path,
+) -> Result<Prepared, Failure> {
     let scratch = workspace.target().join("torture");
     fs::create_dir_all(&scratch).context(scratch.display())?;
     let figures = scratch.join("figures.json");
-    let mut command = in_own_mounts(&binaries.torture);
+    // Those of an earlier run must not pass for those of this one.
+    if figures.exists() {
+        fs::remove_file(&figures).context(figures.display())?;
+    }
+    let mut command = in_own_mounts(program);
     command.current_dir(workspace.root());
-    command.arg("--binary").arg(&binaries.lossproof).arg("--scratch").arg(&scratch);
+    command.arg("--binary").arg(product).arg("--scratch").arg(&scratch);
     command.arg("--figures").arg(&figures);
     command.args(["--seed", &options.seed.to_string()]);
     command.args(["--commit", &evidence::commit(workspace)?]);
@@ -152,7 +161,7 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        assert_eq!(parse_duration("60m"), Ok(Duration::from_mins(60)));
+        assert_eq!(parse_duration("60m"), Ok(Duration::from_hours(1)));
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
         for wrong in ["", "m", "60", "-1s", "0s", "99999999999999999999h"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
@@ -163,7 +172,7 @@ mod tests {
     fn every_fault_counts_as_one_test() {
         let text = r#"[{"fault": "kill", "first_seed": 1, "seeds": 2, "outcome": "passed",
             "is_control": false, "tally": {"cycles": 2, "acknowledged": 5, "lost": 0, "altered": 0,
-            "reordered": 0, "duplicates": 0, "broken": 0, "undetected": 0}}]"#;
+            "reordered": 0, "duplicates": 0, "broken": 0, "reported": 0, "undetected": 0}}]"#;
         let mut figures: Vec<Figures> = serde_json::from_str(text).unwrap();
         figures.extend(
             serde_json::from_str::<Vec<Figures>>(&text.replace("passed", "skipped")).unwrap(),

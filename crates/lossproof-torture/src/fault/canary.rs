@@ -5,13 +5,17 @@ use crate::tally::Tally;
 /// A broker that acknowledges from the page cache, on a disk that forgets it.
 const UNSAFE_OPTIONS: [&str; 4] = ["--disk", "forgets", "--flush", "page-cache"];
 
+const RECORDS: u64 = 20;
+
 /// A torture that never finds anything proves nothing: here something is lost, and must be found.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "canary", seed, tally, |round| {
         round.settings.options.extend(UNSAFE_OPTIONS);
         let broker = round.settings.start()?;
         round.make_topic()?;
-        let load = round.load()?;
+        // A commit of a group is always synced, and all before it with it.
+        let load = round.load_at_once(false);
+        load.progress().wait_for(RECORDS)?;
         broker.kill()?;
         load.abandon();
         let _broker = round.settings.start()?;

@@ -8,7 +8,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::failure::{Context, Failure};
 use crate::mount::Mount;
 use crate::producing::probe;
-use crate::round::{self, Setup};
+use crate::round::{self, Round, Setup};
 use crate::tally::Tally;
 
 const DISK_BYTES: u64 = 64 << 20;
@@ -26,30 +26,37 @@ const RETRIABLE: [Code; 3] =
 /// that it acknowledged.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "disk-full", seed, tally, |round| {
-        let sudden = seed % 2 == 0;
         let disk = Mount::memory(&round.directory.join("disk"), DISK_BYTES)?;
         round.settings.data = disk.path.join("data");
-        let ballast = disk.path.join("ballast");
-        let broker = round.settings.start()?;
-        round.make_topic()?;
-        let load = round.load()?;
-        if sudden {
-            fill(&ballast)?;
+        let result = fill_and_heal(round, &disk, seed.is_multiple_of(2));
+        if result.is_err() {
+            disk.keep(&round.directory.join("kept"))?;
         }
-        wait_for_refusal(&round.settings.bootstrap())?;
-        if sudden {
-            fs::remove_file(&ballast).context(ballast.display())?;
-        } else {
-            disk.resize(LARGE_DISK_BYTES)?;
-        }
-        load.progress().wait_for(load.progress().acknowledged() + RESUMED_RECORDS)?;
-        load.end()?;
-        round.verify()?;
-        broker.kill()?;
-        let broker = round.settings.start()?;
-        round.verify()?;
-        broker.terminate()
+        result
     })
+}
+
+fn fill_and_heal(round: &mut Round, disk: &Mount, sudden: bool) -> Result<(), Failure> {
+    let ballast = disk.path.join("ballast");
+    let broker = round.settings.start()?;
+    round.make_topic()?;
+    let load = round.load()?;
+    if sudden {
+        fill(&ballast)?;
+    }
+    wait_for_refusal(&round.settings.bootstrap())?;
+    if sudden {
+        fs::remove_file(&ballast).context(ballast.display())?;
+    } else {
+        disk.resize(LARGE_DISK_BYTES)?;
+    }
+    load.progress().wait_for(load.progress().acknowledged() + RESUMED_RECORDS)?;
+    load.end()?;
+    round.verify()?;
+    broker.kill()?;
+    let broker = round.settings.start()?;
+    round.verify()?;
+    broker.terminate()
 }
 
 /// Takes all the room there is.

@@ -27,7 +27,7 @@ const PHASES: [Phase; 3] = [Phase::FirstStart, Phase::Restart, Phase::Load];
 /// The short form takes one point in so many; which ones, its seed says.
 const EVERY: u64 = 10;
 /// Records of the run that is counted to know which points there are.
-const REFERENCE_RECORDS: u64 = 200;
+const REFERENCE_RECORDS: u64 = 600;
 
 /// SIGKILL at the N-th system call that changes the disk, for every N there is: while a directory
 /// is made, while one is recovered, and under load.
@@ -98,7 +98,7 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
             let broker = round.settings.start()?;
             round.make_topic()?;
             let strace = Attached::inject(&broker, &inject, &round.directory)?;
-            let load = round.load_at_once();
+            let load = round.load_at_once(true);
             wait_for_death(broker)?;
             drop(strace);
             Some(load)
