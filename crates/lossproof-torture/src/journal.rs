@@ -1,6 +1,8 @@
 //! Where things stand in the files of a journal, by `docs/format/journal.md`. Read anew here: a bit
 //! that is to be flipped in a directory must be in the directory, whatever the product believes.
 
+use std::path::Path;
+
 use crate::random::Random;
 
 const BLOCK: usize = 4096;
@@ -51,7 +53,7 @@ impl Region {
             Self::MetaFirst | Self::MetaSecond => name == "meta",
             Self::Mark0 => name == "mark.0",
             Self::Mark1 => name == "mark.1",
-            _ => name.ends_with(".wal"),
+            _ => Path::new(name).extension().is_some_and(|extension| extension == "wal"),
         }
     }
 

@@ -175,8 +175,7 @@ fn send(
     Ok(())
 }
 
-/// Whether the broker takes a record now: the error where it does not. `retries` is what the
-/// library does about it by itself.
+/// Whether the broker takes a record now: its error where it does not, without a second try.
 pub(crate) fn probe(bootstrap: &str, time_max: Duration) -> Result<Option<Code>, Failure> {
     let started = Instant::now();
     let mut config = client::producer(bootstrap);
@@ -192,9 +191,10 @@ pub(crate) fn probe(bootstrap: &str, time_max: Duration) -> Result<Option<Code>,
     let answer = probe.answer.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = probe.changed.wait_timeout_while(answer, 2 * time_max, |it| it.is_none());
     let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    answer.ok_or_else(|| {
+    let code = answer.ok_or_else(|| {
         Failure::broken(format!("a probe has no answer after {:?}", started.elapsed()))
-    })
+    })?;
+    Ok(Some(code).filter(|code| *code != Code::NoError))
 }
 
 /// Not judged: only whether it is taken counts.
@@ -202,7 +202,8 @@ const PROBE_TOPIC: &str = "probe";
 
 #[derive(Default)]
 struct Probe {
-    answer: Mutex<Option<Option<Code>>>,
+    /// `NoError` where the record was taken.
+    answer: Mutex<Option<Code>>,
     changed: Condvar,
 }
 
@@ -215,8 +216,8 @@ impl ProducerContext for Probe {
 
     fn delivery(&self, result: &DeliveryResult<'_>, _opaque: usize) {
         let code = match result {
-            Ok(_) => None,
-            Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(Code::Unknown)),
+            Ok(_) => Code::NoError,
+            Err((error, _)) => error.rdkafka_error_code().unwrap_or(Code::Unknown),
         };
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
         self.changed.notify_all();

@@ -111,12 +111,11 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
         broker.kill()?;
     }
     let broker = round.settings.start()?;
-    match load {
-        Some(load) => load.end()?,
-        None => {
-            round.make_topic()?;
-            round.load()?.end()?;
-        }
+    if let Some(load) = load {
+        load.end()?;
+    } else {
+        round.make_topic()?;
+        round.load()?.end()?;
     }
     round.verify()?;
     broker.terminate()
