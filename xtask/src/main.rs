@@ -15,6 +15,7 @@ mod report;
 mod service;
 mod stop;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,7 +41,7 @@ struct Arguments {
 enum Task {
     /// Run every test; the last line counts them
     Test {
-        /// Only what takes under 8 minutes: no planted bugs, foreign clients or news run
+        /// Only what takes under 8 minutes: no planted bugs, torture, foreign clients or news run
         #[arg(long)]
         quick: bool,
         /// Run only the parts with these names
@@ -56,6 +57,10 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Torture the real broker: kills, power cuts, failing syncs, full disks, flipped bits
+    Torture(torture::Options),
+    /// Run every planted bug against its test, and print the table
+    Plant,
     /// Send 2,000 tweets through a real model into a real OpenSearch while all of them fail
     News,
 }
@@ -87,6 +92,12 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Bench { bench } => {
             bench::run(&workspace, bench)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Task::Torture(options) => torture::run(&workspace, &options),
+        Task::Plant => {
+            let (table, all_found) = planted::table(&workspace)?;
+            print!("{table}");
+            Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Task::News => {
             for note in news::run(&workspace, &Cache::find()?)?.notes {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
 use crate::workspace::Workspace;
-use crate::{news, planted, stop, tidy};
+use crate::{news, planted, stop, tidy, torture};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -36,6 +36,7 @@ const PARTS: [Part; 12] = [
     Part { name: "doctests", quick: true, run: doctests },
     Part { name: "mutation", quick: false, run: mutation },
     Part { name: "planted", quick: false, run: planted_bugs },
+    Part { name: "torture", quick: false, run: torture_smoke },
     Part { name: "e2e", quick: false, run: e2e_all },
     Part { name: "news", quick: false, run: news_run },
 ];
@@ -121,6 +122,10 @@ fn planted_bugs(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     planted::run(stage.workspace)
 }
 
+fn torture_smoke(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    torture::smoke(stage.workspace)
+}
+
 fn news_run(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     let notes = news::run(stage.workspace, stage.cache)?.notes;
     Ok(Outcome::Ran { counts: Counts::PASSED, notes })
@@ -173,7 +178,7 @@ pub(crate) fn counted(
 fn outcome_of_tests(run: &Run) -> Outcome {
     let mut counts = count_tests(&run.text);
     if run.success {
-        return Outcome::Ran { counts, notes: Vec::new() };
+        return Outcome::Ran { counts, notes: crash_images(&run.text) };
     }
     // It did not compile, or it died: no test says so.
     if counts.failed == 0 {
@@ -181,6 +186,11 @@ fn outcome_of_tests(run: &Run) -> Outcome {
     }
     let failed = failed_tests(&run.text);
     Outcome::Ran { counts, notes: vec![run.tail(), failed] }
+}
+
+/// How many images of a crashed disk were tried; their test says so itself.
+fn crash_images(text: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with("crash images: ")).map(str::to_owned).collect()
 }
 
 /// The sums of all `test result:` lines.
@@ -233,6 +243,12 @@ test result: ok. 7 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; fini
     fn the_results_of_all_test_binaries_are_summed() {
         assert_eq!(count_tests(OUTPUT), Counts { passed: 8, failed: 1, skipped: 2 });
         assert_eq!(failed_tests(OUTPUT), "test a::c ... FAILED");
+    }
+
+    #[test]
+    fn the_number_of_crash_images_is_shown() {
+        let text = format!("crash images: 9 workloads; 20001 images\n{OUTPUT}");
+        assert_eq!(crash_images(&text), ["crash images: 9 workloads; 20001 images"]);
     }
 
     #[test]

@@ -16,6 +16,26 @@ pub enum Planted {
     CutDamagedAcked,
     /// Recovery believes what it reads after a failed fsync, instead of writing it anew.
     TrustPageCache,
+    /// The name of a new segment is not made durable.
+    SkipDirSync,
+    /// A failed fsync counts as one that succeeded.
+    SyncErrorIgnored,
+    /// A failed fsync is tried again, and the second answer is believed.
+    SyncRetried,
+    /// Recovery forgets what idempotent producers sent last.
+    DedupeWindowLost,
+    /// A start after a crash goes on under the old leader epoch.
+    EpochNotRaised,
+    /// A new segment declares the last frame of the one before it void.
+    SegmentRollLosesFrame,
+    /// The durable mark names a frame that is not yet there.
+    MarkAhead,
+    /// An unknown producer may begin in the middle of its sequence.
+    UnknownProducerAccepted,
+    /// Recovery takes a batch with a wrong checksum for good.
+    DamageOverlooked,
+    /// The offsets of a lost batch are given to the next one.
+    OffsetGivenAgain,
     /// An aborted transaction is forgotten by the list that committed readers go by.
     AbortedForgotten,
     /// The last stable offset passes open transactions.
@@ -31,10 +51,20 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
+        Self::SkipDirSync,
+        Self::SyncErrorIgnored,
+        Self::SyncRetried,
+        Self::DedupeWindowLost,
+        Self::EpochNotRaised,
+        Self::SegmentRollLosesFrame,
+        Self::MarkAhead,
+        Self::UnknownProducerAccepted,
+        Self::DamageOverlooked,
+        Self::OffsetGivenAgain,
         Self::AbortedForgotten,
         Self::StableTooFar,
         Self::EndTxnRetryUnchecked,
@@ -48,6 +78,16 @@ impl Planted {
             Self::AckBeforeFsync => "ack-before-fsync",
             Self::CutDamagedAcked => "cut-damaged-acked",
             Self::TrustPageCache => "trust-page-cache",
+            Self::SkipDirSync => "skip-dir-sync",
+            Self::SyncErrorIgnored => "sync-error-ignored",
+            Self::SyncRetried => "sync-retried",
+            Self::DedupeWindowLost => "dedupe-window-lost",
+            Self::EpochNotRaised => "epoch-not-raised",
+            Self::SegmentRollLosesFrame => "segment-roll-loses-frame",
+            Self::MarkAhead => "mark-ahead",
+            Self::UnknownProducerAccepted => "unknown-producer-accepted",
+            Self::DamageOverlooked => "damage-overlooked",
+            Self::OffsetGivenAgain => "offset-given-again",
             Self::AbortedForgotten => "aborted-forgotten",
             Self::StableTooFar => "stable-too-far",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",

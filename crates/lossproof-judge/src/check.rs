@@ -3,7 +3,7 @@
 //! - `JUDGE-1`: every value that was acknowledged, or stands in the final read of the topic, has
 //!   arrived: in the sink, in the dead letters, or filtered; without a sink, in the topic.
 //! - `JUDGE-2`: no more documents and no more identities than input lines; one identity at several
-//!   offsets is re-sent and legal.
+//!   offsets is re-sent and legal, and so is a line of a producer that is known to re-send.
 //! - `JUDGE-3`: an offset holds one value, for ever; offsets are dense.
 //! - `JUDGE-4`: lines of one producer keep their order within a partition, by first arrival.
 //! - `JUDGE-5`: a group commits nothing that has not arrived, nothing that is not there, and never
@@ -30,7 +30,7 @@ pub(crate) fn check(history: &History) -> Report {
     let mut anomalies = Vec::new();
     for (value, line) in &case.evidence.lines {
         case.check_arrival(value, line, &mut anomalies);
-        check_copies(value, line, &mut anomalies);
+        case.check_copies(value, line, &mut anomalies);
         check_origin(value, line, &mut anomalies);
     }
     case.check_identities(&mut anomalies);
@@ -91,25 +91,6 @@ fn verdict(anomalies: &[Anomaly], whole: bool) -> Verdict {
         _ if !whole => Verdict::Undecided,
         Some(Class::Duplicate) => Verdict::DuplicatesOnly,
         None => Verdict::Complete,
-    }
-}
-
-/// `JUDGE-2`.
-fn check_copies(value: &str, line: &Line, anomalies: &mut Vec<Anomaly>) {
-    let allowed = line.copies_allowed();
-    let value = value.to_owned();
-    if line.documents.len() > allowed {
-        let documents = line.documents.clone();
-        anomalies.push(Anomaly::DuplicateDocument { value: value.clone(), documents });
-    }
-    if line.identities.len() > allowed {
-        let identities = line.identities.iter().cloned().collect();
-        anomalies.push(Anomaly::TwoIdentities { value: value.clone(), identities });
-    }
-    let unstamped = line.stored.iter().filter(|(_, identity)| identity.is_none()).count();
-    if unstamped > 0 && line.stored.len() > allowed {
-        let positions = line.stored.iter().map(|(position, _)| position.clone()).collect();
-        anomalies.push(Anomaly::DuplicateInTopic { value, positions });
     }
 }
 
@@ -206,6 +187,26 @@ impl Case<'_> {
             ranges.any(|(start, _)| start > 0)
         } else {
             self.was_deleted(line)
+        }
+    }
+
+    /// `JUDGE-2`.
+    fn check_copies(&self, value: &str, line: &Line, anomalies: &mut Vec<Anomaly>) {
+        let allowed = line.copies_allowed();
+        let value = value.to_owned();
+        if line.documents.len() > allowed {
+            let documents = line.documents.clone();
+            anomalies.push(Anomaly::DuplicateDocument { value: value.clone(), documents });
+        }
+        if line.identities.len() > allowed {
+            let identities = line.identities.iter().cloned().collect();
+            anomalies.push(Anomaly::TwoIdentities { value: value.clone(), identities });
+        }
+        let unstamped = line.stored.iter().filter(|(_, identity)| identity.is_none()).count();
+        let may_be_resent = self.evidence.may_be_resent(line);
+        if !may_be_resent && unstamped > 0 && line.stored.len() > allowed {
+            let positions = line.stored.iter().map(|(position, _)| position.clone()).collect();
+            anomalies.push(Anomaly::DuplicateInTopic { value, positions });
         }
     }
 
@@ -318,7 +319,8 @@ impl Case<'_> {
         let count = |holds: fn(&Line) -> bool| lines().filter(|line| holds(line)).count() as u64;
         let resent = |line: &&Line| {
             let stamped = line.stored.iter().all(|(_, identity)| identity.is_some());
-            line.stored.len() > 1 && stamped && line.identities.len() == 1
+            let known = stamped && line.identities.len() == 1;
+            line.stored.len() > 1 && (known || self.evidence.may_be_resent(line))
         };
         let lived_on = |line: &&Line| {
             let process = line.handed_to.as_ref().map(|(process, _)| process);

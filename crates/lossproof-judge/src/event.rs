@@ -72,6 +72,9 @@ pub enum Event {
     },
     /// A process was killed.
     Crash { process: String },
+    /// This producer sends a line again when it has no answer, and its cluster cannot tell: copies
+    /// of its lines in the topic are legal.
+    Resend { process: String },
     /// A record in a full read of a topic. Each read has a name of its own.
     Store {
         read: String,

@@ -56,6 +56,8 @@ pub(crate) struct Evidence {
     /// Committed offsets in the order they were seen.
     pub(crate) commits: BTreeMap<(String, Place), Vec<i64>>,
     pub(crate) crashed: BTreeSet<String>,
+    /// Producers that may store a line more than once.
+    pub(crate) resending: BTreeSet<String>,
     pub(crate) indexed: u64,
     pub(crate) sink_documents: Option<u64>,
     hand_ins_by_process: BTreeMap<String, u64>,
@@ -69,6 +71,11 @@ impl Evidence {
             evidence.take(event, final_read);
         }
         evidence
+    }
+
+    /// Whether copies of that line are legal without an identity.
+    pub(crate) fn may_be_resent(&self, line: &Line) -> bool {
+        line.handed_to.as_ref().is_some_and(|(process, _)| self.resending.contains(process))
     }
 
     fn line(&mut self, value: &str) -> &mut Line {
@@ -99,6 +106,9 @@ impl Evidence {
             }
             Event::Crash { process } => {
                 self.crashed.insert(process.clone());
+            }
+            Event::Resend { process } => {
+                self.resending.insert(process.clone());
             }
             Event::Store { read, position, value, identity, digest } => {
                 self.identify(value, identity.as_ref());

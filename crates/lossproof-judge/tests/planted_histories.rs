@@ -59,7 +59,8 @@ fn lost_values_are_named() {
 
 #[test]
 fn clean_histories_are_complete() {
-    for name in ["clean", "clean-resent", "clean-dispositions", "clean-topic-only"] {
+    for name in ["clean", "clean-resend", "clean-resent", "clean-dispositions", "clean-topic-only"]
+    {
         let report = judged(name);
         assert_eq!(report.verdict, Verdict::Complete, "{name}: {report}");
         assert!(report.anomalies.is_empty() && report.lost.is_empty(), "{name}: {report}");
@@ -76,6 +77,17 @@ fn one_identity_at_two_offsets_is_counted_as_resent() {
     assert_eq!((counts.handed_in, counts.acknowledged, counts.indexed), (6, 4, 2));
 }
 
+/// `JUDGE-2`: the same copies are an anomaly where nobody said that this producer re-sends.
+#[test]
+fn copies_of_a_producer_that_resends_are_legal_and_counted() {
+    let counts = judged("clean-resend").counts;
+    assert_eq!((counts.resent, counts.resent_without_crash), (1, 1));
+    let text = std::fs::read_to_string(directory().join("clean-resend.jsonl")).unwrap();
+    let undeclared: Vec<&str> = text.lines().filter(|line| !line.contains("resend")).collect();
+    let report = judge(undeclared.join("\n").as_bytes()).unwrap();
+    assert_eq!(ids(&report), BTreeSet::from(["duplicate-in-topic"]), "{report}");
+}
+
 /// `JUDGE-7`.
 #[test]
 fn without_the_whole_evidence_there_is_no_verdict() {
@@ -90,7 +102,8 @@ fn without_the_whole_evidence_there_is_no_verdict() {
 #[test]
 fn every_history_in_the_folder_is_used() {
     let mut used: BTreeSet<String> = Anomaly::IDS.map(str::to_owned).into();
-    let others = ["clean", "clean-resent", "clean-dispositions", "clean-topic-only"];
+    let others =
+        ["clean", "clean-resend", "clean-resent", "clean-dispositions", "clean-topic-only"];
     used.extend(others.map(str::to_owned));
     let undecided = ["undecided-broken-off", "undecided-read", "undecided-sink"];
     used.extend(undecided.map(str::to_owned));

@@ -465,7 +465,7 @@ impl Committer {
         }
         let mark = Mark {
             open_count: self.shared.open_count,
-            durable_through: self.writer.durable_through,
+            durable_through: self.writer.durable_through + u64::from(planted(Planted::MarkAhead)),
             segment: self.writer.active.sequence,
             clean,
             end_lost: false,

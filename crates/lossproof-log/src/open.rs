@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use lossproof_env::{Disk, DiskLock, Environment};
+use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::committer::{Committer, CommitterStart};
@@ -264,7 +264,7 @@ fn start(
         shared.fence(FenceCause::EndLost);
     } else {
         committer.write_mark(false);
-        if !report.clean {
+        if !report.clean && !planted(Planted::EpochNotRaised) {
             committer.raise_epochs();
         }
     }

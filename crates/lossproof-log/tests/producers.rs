@@ -43,7 +43,8 @@ fn five_batches_are_known_again_after_a_crash() {
     drop((log, stepper));
     let (log, mut stepper) = open(&disk.power_cut(), LogConfig::small());
     for index in 1..6 {
-        assert_eq!(send(&mut stepper, 0, index * 2), Ok((i64::from(index) * 2, true)));
+        let original = Ok((i64::from(index) * 2, true));
+        assert_eq!(send(&mut stepper, 0, index * 2), original, "known again after the crash");
     }
     assert!(matches!(send(&mut stepper, 0, 0), Err(CommitCause::OutOfOrderSequence { .. })));
     assert_eq!(send(&mut stepper, 0, 12), Ok((12, false)));
@@ -67,10 +68,11 @@ fn a_duplicate_in_the_same_frame_is_answered_with_it() {
 fn gaps_old_epochs_and_strangers_are_refused_by_name() {
     let disk = SimDisk::new();
     let (_log, mut stepper) = started(&disk);
-    assert!(matches!(
-        send(&mut stepper, 0, 7),
-        Err(CommitCause::UnknownProducer { producer_id: 40, found: 7, .. })
-    ));
+    let stranger = send(&mut stepper, 0, 7);
+    assert!(
+        matches!(stranger, Err(CommitCause::UnknownProducer { producer_id: 40, found: 7, .. })),
+        "a stranger begins at 0: {stranger:?}"
+    );
     assert_eq!(send(&mut stepper, 3, 0), Ok((0, false)));
     assert!(matches!(
         send(&mut stepper, 3, 3),

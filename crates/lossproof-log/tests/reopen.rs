@@ -66,7 +66,7 @@ fn without_a_close_everything_is_kept_and_the_epochs_rise() {
             assert_eq!(report.rewritten, 1, "the last frame was not known to be durable");
         }
         let view = log.partition(P1).unwrap();
-        assert_eq!(i64::from(view.leader_epoch), open - 1);
+        assert_eq!(i64::from(view.leader_epoch), open - 1, "the epoch rises");
         assert_eq!(view.high_watermark, open - 1);
         let outcome = stepper.submit(vec![append(P1, &["again"])]).remove(0).unwrap();
         assert_eq!(only(&outcome).base_offset, open - 1);

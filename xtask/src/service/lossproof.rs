@@ -24,21 +24,38 @@ const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 pub(crate) struct Binaries {
     pub(crate) lossproof: PathBuf,
     pub(crate) judge: PathBuf,
+    pub(crate) torture: PathBuf,
 }
 
 /// Builds the binaries as `cargo test` does, so that nothing is built twice, and finds them.
 pub(crate) fn build(workspace: &Workspace) -> Result<Binaries, Failure> {
+    let built = messages(workspace, &["test", "--workspace", "--no-run"])?;
+    Ok(Binaries {
+        lossproof: find(&built, "lossproof")?,
+        judge: find(&built, "lossproof-judge")?,
+        torture: find(&built, "lossproof-torture")?,
+    })
+}
+
+/// Builds the product and the program that tortures it, in this order, and nothing else.
+pub(crate) fn build_for_torture(workspace: &Workspace) -> Result<(PathBuf, PathBuf), Failure> {
+    let built = messages(workspace, &["build", "-p", "lossproof", "-p", "lossproof-torture"])?;
+    Ok((find(&built, "lossproof")?, find(&built, "lossproof-torture")?))
+}
+
+fn messages(workspace: &Workspace, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = cargo(workspace);
-    command.args(["test", "--workspace", "--no-run", "--message-format=json"]);
+    command.args(arguments).arg("--message-format=json");
     let run = command::run(workspace, "build", &mut command)?;
-    if !run.success {
-        return Err(Failure::broken(format!("the build failed, see {}", run.log.display())));
+    if run.success {
+        return Ok(run.text);
     }
-    let find = |name: &str| {
-        let found = run.text.lines().filter_map(|line| executable_in(line, name)).next_back();
-        found.ok_or_else(|| Failure::broken(format!("cargo built no binary `{name}`")))
-    };
-    Ok(Binaries { lossproof: find("lossproof")?, judge: find("lossproof-judge")? })
+    Err(Failure::broken(format!("the build failed, see {}", run.log.display())))
+}
+
+fn find(built: &str, name: &str) -> Result<PathBuf, Failure> {
+    let found = built.lines().filter_map(|line| executable_in(line, name)).next_back();
+    found.ok_or_else(|| Failure::broken(format!("cargo built no binary `{name}`")))
 }
 
 /// The path of a finished binary, when this message of cargo announces it.

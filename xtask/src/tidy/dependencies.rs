@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::workspace::Workspace;
 
 /// Our crates that each of our crates may use; in tests too where it says so below.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("lossproof-audit", &["lossproof-client", "lossproof-env", "lossproof-log"]),
     ("lossproof-broker", &["lossproof-env", "lossproof-log", "lossproof-wire"]),
     ("lossproof-client", &["lossproof-env"]),
@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "lossproof-wire",
         ],
     ),
+    ("lossproof-torture", &["lossproof-judge"]),
     ("lossproof-wire", &[]),
     ("lossproof", &["*"]),
     ("xtask", &[]),
@@ -36,13 +37,13 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 /// Crates of others that only these of ours may use: what is absent elsewhere is absent on
 /// purpose.
 const RESERVED: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["lossproof", "lossproof-client"]),
+    ("rdkafka", &["lossproof", "lossproof-client", "lossproof-torture"]),
     ("getrandom", &["lossproof-env"]),
     ("reqwest", &["lossproof", "lossproof-pipeline"]),
 ];
 
 /// Not even tests of these may use crates of ours that are not in their row.
-const INDEPENDENT_IN_TESTS: [&str; 2] = ["lossproof-judge", "xtask"];
+const INDEPENDENT_IN_TESTS: [&str; 3] = ["lossproof-judge", "lossproof-torture", "xtask"];
 /// Crates that know nothing of tasks, files and clocks.
 const SANS_IO: [&str; 2] = ["lossproof-wire", "lossproof-judge"];
 
@@ -127,6 +128,8 @@ mod tests {
         assert_eq!(found("lossproof-log", "lossproof-broker", false), 1);
         assert_eq!(found("lossproof-log", "lossproof-broker", true), 0);
         assert_eq!(found("lossproof", "lossproof-judge", false), 0);
+        assert_eq!(found("lossproof-torture", "lossproof-judge", false), 0);
+        assert_eq!(found("lossproof-torture", "lossproof-log", true), 1);
         assert_eq!(found("lossproof-new", "lossproof-log", false), 1);
     }
 

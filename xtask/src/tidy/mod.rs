@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Context, Failure};
+use crate::torture::evidence;
 use crate::workspace::Workspace;
 
 pub(crate) use source::Source;
@@ -55,9 +56,20 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Violation>, Failure> {
         violations.extend(test_code::check(source));
     }
     violations.extend(invariants::check(&sources));
+    violations.extend(durability(&files));
     violations.extend(dependencies::check(workspace)?);
     violations.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     Ok(violations)
+}
+
+/// The figures of the README are those of the evidence.
+fn durability(files: &[TextFile]) -> Option<Violation> {
+    let text = |path: &str| {
+        let file = files.iter().find(|file| file.path == Path::new(path));
+        file.map_or("", |file| file.text.as_str())
+    };
+    let what = evidence::complaint(text("README.md"), text("docs/evidence/durability.json"))?;
+    Some(Violation { path: "README.md".into(), line: 0, what })
 }
 
 /// Files that have grown beyond the soft limit: no violation, but somebody should know.

@@ -1,0 +1,139 @@
+//! Where things stand in the files of a journal, by `docs/format/journal.md`. Read anew here: a bit
+//! that is to be flipped in a directory must be in the directory, whatever the product believes.
+
+use std::path::Path;
+
+use crate::random::Random;
+
+const BLOCK: usize = 4096;
+const HEADER_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 64;
+const FRAME_MAGIC: &[u8] = b"LPFRAME";
+const META_BYTES: usize = 76;
+const MARK_BYTES: usize = 64;
+
+/// A part of a file in which each bit has the same purpose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Region {
+    MetaFirst,
+    MetaSecond,
+    Mark0,
+    Mark1,
+    SegmentHeaderFirst,
+    SegmentHeaderSecond,
+    FrameHeader,
+    Directory,
+    Payload,
+    Padding,
+    EndDirectory,
+    EndHeader,
+    LastFrame,
+}
+
+impl Region {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::MetaFirst,
+        Self::MetaSecond,
+        Self::Mark0,
+        Self::Mark1,
+        Self::SegmentHeaderFirst,
+        Self::SegmentHeaderSecond,
+        Self::FrameHeader,
+        Self::Directory,
+        Self::Payload,
+        Self::Padding,
+        Self::EndDirectory,
+        Self::EndHeader,
+        Self::LastFrame,
+    ];
+
+    /// The file that it is in; segments are all alike.
+    pub(crate) fn is_in(self, name: &str) -> bool {
+        match self {
+            Self::MetaFirst | Self::MetaSecond => name == "meta",
+            Self::Mark0 => name == "mark.0",
+            Self::Mark1 => name == "mark.1",
+            _ => Path::new(name).extension().is_some_and(|extension| extension == "wal"),
+        }
+    }
+
+    /// Where it is in the bytes of such a file: begin and end. `None` where this file has none.
+    pub(crate) fn place(self, bytes: &[u8], random: &mut Random) -> Option<(usize, usize)> {
+        let at = |begin: usize, length: usize| Some((begin, begin + length));
+        match self {
+            Self::MetaFirst => return at(0, META_BYTES),
+            Self::MetaSecond => return at(BLOCK, META_BYTES),
+            Self::Mark0 | Self::Mark1 => return at(0, MARK_BYTES),
+            Self::SegmentHeaderFirst => return at(0, HEADER_BYTES),
+            Self::SegmentHeaderSecond => return at(BLOCK, HEADER_BYTES),
+            _ => {}
+        }
+        let frames = frames(bytes);
+        let last = frames.last()?;
+        if self == Self::LastFrame {
+            return Some((last.begin, last.end()));
+        }
+        let frame = random.pick(&frames);
+        let (payload, padding) = (frame.payload_at(), frame.padding_at(bytes)?);
+        let end_directory = frame.end() - HEADER_BYTES - frame.directory_bytes();
+        let place = match self {
+            Self::FrameHeader => (frame.begin, frame.begin + HEADER_BYTES),
+            Self::Directory => (frame.begin + HEADER_BYTES, payload),
+            Self::Payload => (payload, padding),
+            Self::Padding => (padding, end_directory),
+            Self::EndDirectory => (end_directory, frame.end() - HEADER_BYTES),
+            _ => (frame.end() - HEADER_BYTES, frame.end()),
+        };
+        (place.0 < place.1).then_some(place)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    begin: usize,
+    length: usize,
+    count: usize,
+}
+
+impl Frame {
+    fn end(&self) -> usize {
+        self.begin + self.length
+    }
+
+    fn directory_bytes(&self) -> usize {
+        self.count * ENTRY_BYTES
+    }
+
+    fn payload_at(&self) -> usize {
+        self.begin + HEADER_BYTES + self.directory_bytes()
+    }
+
+    /// Behind the last payload.
+    fn padding_at(&self, bytes: &[u8]) -> Option<usize> {
+        let entries = (0..self.count).map(|entry| self.begin + HEADER_BYTES + entry * ENTRY_BYTES);
+        let lengths: Option<Vec<usize>> = entries.map(|at| number(bytes, at + 4)).collect();
+        Some(self.payload_at() + lengths?.iter().sum::<usize>())
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<usize> {
+    let field = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_be_bytes(field) as usize)
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut begin = 2 * BLOCK;
+    while bytes.get(begin..).is_some_and(|rest| rest.starts_with(FRAME_MAGIC)) {
+        let (Some(length), Some(count)) = (number(bytes, begin + 24), number(bytes, begin + 28))
+        else {
+            break;
+        };
+        if length == 0 || begin + length > bytes.len() {
+            break;
+        }
+        frames.push(Frame { begin, length, count });
+        begin += length;
+    }
+    frames
+}

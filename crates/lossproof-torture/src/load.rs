@@ -1,0 +1,153 @@
+//! Producers of all kinds, a reader at the tail and a group that commits, each on a thread of its
+//! own, until the round has had enough.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
+
+use lossproof_judge::Event;
+
+use crate::committing;
+use crate::failure::Failure;
+use crate::producing::{self, ProducerPlan};
+use crate::progress::Progress;
+use crate::random::Random;
+use crate::reading;
+use crate::recorder::Recorder;
+
+const COMPRESSIONS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+/// Payload sizes of one-at-a-time and of saturating producers.
+const SMALL_BYTES: (u64, u64) = (20, 400);
+const LARGE_BYTES: (u64, u64) = (500, 3_000);
+
+/// How a load comes to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Ending {
+    NotYet = 0,
+    /// Nothing new is sent; what is under way gets its answer.
+    Drain = 1,
+    /// The producers die with what is under way.
+    Abandon = 2,
+}
+
+/// What the threads of a load share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bootstrap: String,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) progress: Progress,
+    ending: AtomicU8,
+}
+
+impl Shared {
+    pub(crate) fn ending(&self) -> Ending {
+        match self.ending.load(Ordering::SeqCst) {
+            0 => Ending::NotYet,
+            1 => Ending::Drain,
+            _ => Ending::Abandon,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Load {
+    /// Starts one thread for each producer, one that reads, and one that commits where it is asked
+    /// for.
+    pub(crate) fn start(
+        bootstrap: &str,
+        recorder: &Arc<Recorder>,
+        plans: Vec<ProducerPlan>,
+        live_read: String,
+        commits: bool,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            bootstrap: bootstrap.to_owned(),
+            recorder: Arc::clone(recorder),
+            progress: Progress::default(),
+            ending: AtomicU8::new(Ending::NotYet as u8),
+        });
+        let mut threads = Vec::new();
+        for plan in plans {
+            if !plan.idempotent {
+                recorder.record(Event::Resend { process: plan.process.clone() });
+            }
+            let shared = Arc::clone(&shared);
+            threads.push(thread::spawn(move || producing::produce(&plan, &shared)));
+        }
+        let reader = Arc::clone(&shared);
+        threads.push(thread::spawn(move || reading::read_tail(&live_read, &reader)));
+        if commits {
+            let committer = Arc::clone(&shared);
+            threads.push(thread::spawn(move || committing::commit(&committer)));
+        }
+        Self { shared, threads }
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.shared.progress
+    }
+
+    /// Tells the producers to die, with the broker gone; their threads end when it is back.
+    pub(crate) fn abandon(&self) {
+        self.shared.ending.store(Ending::Abandon as u8, Ordering::SeqCst);
+    }
+
+    /// Ends all threads, with a broker up, and gives the first failure of any of them. Producers
+    /// that were not abandoned get an answer for all they have sent.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        let ending = &self.shared.ending;
+        // Who was abandoned stays so.
+        ending.fetch_max(Ending::Drain as u8, Ordering::SeqCst);
+        let mut failure = None;
+        for thread in self.threads {
+            let ended = thread.join();
+            let ended = ended.unwrap_or_else(|_| Err(Failure::broken("a client panicked")));
+            failure = failure.or(ended.err());
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Idempotent and not, one record at a time and as fast as it goes; sizes and compressions drawn.
+pub(crate) fn draw_producers(cycle: u64, random: &mut Random) -> Vec<ProducerPlan> {
+    let kinds = [(true, true), (true, false), (false, true), (false, false)];
+    let plan = |(idempotent, closed): (bool, bool)| {
+        let compression = *random.pick(&COMPRESSIONS);
+        let (low, high) = if closed { SMALL_BYTES } else { LARGE_BYTES };
+        let kind = if idempotent { "idempotent" } else { "plain" };
+        let rate = if closed { "closed" } else { "saturating" };
+        ProducerPlan {
+            process: format!("{cycle}-{kind}-{rate}-{compression}"),
+            idempotent,
+            compression,
+            closed,
+            payload_bytes: random.between(low, high) as usize,
+        }
+    };
+    kinds.map(plan).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_producer_takes_part_and_every_compression_is_drawn() {
+        let mut random = Random::new(1);
+        let plans: Vec<ProducerPlan> =
+            (0..20).flat_map(|cycle| draw_producers(cycle, &mut random)).collect();
+        for compression in COMPRESSIONS {
+            assert!(plans.iter().any(|plan| plan.compression == compression), "{compression}");
+        }
+        for four in plans.chunks(4) {
+            assert_eq!(four.iter().filter(|plan| plan.idempotent).count(), 2);
+            assert_eq!(four.iter().filter(|plan| plan.closed).count(), 2);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One directory, one history, and what all faults do with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::broker::{BrokerSettings, PARTITIONS};
+use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
+use crate::failure::{Context, Failure};
+use crate::load::{self, Load};
+use crate::random::Random;
+use crate::reading::{Damaged, Reader};
+use crate::recorder::Recorder;
+use crate::tally::Tally;
+
+const TOPIC_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What does not change from round to round.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The program on trial.
+    pub(crate) binary: PathBuf,
+    /// Where the rounds have their directories.
+    pub(crate) scratch: PathBuf,
+    /// The long form: every syscall, not every tenth.
+    pub(crate) thorough: bool,
+}
+
+pub(crate) struct Round {
+    pub(crate) directory: PathBuf,
+    pub(crate) settings: BrokerSettings,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) random: Random,
+    pub(crate) tally: Tally,
+    /// Loads so far: their producers have names of their own.
+    loads: u64,
+}
+
+impl Round {
+    pub(crate) fn begin(setup: &Setup, fault: &str, seed: u64) -> Result<Self, Failure> {
+        let directory = setup.scratch.join(format!("{fault}-{seed}"));
+        // Of an earlier run with the same seed.
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).context(directory.display())?;
+        Ok(Self {
+            settings: BrokerSettings::new(&setup.binary, &directory)?,
+            directory,
+            recorder: Arc::new(Recorder::new()),
+            random: Random::new(seed),
+            tally: Tally::default(),
+            loads: 0,
+        })
+    }
+
+    /// Makes the topic: who asks for it by its name creates it.
+    pub(crate) fn make_topic(&self) -> Result<(), Failure> {
+        let bootstrap = self.settings.bootstrap();
+        let mut config = client::consumer(&bootstrap);
+        config.set("allow.auto.create.topics", "true");
+        let consumer: BaseConsumer = config.create().context("start a consumer")?;
+        let deadline = Instant::now() + TOPIC_TIME_MAX;
+        while Instant::now() < deadline {
+            let metadata = consumer.fetch_metadata(Some(TOPIC), REQUEST_TIMEOUT);
+            let metadata = metadata.context("make the topic")?;
+            let found = metadata.topics().first();
+            if found.is_some_and(|topic| topic.partitions().len() == PARTITIONS as usize) {
+                return Ok(());
+            }
+        }
+        Err(Failure::broken(format!("the topic {TOPIC} is not made")))
+    }
+
+    /// Starts producers of all kinds, and waits until each may have had its first answer.
+    pub(crate) fn load(&mut self) -> Result<Load, Failure> {
+        let load = self.load_at_once(true);
+        load.progress().wait_for(FIRST_RECORDS)?;
+        Ok(load)
+    }
+
+    /// The same, without waiting for anything.
+    pub(crate) fn load_at_once(&mut self, commits: bool) -> Load {
+        let plans = load::draw_producers(self.loads, &mut self.random);
+        let live_read = format!("tail-{}", self.loads);
+        self.loads += 1;
+        Load::start(&self.settings.bootstrap(), &self.recorder, plans, live_read, commits)
+    }
+
+    /// Reads everything with a fresh reader and judges all that was seen so far.
+    pub(crate) fn verify(&mut self) -> Result<(), Failure> {
+        let read = format!("read-{}", self.tally.cycles);
+        let bootstrap = self.settings.bootstrap();
+        let reader = Reader::new(&bootstrap, &self.recorder)?;
+        reader.read_all(&read, &Damaged::new())?;
+        reader.read_committed()?;
+        let report = self.recorder.judge(&read)?;
+        let found = Tally::of(&report);
+        let cycles = self.tally.cycles + 1;
+        let clean = found.is_clean() && report.missing.is_empty();
+        self.tally = Tally { cycles, ..found };
+        if clean {
+            return Ok(());
+        }
+        let history = self.directory.join("history.jsonl");
+        fs::write(&history, self.recorder.history(Some(&read))?).context(history.display())?;
+        Err(Failure::broken(format!("{}:\n{report}", history.display())))
+    }
+
+    /// Ends a round that went well: nothing of it is kept.
+    pub(crate) fn finish(self, tally: &mut Tally) -> Result<(), Failure> {
+        fs::remove_dir_all(&self.directory).context(self.directory.display())?;
+        *tally += self.tally;
+        Ok(())
+    }
+
+    /// Keeps what a failed round leaves behind, its history first of all.
+    pub(crate) fn keep(&self, tally: &mut Tally) -> Result<(), Failure> {
+        *tally += self.tally.clone();
+        let history = self.directory.join("history.jsonl");
+        if history.exists() {
+            return Ok(());
+        }
+        fs::write(&history, self.recorder.history(None)?).context(history.display())
+    }
+}
+
+/// Enough that every connection is made and something is in the journal.
+const FIRST_RECORDS: u64 = 20;
+
+/// Runs a round's body; what it leaves behind is kept where it fails.
+pub(crate) fn run(
+    setup: &Setup,
+    fault: &str,
+    seed: u64,
+    tally: &mut Tally,
+    body: impl FnOnce(&mut Round) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut round = Round::begin(setup, fault, seed)?;
+    match body(&mut round) {
+        Ok(()) => round.finish(tally),
+        Err(failure) => {
+            round.keep(tally)?;
+            Err(failure)
+        }
+    }
+}
+
+/// Whether a program is there.
+pub(crate) fn find_program(name: &str) -> Result<PathBuf, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder: PathBuf| folder.join(name));
+    let sbin = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(name));
+    let found = found.chain(sbin).find(|file| file.is_file());
+    found.ok_or_else(|| Failure::missing(format!("{name} is not installed")))
+}

@@ -1,0 +1,134 @@
+//! Faults at system calls, by `strace`.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::failure::{Context, Failure};
+use crate::round::find_program;
+
+/// Calls that change what is on the disk.
+pub(crate) const CALLS: [&str; 8] =
+    ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink", "mkdir", "fallocate"];
+const ATTACH_TIME_MAX: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Runs what follows under `strace` as the child of `strace`'s own parent (`-D`), so that signals
+/// to it meet the broker; `inject` is an expression of `strace -e inject=`.
+pub(crate) fn from_start(inject: &str) -> Result<Vec<OsString>, Failure> {
+    let strace = find_program("strace")?;
+    let mut command = vec![strace.into_os_string()];
+    let options = ["-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null"];
+    command.extend(options.map(OsString::from));
+    let calls = inject.split(':').next().unwrap_or_default();
+    command.extend(["-e".to_owned(), format!("trace={calls}")].map(OsString::from));
+    command.extend(["-e".to_owned(), format!("inject={inject}")].map(OsString::from));
+    Ok(command)
+}
+
+/// The same, with all changing calls written to `log` and no fault.
+pub(crate) fn observing(log: &Path) -> Result<Vec<OsString>, Failure> {
+    let strace = find_program("strace")?;
+    let mut command = vec![strace.into_os_string()];
+    command.extend(["-D", "-f", "--seccomp-bpf", "-qqq", "-o"].map(OsString::from));
+    command.push(log.as_os_str().to_owned());
+    command.extend(["-e".to_owned(), trace_expression()].map(OsString::from));
+    Ok(command)
+}
+
+fn trace_expression() -> String {
+    format!("trace={}", CALLS.join(","))
+}
+
+/// A `strace` on a broker that was running before; ends with it.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    child: Child,
+}
+
+impl Attached {
+    /// Injects from the calls after this one on.
+    pub(crate) fn inject(broker: &Broker, inject: &str, directory: &Path) -> Result<Self, Failure> {
+        let calls = inject.split(':').next().unwrap_or_default();
+        let options = [format!("trace={calls}"), format!("inject={inject}")];
+        Self::attach(broker, &options, Path::new("/dev/null"), directory)
+    }
+
+    /// Writes all changing calls to `log`.
+    pub(crate) fn observe(broker: &Broker, log: &Path, directory: &Path) -> Result<Self, Failure> {
+        Self::attach(broker, &[trace_expression()], log, directory)
+    }
+
+    fn attach(
+        broker: &Broker,
+        options: &[String],
+        log: &Path,
+        directory: &Path,
+    ) -> Result<Self, Failure> {
+        let talk = directory.join("strace.log");
+        let errors = File::create(&talk).context(talk.display())?;
+        let mut command = Command::new(find_program("strace")?);
+        command.arg("-f").arg("-o").arg(log).args(["-p", &broker.pid().to_string()]);
+        for option in options {
+            command.args(["-e", option]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        let mut attached = Self { child: command.spawn().context("strace")? };
+        let deadline = Instant::now() + ATTACH_TIME_MAX;
+        loop {
+            let said = fs::read_to_string(&talk).context(talk.display())?;
+            if said.contains("attached") {
+                return Ok(attached);
+            }
+            let ended = attached.child.try_wait().context("strace")?.is_some();
+            if ended || Instant::now() >= deadline {
+                return Err(Failure::missing(format!("strace cannot attach: {}", said.trim())));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Where the broker has ended, it has ended too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// By call: the highest number that one thread made. Counters of `strace` are per thread.
+pub(crate) fn count(log: &Path) -> Result<Vec<(&'static str, u64)>, Failure> {
+    let text = fs::read_to_string(log).context(log.display())?;
+    Ok(count_lines(&text))
+}
+
+fn count_lines(text: &str) -> Vec<(&'static str, u64)> {
+    let of_call = |call: &'static str| {
+        let begin = format!("{call}(");
+        let mut threads: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+        for line in text.lines() {
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            if rest.trim_start().starts_with(&begin) {
+                *threads.entry(thread).or_default() += 1;
+            }
+        }
+        (call, threads.into_values().max().unwrap_or_default())
+    };
+    CALLS.map(of_call).into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_thread() {
+        let text = "7   fsync(3) = 0\n7 fsync(3) = 0\n8 fsync(3 <unfinished ...>\n8 pwrite64(1";
+        assert_eq!(count_lines(text), [("pwrite64", 1), ("fsync", 2)]);
+    }
+}

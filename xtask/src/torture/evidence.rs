@@ -1,0 +1,175 @@
+//! Figures of the torture that are kept: one entry for each fault of each recorded run, and the
+//! table of the README, which is nothing but their sums.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Figures, Verdict};
+use crate::failure::{Context, Failure};
+use crate::workspace::Workspace;
+
+const BEGIN: &str = "<!-- durability: `cargo xtask torture --record` writes this -->\n";
+const END: &str = "<!-- durability: end -->\n";
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Tally {
+    cycles: u64,
+    acknowledged: u64,
+    lost: u64,
+    altered: u64,
+    reordered: u64,
+    duplicates: u64,
+    broken: u64,
+    reported: u64,
+    undetected: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Entry {
+    commit: String,
+    machine: String,
+    date: String,
+    fault: String,
+    /// The first and the last one.
+    seeds: (u64, u64),
+    #[serde(flatten)]
+    tally: Tally,
+}
+
+/// In the order of the table, with what a reader calls them.
+const FAULTS: [(&str, &str); 6] = [
+    ("kill", "SIGKILL under load, half of them on a disk that forgets what was not synced"),
+    ("syscall-kill", "SIGKILL at the N-th system call that changes the disk"),
+    ("power-cut", "power cut of a real ext4 under load"),
+    ("sync-error", "fdatasync says EIO, then power cut"),
+    ("disk-full", "full disk, healed while it runs"),
+    ("bit-flip", "one bit flipped in the files"),
+];
+
+/// What the checkout is, as somebody else can find it.
+pub(crate) fn commit(workspace: &Workspace) -> Result<String, Failure> {
+    said_by(
+        Command::new("git").current_dir(workspace.root()).args(["describe", "--always", "--dirty"]),
+    )
+}
+
+fn said_by(command: &mut Command) -> Result<String, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().context(&program)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn json_path(workspace: &Workspace) -> PathBuf {
+    workspace.root().join("docs/evidence/durability.json")
+}
+
+/// Adds the figures, and writes the table anew.
+pub(crate) fn record(workspace: &Workspace, figures: &[Figures]) -> Result<(), Failure> {
+    let path = json_path(workspace);
+    let text = fs::read_to_string(&path).context(path.display())?;
+    let mut entries: Vec<Entry> = serde_json::from_str(&text).context(path.display())?;
+    let kernel = said_by(Command::new("uname").arg("-sr"))?;
+    let cores = thread::available_parallelism().context("count the processors")?;
+    let date = said_by(Command::new("date").args(["-u", "+%F"]))?;
+    let commit = commit(workspace)?;
+    let evidence = figures.iter().filter(|it| !it.is_control && it.outcome != Verdict::Skipped);
+    entries.extend(evidence.map(|figures| Entry {
+        commit: commit.clone(),
+        machine: format!("{cores} cores, {kernel}"),
+        date: date.clone(),
+        fault: figures.fault.clone(),
+        seeds: (figures.first_seed, figures.first_seed + figures.seeds - 1),
+        tally: figures.tally,
+    }));
+    let lines: Result<Vec<String>, _> = entries.iter().map(serde_json::to_string).collect();
+    let text = format!("[\n{}\n]\n", lines.context(path.display())?.join(",\n"));
+    fs::write(&path, text).context(path.display())?;
+    let readme = workspace.root().join("README.md");
+    let text = fs::read_to_string(&readme).context(readme.display())?;
+    let updated = with_table(&text, &table(&entries))
+        .ok_or_else(|| Failure::broken("README.md has no place for the durability table"))?;
+    fs::write(&readme, updated).context(readme.display())
+}
+
+/// What is wrong with the table of the README, if anything is.
+pub(crate) fn complaint(readme: &str, json: &str) -> Option<String> {
+    let entries: Vec<Entry> = match serde_json::from_str(json) {
+        Ok(entries) => entries,
+        Err(error) => return Some(format!("docs/evidence/durability.json: {error}")),
+    };
+    let agrees = with_table(readme, &table(&entries)).as_deref() == Some(readme);
+    (!agrees)
+        .then(|| "the durability table is not that of docs/evidence/durability.json".to_owned())
+}
+
+/// The README with that table in its place.
+fn with_table(readme: &str, table: &str) -> Option<String> {
+    let (before, rest) = readme.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{table}{END}{after}"))
+}
+
+fn table(entries: &[Entry]) -> String {
+    let mut sums: BTreeMap<&str, Tally> = BTreeMap::new();
+    for Entry { fault, tally, .. } in entries {
+        let sum = sums.entry(fault).or_default();
+        sum.cycles += tally.cycles;
+        sum.acknowledged += tally.acknowledged;
+        sum.lost += tally.lost;
+        sum.altered += tally.altered;
+        sum.reordered += tally.reordered;
+        sum.duplicates += tally.duplicates;
+        sum.broken += tally.broken;
+        sum.reported += tally.reported;
+        sum.undetected += tally.undetected;
+    }
+    let mut table = "| fault | cycles | acknowledged | lost | altered | reordered | duplicates | \
+                     damage reported | not reported |\n|---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (fault, words) in FAULTS {
+        let Some(sum) = sums.get(fault) else { continue };
+        let Tally { cycles, acknowledged, lost, altered, reordered, duplicates, .. } = sum;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            table,
+            "| {words} | {cycles} | {acknowledged} | {lost} | {altered} | {reordered} | \
+             {duplicates} | {} | {} |",
+            sum.reported, sum.undetected
+        );
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"[
+{"commit": "a", "machine": "m", "date": "d", "fault": "kill", "seeds": [1, 2], "cycles": 12,
+ "acknowledged": 100, "lost": 0, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
+ "reported": 0, "undetected": 0},
+{"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
+ "acknowledged": 50, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
+ "reported": 0, "undetected": 0}
+]"#;
+
+    fn readme(row: &str) -> String {
+        let entries: Vec<Entry> = serde_json::from_str("[]").unwrap();
+        format!("before\n{BEGIN}{}{row}{END}after\n", table(&entries))
+    }
+
+    #[test]
+    fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
+        let row = format!("| {} | 18 | 150 | 1 | 0 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
+        assert_eq!(complaint(&readme(&row), JSON), None);
+        assert!(complaint(&readme(&row.replace("| 1 |", "| 0 |")), JSON).is_some());
+        assert!(complaint("no table", JSON).is_some());
+        assert!(complaint(&readme(&row), "no json").is_some());
+    }
+}
