@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod command;
+mod compat;
 mod e2e;
 mod failure;
 mod fetch;
@@ -51,6 +52,8 @@ enum Task {
     Tidy,
     /// Bring something that the tests use into the cache (LOSSPROOF_CACHE, or ~/.cache/lossproof)
     Fetch { thing: fetch::Thing },
+    /// Drive each foreign client by the same script against a broker of its own
+    Compat(compat::Options),
     /// Measure, beside the raw disk and beside Apache Kafka
     Bench {
         #[command(subcommand)]
@@ -87,6 +90,12 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Bench { bench } => {
             bench::run(&workspace, bench)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Task::Compat(options) => {
+            let cache = Cache::find()?;
+            let mut report = Report::new();
+            report.part("compat", || compat::run(&workspace, &cache, &options));
+            Ok(report.finish())
         }
         Task::News => {
             for note in news::run(&workspace, &Cache::find()?)?.notes {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
 use crate::workspace::Workspace;
-use crate::{news, planted, stop, tidy};
+use crate::{compat, news, planted, stop, tidy};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -37,6 +37,7 @@ const PARTS: [Part; 12] = [
     Part { name: "mutation", quick: false, run: mutation },
     Part { name: "planted", quick: false, run: planted_bugs },
     Part { name: "e2e", quick: false, run: e2e_all },
+    Part { name: "compat", quick: false, run: compat_all },
     Part { name: "news", quick: false, run: news_run },
 ];
 
@@ -128,6 +129,10 @@ fn news_run(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 
 fn e2e_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     e2e::run(stage.workspace, stage.cache)
+}
+
+fn compat_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    compat::run(stage.workspace, stage.cache, &compat::Options::default())
 }
 
 fn deny(stage: &Stage<'_>) -> Result<Outcome, Failure> {
