@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod command;
+mod compat;
 mod e2e;
 mod failure;
 mod fetch;
@@ -52,6 +53,8 @@ enum Task {
     Tidy,
     /// Bring something that the tests use into the cache (LOSSPROOF_CACHE, or ~/.cache/lossproof)
     Fetch { thing: fetch::Thing },
+    /// Drive each foreign client by the same script against a broker of its own
+    Compat(compat::Options),
     /// Measure, beside the raw disk and beside Apache Kafka
     Bench {
         #[command(subcommand)]
@@ -98,6 +101,12 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             let (table, all_found) = planted::table(&workspace)?;
             print!("{table}");
             Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Task::Compat(options) => {
+            let cache = Cache::find()?;
+            let mut report = Report::new();
+            report.part("compat", || compat::run(&workspace, &cache, &options));
+            Ok(report.finish())
         }
         Task::News => {
             for note in news::run(&workspace, &Cache::find()?)?.notes {

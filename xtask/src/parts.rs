@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
 use crate::workspace::Workspace;
-use crate::{news, planted, stop, tidy, torture};
+use crate::{compat, news, planted, stop, tidy, torture};
 
 /// What a part gets to know.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<Outcome, Failure>,
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     Part { name: "fmt", quick: true, run: fmt },
     Part { name: "tidy", quick: true, run: tidy_tree },
     Part { name: "deny", quick: true, run: deny },
@@ -38,6 +38,7 @@ const PARTS: [Part; 13] = [
     Part { name: "planted", quick: false, run: planted_bugs },
     Part { name: "torture", quick: false, run: torture_smoke },
     Part { name: "e2e", quick: false, run: e2e_all },
+    Part { name: "compat", quick: false, run: compat_all },
     Part { name: "news", quick: false, run: news_run },
 ];
 
@@ -133,6 +134,10 @@ fn news_run(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 
 fn e2e_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     e2e::run(stage.workspace, stage.cache)
+}
+
+fn compat_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
+    compat::run(stage.workspace, stage.cache, &compat::Options::default())
 }
 
 fn deny(stage: &Stage<'_>) -> Result<Outcome, Failure> {

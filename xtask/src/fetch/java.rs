@@ -51,6 +51,15 @@ pub(crate) fn any_java() -> Result<PathBuf, Failure> {
     Ok(home.join("bin").join("java"))
 }
 
+/// The compiler of that Java, where it has one.
+pub(crate) fn compiler() -> Result<PathBuf, Failure> {
+    let compiler = any_java()?.with_file_name("javac");
+    if compiler.is_file() {
+        return Ok(compiler);
+    }
+    Err(Failure::missing(format!("{} is not there: install a JDK", compiler.display())))
+}
+
 /// Homes and major versions.
 fn installed() -> Vec<(u32, PathBuf)> {
     let mut homes: Vec<PathBuf> = env::var_os("JAVA_HOME").map(PathBuf::from).into_iter().collect();

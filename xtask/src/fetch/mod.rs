@@ -3,6 +3,7 @@
 mod cargo_deny;
 mod java;
 mod kafka;
+mod node;
 mod opensearch;
 mod python;
 mod texts;
@@ -14,10 +15,11 @@ use std::process::Command;
 use clap::ValueEnum;
 
 pub(crate) use cargo_deny::cargo_deny;
-pub(crate) use java::{Java, any_java, java_home};
-pub(crate) use kafka::kafka_libraries;
+pub(crate) use java::{Java, any_java, compiler, java_home};
+pub(crate) use kafka::{KAFKA_3_VERSION, KAFKA_VERSION, kafka_libraries, kafka_libraries_of};
+pub(crate) use node::node_modules;
 pub(crate) use opensearch::{OPENSEARCH_VERSION, opensearch_archive};
-pub(crate) use python::{kafka_python, ner_python};
+pub(crate) use python::{environment, kafka_python, ner_python};
 pub(crate) use texts::tweets;
 
 use crate::cache::Cache;
@@ -52,7 +54,7 @@ pub(crate) fn fetch(workspace: &Workspace, cache: &Cache, thing: Thing) -> Resul
 }
 
 /// Runs a program that loads something; when it fails, the network or the tool is not there.
-fn download(directory: &Path, command: &mut Command) -> Result<String, Failure> {
+pub(crate) fn download(directory: &Path, command: &mut Command) -> Result<String, Failure> {
     let log = directory.join("download.log");
     let run = run_to_log(&log, command, RUN_TIME_MAX)?;
     if run.success {

@@ -23,7 +23,11 @@ pub(crate) fn kafka_python(cache: &Cache) -> Result<PathBuf, Failure> {
 }
 
 /// A virtual environment with the given packages; its name changes with them and with Python.
-fn environment(cache: &Cache, name: &str, requirements: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn environment(
+    cache: &Cache,
+    name: &str,
+    requirements: &str,
+) -> Result<PathBuf, Failure> {
     let output = Command::new("python3").arg("--version").output();
     let output = output.map_err(|_| Failure::missing("python3 is not installed"))?;
     let mut hasher = DefaultHasher::new();

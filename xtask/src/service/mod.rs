@@ -115,7 +115,7 @@ impl Process {
         Failure::broken(format!("{} ended by itself:\n{}", self.name, self.tail()))
     }
 
-    fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         const LINES: usize = 30;
         let bytes = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
