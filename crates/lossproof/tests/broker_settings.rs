@@ -59,7 +59,8 @@ fn a_file_is_read_and_set_wins_over_it_and_options_over_both() {
         (&["--set", "num.partitions=6", "--partitions", "5"], "5"),
     ];
     for (number, (more, partitions)) in cases.into_iter().enumerate() {
-        let arguments = [&["--config", file, "--metrics-listen", "127.0.0.1:0"], more].concat();
+        let metered = ["--config", file, "--metrics-listen", "127.0.0.1:0"];
+        let arguments = [&metered[..], more].concat();
         let data = scratch.path().join(number.to_string());
         let broker = Broker::start(&data, &arguments);
         let (server, metrics) = broker.server.split_once(" metrics=http://").unwrap();
