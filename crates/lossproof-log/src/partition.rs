@@ -137,7 +137,7 @@ impl Partition {
         let blocks =
             |inner: &Inner| inner.entries.iter().map(|entry| u64::from(entry.blocks)).sum();
         let blocks: u64 = self.read(blocks);
-        blocks * BLOCK as u64
+        blocks * BLOCK
     }
 
     /// The first index entry that ends at or after `offset`.
