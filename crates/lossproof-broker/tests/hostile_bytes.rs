@@ -66,7 +66,12 @@ async fn impossible_counts_are_closed_in_every_api() {
     let mut bystander = broker.client().await;
     bystander.create("t", 1).await;
     for key in ApiKey::ALL {
+        // These have nothing that could be counted.
+        let is_empty = |version| key == ApiKey::ListGroups && version < 3;
         for version in key.served().filter(|_| key != ApiKey::ApiVersions) {
+            if is_empty(version) {
+                continue;
+            }
             let mut frame = header(key.code(), version);
             if key.is_flexible(version) {
                 frame.put_u8(0);

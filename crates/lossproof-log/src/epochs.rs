@@ -101,25 +101,25 @@ impl Epochs {
 mod tests {
     use super::*;
 
-    fn end(leader_epoch: i32, end_offset: i64) -> Option<EpochEnd> {
-        Some(EpochEnd { leader_epoch, end_offset })
+    fn ends(epochs: &Epochs, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
+        epochs.end_of(epoch, log_end).map(|end| (end.leader_epoch, end.end_offset))
     }
 
     #[test]
     fn an_epoch_ends_where_the_next_one_with_records_begins() {
         let mut epochs = Epochs::new();
         epochs.raise(0);
-        assert_eq!(epochs.end_of(0, 0), end(0, 0), "nothing was ever written in it");
+        assert_eq!(ends(&epochs, 0, 0), Some((0, 0)), "nothing was ever written in it");
         epochs.raise(10);
         epochs.raise(10);
         epochs.raise(15);
         assert_eq!(epochs.present(), 4);
-        assert_eq!(epochs.end_of(0, 20), end(0, 0));
-        assert_eq!(epochs.end_of(1, 20), end(1, 10));
-        assert_eq!(epochs.end_of(2, 20), end(1, 10), "it has no records: the one below");
-        assert_eq!(epochs.end_of(3, 20), end(3, 15));
-        assert_eq!(epochs.end_of(4, 20), end(4, 20));
-        assert_eq!(epochs.end_of(5, 20), None);
+        assert_eq!(ends(&epochs, 0, 20), Some((0, 0)));
+        assert_eq!(ends(&epochs, 1, 20), Some((1, 10)));
+        assert_eq!(ends(&epochs, 2, 20), Some((1, 10)), "it has no records: the one below");
+        assert_eq!(ends(&epochs, 3, 20), Some((3, 15)));
+        assert_eq!(ends(&epochs, 4, 20), Some((4, 20)));
+        assert_eq!(ends(&epochs, 5, 20), None);
         assert_eq!([0, 9, 10, 14, 15, 20].map(|at| epochs.at(at)), [1, 1, 3, 3, 4, 4].map(Some));
     }
 
@@ -129,9 +129,9 @@ mod tests {
         let mut epochs = Epochs::new();
         epochs.raise(10);
         epochs.skip(10, 14);
-        assert_eq!(epochs.end_of(0, 14), end(0, 14));
+        assert_eq!(ends(&epochs, 0, 14), Some((0, 14)));
         epochs.skip(20, 25);
-        assert_eq!(epochs.end_of(0, 25), end(0, 14), "records of epoch 1 lie between");
+        assert_eq!(ends(&epochs, 0, 25), Some((0, 14)), "records of epoch 1 lie between");
     }
 
     /// EPOCH-2.
@@ -143,9 +143,9 @@ mod tests {
         }
         assert_eq!(epochs.earlier.len() + 1, EPOCHS_MAX);
         let oldest = epochs.earlier[0];
-        assert_eq!(epochs.end_of(0, 200), end(0, oldest.start));
+        assert_eq!(ends(&epochs, 0, 200), Some((0, oldest.start)));
         assert_eq!(epochs.at(oldest.start - 1), None);
-        assert_eq!(epochs.end_of(oldest.epoch, 200), end(oldest.epoch, oldest.start + 1));
-        assert_eq!(epochs.end_of(100, 200), end(100, 200));
+        assert_eq!(ends(&epochs, oldest.epoch, 200), Some((oldest.epoch, oldest.start + 1)));
+        assert_eq!(ends(&epochs, 100, 200), Some((100, 200)));
     }
 }
