@@ -163,7 +163,7 @@ impl Partition {
             flush: inner.flush,
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
-            last_stable: inner.transactions.last_stable(inner.high_watermark),
+            last_stable: inner.transactions.last_stable(inner.high_watermark).max(inner.log_start),
             log_end: inner.high_watermark,
             leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),

@@ -114,7 +114,7 @@ impl Case<'_> {
 #[test]
 fn damage_of_acknowledged_data_is_reported_never_cut() {
     let (mut tried, mut missing, mut missing_cold) = (0, 0, 0);
-    for seed in 0..3 {
+    for seed in 0..6 {
         let mut run = Run::new(SimDisk::new(), seed, LogConfig::small());
         let mut actions = workload::draw(seed, ACTIONS);
         actions.push(Action::Idle);

@@ -194,10 +194,17 @@ impl Model {
                     partition.push(stored)?;
                 }
             }
-            let (open, aborted) = partition.transactions();
+            let (open, mut aborted) = partition.transactions();
             let last_stable = open.unwrap_or(view.high_watermark);
-            let found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
-            if view.last_stable != last_stable || found != aborted {
+            let mut found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
+            // What began below the log start cannot be told from what is left to read.
+            let mut stable = view.last_stable == last_stable;
+            if view.log_start > 0 {
+                stable = (view.log_start..=last_stable).contains(&view.last_stable);
+                found.retain(|it| it.first_offset >= view.log_start);
+                aborted.retain(|it| it.first_offset >= view.log_start);
+            }
+            if !stable || found != aborted {
                 let stable = view.last_stable;
                 return Err(format!(
                     "partition {id} is stable to {stable} without {found:?}, \
