@@ -27,6 +27,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
 /// All partitions of all topics: each costs memory for as long as it exists.
 pub const PARTITIONS_MAX: usize = 100_000;
+/// As `log.retention.check.interval.ms` of Apache Kafka.
+pub(crate) const RETENTION_CHECK: Duration = Duration::from_mins(5);
 /// How long a drain waits for requests in work.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,8 @@ pub struct BrokerConfig {
     /// Of topics that do not say it themselves.
     pub message_bytes_max: usize,
     pub fetch_bytes_max: usize,
+    /// How often it is looked for records that need not be kept any more.
+    pub retention_check: Duration,
     pub drain_max: Duration,
     pub groups: GroupSettings,
     pub transactions: TransactionSettings,
@@ -81,6 +85,7 @@ impl BrokerConfig {
             stalled_connection: STALLED_CONNECTION,
             message_bytes_max: MESSAGE_BYTES_MAX,
             fetch_bytes_max: FETCH_BYTES_MAX,
+            retention_check: RETENTION_CHECK,
             drain_max: DRAIN_MAX,
             groups: GroupSettings::default(),
             transactions: TransactionSettings::default(),

@@ -27,6 +27,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::group::Coordinator;
 use crate::monitor::{Counters, Monitor};
 use crate::producer_ids::ProducerIdBlocks;
+use crate::retention;
 use crate::topics::{TopicId, Topics, TopicsUnreadable};
 use crate::transaction::TransactionCoordinator;
 
@@ -174,6 +175,7 @@ impl Server {
             () = accept(&broker, listener, &mut connections) => {}
             () = broker.groups.run() => {}
             () = broker.transactions.run() => {}
+            () = retention::run(&broker) => {}
         }
         drop(drain);
         drain_connections(&broker, &mut connections).await;

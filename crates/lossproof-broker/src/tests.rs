@@ -3,9 +3,12 @@
 use core::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use lossproof_env::{Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
+use bytes::{BufMut, Bytes, BytesMut};
+use lossproof_env::{
+    Clock, Environment, ManualClock, MemoryNet, Net, RealClock, SeededRng, SimDisk,
+};
 use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateKind};
 use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
@@ -16,6 +19,7 @@ use crate::budget::{DECODERS_MAX, Share};
 use crate::group::GroupError;
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::removal::{ClosedGroup, remove_offsets};
+use crate::retention;
 use crate::topic_config::TopicConfig;
 use crate::topics::{NewTopic, TopicId};
 use crate::{BrokerConfig, Server};
@@ -249,4 +253,53 @@ async fn a_removal_of_offsets_is_finished_though_its_client_goes_away() {
     }
     assert_eq!(again, Err(ErrorCode::GROUP_ID_NOT_FOUND), "the first one has removed all");
     broker.log.close().await.expect("the log closes");
+}
+
+fn batch_of(timestamp_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    builder.push(timestamp_ms, None, Some(&[7; 1_000]), &[]);
+    builder.build().expect("a batch")
+}
+
+/// RETENTION-1, -2.
+#[tokio::test]
+async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
+    let net = MemoryNet::new();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let env = Environment {
+        disk: Arc::new(SimDisk::new()),
+        clock: Arc::new(clock.clone()),
+        rng: Arc::new(SeededRng::new(7)),
+    };
+    let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    let server = Server::start(&env, &net, config).await.expect("the broker starts");
+    let broker = &server.broker;
+    let make = async |name: &str, settings: &[(&str, &str)]| {
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), Some((*value).into())));
+        let config = TopicConfig::new(settings).expect("settings");
+        let new = NewTopic { name: name.into(), partitions: 1, config };
+        let topic = broker.create_topic(new).await.expect("a topic");
+        let id = topic.partition(0).expect("a partition");
+        for _ in 0..3 {
+            let batch = batch_of(clock.wall_ms());
+            broker.log.commit(Commit::append(id, batch)).await.expect("a batch");
+        }
+        id
+    };
+    let old = make("old", &[("retention.ms", "60000")]).await;
+    let large = make("large", &[("retention.bytes", "1")]).await;
+    let both = make("compacted", &[("retention.ms", "1"), ("cleanup.policy", "compact")]).await;
+    let kept = make("kept", &[]).await;
+    let start = |id| broker.log.partition(id).expect("a partition").log_start;
+    retention::run_once(broker).await;
+    assert_eq!([old, both, kept].map(start), [0, 0, 0]);
+    // Three batches next to each other are one entry of the index, and go together or not at all.
+    assert_eq!(start(large), 0, "the last byte stays");
+    clock.advance(Duration::from_secs(61));
+    clock.jump_wall_ms(7_200_000);
+    retention::run_once(broker).await;
+    assert_eq!(start(old), 0, "by a clock that has jumped nothing is old");
+    clock.jump_wall_ms(-7_200_000);
+    retention::run_once(broker).await;
+    assert_eq!([old, large, both, kept].map(start), [3, 0, 0, 0]);
 }

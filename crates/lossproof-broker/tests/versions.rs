@@ -9,7 +9,7 @@ use lossproof_wire::samples::probes;
 use lossproof_wire::*;
 
 /// As the protocol's design lists them; clients are lost where one of them is narrowed.
-const TABLE: [(i16, i16, i16); 37] = [
+const TABLE: [(i16, i16, i16); 38] = [
     (0, 0, 13),
     (1, 4, 18),
     (2, 0, 10),
@@ -26,6 +26,7 @@ const TABLE: [(i16, i16, i16); 37] = [
     (18, 0, 4),
     (19, 2, 7),
     (20, 1, 6),
+    (21, 0, 2),
     (22, 0, 5),
     (23, 2, 4),
     (24, 0, 3),

@@ -304,7 +304,9 @@ impl Partition {
                 log_start = entry.last_offset() + 1;
                 bytes = rest;
             }
-            log_start
+            // Of an open transaction it is not known yet what it comes to.
+            let stable = inner.transactions.last_stable(inner.high_watermark);
+            log_start.min(stable).max(inner.log_start)
         })
     }
 

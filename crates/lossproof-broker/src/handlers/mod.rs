@@ -22,6 +22,7 @@ mod k16_list_groups;
 mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
+mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
 mod k24_add_partitions_to_txn;
@@ -61,7 +62,6 @@ macro_rules! served {
         pub(crate) async fn start($broker: &Arc<Broker>, $call: Call) -> Result<Reply, CallError> {
             match $call.key {
                 $(ApiKey::$key => $start,)*
-                unserved => Err(CallError::UnknownApi { key: unserved.code() }),
             }
         }
     };
@@ -84,6 +84,7 @@ served! { |broker, call|
     ApiVersions => k18_api_versions::start(call);
     CreateTopics => k19_create_topics::start(broker, call).await;
     DeleteTopics => k20_delete_topics::start(broker, call).await;
+    DeleteRecords => k21_delete_records::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
     OffsetForLeaderEpoch => k23_offset_for_leader_epoch::start(broker, call);
     AddPartitionsToTxn => k24_add_partitions_to_txn::start(broker, call).await;

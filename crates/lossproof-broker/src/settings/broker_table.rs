@@ -109,8 +109,21 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         default: None,
         ..enforced("log.dirs", Text, "", Any, "The one directory of the journal.")
     },
-    instead_of("log.retention.hours", "log.retention.ms in hours; the finer one wins."),
-    instead_of("log.retention.minutes", "log.retention.ms in minutes; the finer one wins."),
+    enforced(
+        "log.retention.check.interval.ms",
+        Long,
+        "300000",
+        Within(1, i64::MAX),
+        "How often it is looked for records that need not be kept any more.",
+    ),
+    Setting {
+        standing: Standing::Enforced,
+        ..instead_of("log.retention.hours", "log.retention.ms in hours; the finer one wins.")
+    },
+    Setting {
+        standing: Standing::Enforced,
+        ..instead_of("log.retention.minutes", "log.retention.ms in minutes; the finer one wins.")
+    },
     instead_of("log.roll.hours", "log.roll.ms in hours; the finer one wins."),
     enforced(
         "lossproof.partitions.max",
@@ -171,16 +184,13 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         INT_FROM_1,
         "Largest request; a larger one closes its connection.",
     ),
-    Setting {
-        standing: Standing::Stored,
-        ..enforced(
-            "transaction.max.timeout.ms",
-            Int,
-            "900000",
-            INT_FROM_1,
-            "Longest transaction timeout that a producer may ask for.",
-        )
-    },
+    enforced(
+        "transaction.max.timeout.ms",
+        Int,
+        "900000",
+        INT_FROM_1,
+        "Longest transaction timeout that a producer may ask for.",
+    ),
     only("transaction.state.log.min.isr", Int, "1", "Transactions are in the journal of the node."),
     only(
         "transaction.state.log.replication.factor",
@@ -188,14 +198,11 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         "1",
         "Transactions are in the journal of the node.",
     ),
-    Setting {
-        standing: Standing::Stored,
-        ..enforced(
-            "transactional.id.expiration.ms",
-            Int,
-            "604800000",
-            INT_FROM_1,
-            "A transactional id that is not used for this long is forgotten.",
-        )
-    },
+    enforced(
+        "transactional.id.expiration.ms",
+        Int,
+        "604800000",
+        INT_FROM_1,
+        "A transactional id that is not used for this long is forgotten.",
+    ),
 ];

@@ -54,14 +54,14 @@ const FROM_1: Rule = Within(1, i64::MAX);
 const FROM_NONE: Rule = Within(-1, i64::MAX);
 
 pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
-    stored(
+    enforced(
         "cleanup.policy",
         "log.cleanup.policy",
         List,
         "delete",
         SomeOf(&["delete", "compact"]),
-        "Whether old records are deleted, or the last one of each key is kept; with compact, a \
-         record without a key is refused.",
+        "With delete, records go by retention.ms and retention.bytes; with compact, a record \
+         without a key is refused, and compaction itself is not carried out yet.",
     ),
     unused(
         "compression.gzip.level",
@@ -265,7 +265,7 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         "There is no remote storage to delete from.",
     ),
     unused("remote.storage.enable", None, Boolean, "false", Only, "There is no remote storage."),
-    stored(
+    enforced(
         "retention.bytes",
         "log.retention.bytes",
         Long,
@@ -273,7 +273,7 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         FROM_NONE,
         "Bytes that a partition may keep; -1 is without a bound.",
     ),
-    stored(
+    enforced(
         "retention.ms",
         "log.retention.ms",
         Long,

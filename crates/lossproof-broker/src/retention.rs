@@ -1,0 +1,77 @@
+//! Removal of what a topic need not keep any more.
+//!
+//! # Invariants
+//!
+//! - RETENTION-1: nothing goes before all that the topic's settings say of it is past: its newest
+//!   record is older than `retention.ms`, or the partition keeps `retention.bytes` without it.
+//! - RETENTION-2: nothing goes by its age once the wall clock has jumped against the monotonic one:
+//!   a clock that is wrong by years would remove everything at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lossproof_log::{Commit, CommitCause, PartitionChange, PartitionId};
+
+use crate::broker::Broker;
+use crate::topic_config::TopicSettings;
+
+/// The wall clock may be set right by so much while the broker runs.
+const CLOCK_JUMP_MAX: Duration = Duration::from_hours(1);
+
+/// Looks at all topics again and again. Runs until it is dropped.
+pub(crate) async fn run(broker: &Arc<Broker>) {
+    loop {
+        broker.env.clock.sleep(broker.config.retention_check).await;
+        run_once(broker).await;
+    }
+}
+
+/// Looks at all topics once.
+pub(crate) async fn run_once(broker: &Arc<Broker>) {
+    let now_ms = trusted_now(broker);
+    let catalog = broker.topics.catalog();
+    for topic in catalog.iter().filter(|topic| topic.settings.cleanup.delete) {
+        for id in &topic.partitions {
+            if let Err(cause) = expire(broker, &topic.settings, *id, now_ms).await {
+                // Tried again by the next round.
+                tracing::warn!(topic = topic.name, partition = %id, %cause, "nothing was removed");
+            }
+        }
+    }
+}
+
+/// The wall clock, while it may be believed (RETENTION-2).
+fn trusted_now(broker: &Broker) -> Option<i64> {
+    let drift_ms = broker.log.clock_drift_ms();
+    if drift_ms.unsigned_abs() > CLOCK_JUMP_MAX.as_millis() as u64 {
+        tracing::error!(
+            drift_ms,
+            "the wall clock has jumped since the start: nothing is removed for its age until the \
+             broker is started again; see that the clock is right before that"
+        );
+        return None;
+    }
+    Some(broker.env.clock.wall_ms())
+}
+
+async fn expire(
+    broker: &Arc<Broker>,
+    settings: &TopicSettings,
+    id: PartitionId,
+    now_ms: Option<i64>,
+) -> Result<(), CommitCause> {
+    // A time before the epoch is that of no record.
+    let age_ms = settings.retention_ms.map(|age_ms| i64::try_from(age_ms).unwrap_or(i64::MAX));
+    let before_ms = now_ms.zip(age_ms).map(|(now_ms, age_ms)| now_ms.saturating_sub(age_ms));
+    let Some(view) = broker.log.partition(id) else { return Ok(()) };
+    let expired = broker.log.expired(id, before_ms, settings.retention_bytes);
+    match expired {
+        Some(offset) if offset > view.log_start => {
+            let change = PartitionChange::LogStart { id, offset };
+            broker.log.commit(Commit::partition(change)).await.map_err(|error| error.cause)?;
+            tracing::info!(partition = %id, from = view.log_start, to = offset, "records removed");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
