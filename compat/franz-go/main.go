@@ -79,10 +79,14 @@ func memberOptions(address, topic, group string) []kgo.Opt {
 	}
 }
 
-func sayCommitted(client *kgo.Client) {
+// Says how far the group is, and forgets what is committed of what was printed.
+func sayCommitted(client *kgo.Client, printed map[int32]int64) {
 	for _, partitions := range client.CommittedOffsets() {
 		for partition, at := range partitions {
 			fmt.Println("committed", partition, at.Offset)
+			if printed[partition] <= at.Offset {
+				delete(printed, partition)
+			}
 		}
 	}
 }
@@ -96,15 +100,20 @@ func consume(address, topic, group string) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		leave()
 	}()
-	for until.Err() == nil {
-		client.PollFetches(until).EachRecord(func(read *kgo.Record) {
+	// A broker that was restarted refuses a commit, and the client reads again what it had in hand.
+	printed := map[int32]int64{}
+	for until.Err() == nil || len(printed) > 0 {
+		wait, end := context.WithTimeout(ctx, 200*time.Millisecond)
+		client.PollFetches(wait).EachRecord(func(read *kgo.Record) {
 			fmt.Println("record", read.Partition, read.Offset, string(read.Value))
+			printed[read.Partition] = read.Offset + 1
 		})
+		end()
 		if err := client.CommitUncommittedOffsets(ctx); err != nil {
 			// A rebalance, or the broker is away: the next commit has it.
 			log.Print(err)
 		} else {
-			sayCommitted(client)
+			sayCommitted(client, printed)
 		}
 		client.AllowRebalance()
 	}
@@ -134,7 +143,7 @@ func transact(address, topic, group string) {
 	if !must(session.End(ctx, kgo.TryCommit)) {
 		log.Fatal("the transaction with the offsets was aborted")
 	}
-	sayCommitted(client)
+	sayCommitted(client, map[int32]int64{})
 	session.Close()
 }
 

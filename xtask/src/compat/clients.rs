@@ -1,6 +1,6 @@
 //! The one table of the foreign clients: what each is, which version, what it has.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -133,27 +133,43 @@ impl Client {
 
     fn java(&self, stage: &Stage<'_>, run: &Path) -> Result<Vec<OsString>, Failure> {
         let jars = fetch::kafka_libraries_of(stage.cache, self.version)?;
-        let logging =
-            format!("-Dlog4j2.configurationFile={}", jars.join("log4j2.properties").display());
         let mut path = OsString::from(jars.join("*"));
+        let is_program = matches!(self.kind, Kind::Java);
+        if is_program {
+            let jar = java_build(stage, &path, run)?;
+            path.push(":");
+            path.push(jar);
+        }
         let mut start = vec![fetch::any_java()?.into()];
         // A short life: no time for the second compiler, no memory for a second collector.
         start.extend(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"].map(OsString::from));
-        start.push(logging.into());
-        if matches!(self.kind, Kind::Java) {
-            let mut compiler = Command::new(fetch::compiler()?);
-            compiler.arg("-d").arg(run).arg("-cp").arg(&path);
-            compiler.arg(stage.workspace.root().join("compat/java/Client.java"));
-            finish(run, "javac", &mut compiler)?;
-            path.push(":");
-            path.push(run);
-        }
+        // The first of them, which is alone, keeps its classes for the others; Java 17 can not.
+        start.extend(
+            ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+AutoCreateSharedArchive"]
+                .map(OsString::from),
+        );
+        let classes = run.join("classes.jsa");
+        start.push(format!("-XX:SharedArchiveFile={}", classes.display()).into());
+        let logging = jars.join("log4j2.properties");
+        start.push(format!("-Dlog4j2.configurationFile={}", logging.display()).into());
         start.extend(["-cp".into(), path]);
-        if matches!(self.kind, Kind::Java) {
-            start.push("Client".into());
-        }
+        start.extend(is_program.then(|| "Client".into()));
         Ok(start)
     }
+}
+
+/// In a jar: classes that lie in a directory can not be kept for the next start.
+fn java_build(stage: &Stage<'_>, libraries: &OsStr, run: &Path) -> Result<PathBuf, Failure> {
+    let classes = run.join("classes");
+    let mut compiler = Command::new(fetch::compiler()?);
+    compiler.arg("-d").arg(&classes).arg("-cp").arg(libraries);
+    compiler.arg(stage.workspace.root().join("compat/java/Client.java"));
+    finish(run, "javac", &mut compiler)?;
+    let jar = run.join("client.jar");
+    let mut archiver = Command::new(fetch::compiler()?.with_file_name("jar"));
+    archiver.arg("--create").arg("--file").arg(&jar).arg("-C").arg(&classes).arg(".");
+    finish(run, "jar", &mut archiver)?;
+    Ok(jar)
 }
 
 fn kcat() -> Result<Program, Failure> {
