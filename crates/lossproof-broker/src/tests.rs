@@ -261,7 +261,7 @@ fn batch_of(timestamp_ms: i64) -> Bytes {
     builder.build().expect("a batch")
 }
 
-/// RETENTION-1, -2.
+/// RETENTION-1, RETENTION-2.
 #[tokio::test]
 async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
     let net = MemoryNet::new();
