@@ -17,6 +17,7 @@ use crate::meta::{self, Meta};
 use crate::mover::{self, Mover};
 use crate::paths::Paths;
 use crate::quarantine;
+use crate::reader::Segments;
 use crate::recovery::{KeptFrame, Recovery, failed};
 use crate::report::{Finding, RecoveryReport};
 use crate::segment::{DATA_AT, path_of};
@@ -245,7 +246,7 @@ fn start(
     // Nothing behind these ends counts any more: what was kept is written anew, what was cut is
     // in quarantine.
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
-    remove_void(env, &paths.journal, &recovery)?;
+    remove_void(env, &paths.journal, &recovery, &segments)?;
     let identity = Identity {
         directory_id: meta.directory_id,
         cluster_id: meta.cluster_id,
@@ -374,13 +375,19 @@ fn trim<'a>(
 }
 
 /// Removes older segments in which no frame counts any more. Those with findings stay.
-fn remove_void(env: &Environment, journal: &Path, recovery: &Recovery) -> Result<(), OpenError> {
+fn remove_void(
+    env: &Environment,
+    journal: &Path,
+    recovery: &Recovery,
+    segments: &Segments,
+) -> Result<(), OpenError> {
     let void = recovery.ends.iter().filter(|end| {
         let concerned = |finding: &Finding| path_of(journal, finding.segment) == end.path;
         end.counted == DATA_AT && !recovery.damage.iter().any(concerned)
     });
     for end in void {
         env.disk.remove(&end.path).map_err(failed("remove", &end.path))?;
+        segments.remove(end.key);
     }
     env.disk.sync_dir(journal).map_err(failed("sync", journal))
 }
