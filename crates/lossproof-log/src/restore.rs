@@ -88,7 +88,7 @@ impl Recovery {
                 self.view.raise_highest_id(highest_id);
             }
             Fact::Transactions(id, transactions) => {
-                self.view.restore_transactions(id, transactions)
+                self.view.restore_transactions(id, transactions);
             }
             Fact::Producers(id, producers) => {
                 for producer in producers {
