@@ -25,7 +25,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 19] = [
+const CONTROLS: [Control; 27] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -122,7 +122,7 @@ const CONTROLS: [Control; 19] = [
         package: "lossproof-log",
         target: "crash_images",
         test: "every_image_holds_what_was_acknowledged_and_nothing_else",
-        says: "is stable to",
+        says: "no run of commits explains",
     },
     Control {
         bug: "stable-too-far",
@@ -130,6 +130,62 @@ const CONTROLS: [Control; 19] = [
         target: "crash_images",
         test: "every_image_holds_what_was_acknowledged_and_nothing_else",
         says: "is stable to",
+    },
+    Control {
+        bug: "cold-file-not-synced",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "a crash damages nothing acknowledged",
+    },
+    Control {
+        bug: "checkpoint-not-synced",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "CheckpointUnreadable",
+    },
+    Control {
+        bug: "segments-given-back-early",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "FramesLost",
+    },
+    Control {
+        bug: "checkpoint-in-one-slot",
+        package: "lossproof-log",
+        target: "moving",
+        test: "one_of_two_files_and_one_of_two_slots_is_enough",
+        says: "FramesLost",
+    },
+    Control {
+        bug: "recycled-header-kept",
+        package: "lossproof-log",
+        target: "moving",
+        test: "segments_are_used_again_and_nothing_of_their_earlier_life_is_read",
+        says: "HeaderDamaged",
+    },
+    Control {
+        bug: "recycled-header-not-synced",
+        package: "lossproof-log",
+        target: "crash_images",
+        test: "every_image_holds_what_was_acknowledged_and_nothing_else",
+        says: "HeaderDamaged",
+    },
+    Control {
+        bug: "log-start-forgotten",
+        package: "lossproof-log",
+        target: "moving",
+        test: "a_checkpoint_keeps_where_a_log_starts",
+        says: "the log starts where it did",
+    },
+    Control {
+        bug: "damage-moved",
+        package: "lossproof-log",
+        target: "moving",
+        test: "damage_in_a_cold_file_ends_the_moving",
+        says: "damage must not be copied",
     },
     Control {
         bug: "end-txn-retry-unchecked",

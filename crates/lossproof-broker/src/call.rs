@@ -1,7 +1,7 @@
 //! One request on its way through the broker, and its answer.
 
-use std::future::Future;
 use core::net::IpAddr;
+use std::future::Future;
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};

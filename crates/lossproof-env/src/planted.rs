@@ -40,6 +40,22 @@ pub enum Planted {
     AbortedForgotten,
     /// The last stable offset passes open transactions.
     StableTooFar,
+    /// A checkpoint counts before the cold file that it names is durable.
+    ColdFileNotSynced,
+    /// The slots name a checkpoint before that is durable.
+    CheckpointNotSynced,
+    /// Segments are given back before the slots name the checkpoint that stands for them.
+    SegmentsGivenBackEarly,
+    /// Only one of the two slots names the checkpoint.
+    CheckpointInOneSlot,
+    /// A segment that is used again keeps its old headers.
+    RecycledHeaderKept,
+    /// A segment that is used again gets its new name before its old headers are durably gone.
+    RecycledHeaderNotSynced,
+    /// A checkpoint forgets where a partition's log starts.
+    LogStartForgotten,
+    /// The mover gives a damaged batch a checksum that fits.
+    DamageMoved,
     /// The coordinator believes a second EndTxn without looking at its epoch.
     EndTxnRetryUnchecked,
     /// The pipeline commits an offset before the record is processed.
@@ -51,7 +67,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
@@ -67,6 +83,14 @@ impl Planted {
         Self::OffsetGivenAgain,
         Self::AbortedForgotten,
         Self::StableTooFar,
+        Self::ColdFileNotSynced,
+        Self::CheckpointNotSynced,
+        Self::SegmentsGivenBackEarly,
+        Self::CheckpointInOneSlot,
+        Self::RecycledHeaderKept,
+        Self::RecycledHeaderNotSynced,
+        Self::LogStartForgotten,
+        Self::DamageMoved,
         Self::EndTxnRetryUnchecked,
         Self::CommitBeforeProcessing,
         Self::BulkItemErrorIgnored,
@@ -90,6 +114,14 @@ impl Planted {
             Self::OffsetGivenAgain => "offset-given-again",
             Self::AbortedForgotten => "aborted-forgotten",
             Self::StableTooFar => "stable-too-far",
+            Self::ColdFileNotSynced => "cold-file-not-synced",
+            Self::CheckpointNotSynced => "checkpoint-not-synced",
+            Self::SegmentsGivenBackEarly => "segments-given-back-early",
+            Self::CheckpointInOneSlot => "checkpoint-in-one-slot",
+            Self::RecycledHeaderKept => "recycled-header-kept",
+            Self::RecycledHeaderNotSynced => "recycled-header-not-synced",
+            Self::LogStartForgotten => "log-start-forgotten",
+            Self::DamageMoved => "damage-moved",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
             Self::CommitBeforeProcessing => "commit-before-processing",
             Self::BulkItemErrorIgnored => "bulk-item-error-ignored",

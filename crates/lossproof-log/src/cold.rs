@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use lossproof_env::{Disk, DiskFile};
+use lossproof_env::{Disk, DiskFile, Planted, planted};
 
 use crate::commit::PartitionId;
 use crate::effect::BatchPlace;
@@ -125,7 +125,9 @@ impl ColdWriter {
     /// Writes what is left and makes it all durable, but for the name (COLD-1).
     pub(crate) fn finish(mut self) -> io::Result<ColdFile> {
         self.flush()?;
-        self.file.sync_data()?;
+        if !planted(Planted::ColdFileNotSynced) {
+            self.file.sync_data()?;
+        }
         let Self { path, file, life, position, index, .. } = self;
         let segment = ReadSegment { life, path, file, first_frame: 1, recycled: false };
         Ok(ColdFile { segment, bytes: position, index })

@@ -21,7 +21,7 @@ struct Buckets {
     sum: AtomicU64,
 }
 
-/// [`Buckets`] at one moment.
+/// How often values fell below fixed bounds, at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Histogram {
     /// Upper bound, and how many values were not above it but above the one before.
@@ -116,7 +116,9 @@ mod tests {
     #[test]
     fn each_value_is_counted_once_at_the_first_bound_that_holds_it() {
         let buckets = Buckets::new(&[10, 20]);
-        [0, 10, 11, 20, 21, 1_000].into_iter().for_each(|value| buckets.observe(value));
+        for value in [0, 10, 11, 20, 21, 1_000] {
+            buckets.observe(value);
+        }
         let histogram = buckets.snapshot();
         assert_eq!(histogram.buckets, [(10, 2), (20, 2)]);
         assert_eq!((histogram.beyond, histogram.count(), histogram.sum), (2, 6, 1_062));

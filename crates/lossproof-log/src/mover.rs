@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lossproof_env::{Planted, planted};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
@@ -169,13 +170,18 @@ impl Mover {
                 return Err(error);
             }
         };
+        if planted(Planted::SegmentsGivenBackEarly) {
+            self.give_back(&sources)?;
+        }
         // Twice, so that both slots say so (CHECKPOINT-1).
-        for _ in 0..2 {
+        for _ in 0..if planted(Planted::CheckpointInOneSlot) { 1 } else { 2 } {
             self.slots.write(&checkpoint).map_err(failed("write a checkpoint"))?;
         }
         self.current = Some(checkpoint);
         self.publish(&sources, cold);
-        self.give_back(&sources, &kept)
+        self.give_back(&sources)?;
+        self.forget_cold(&kept);
+        Ok(())
     }
 
     /// The checkpoint before and the frames since, read from the disk (MOVE-2, MOVE-3).
@@ -280,7 +286,8 @@ impl Mover {
             let mut bytes = vec![0; batch.entry.length as usize];
             let read = source.file.read_exact_at(&mut bytes, batch.at);
             read.map_err(failed("read a segment"))?;
-            if !verifies(&batch.entry, &bytes, &source.life) {
+            let believed = planted(Planted::DamageMoved);
+            if !believed && !verifies(&batch.entry, &bytes, &source.life) {
                 let (path, entry) = (source.path.display(), batch.entry);
                 let what = format!("{path} at {}: offset {}", batch.at, entry.base_offset);
                 return Err(MoveError::Damage(what));
@@ -335,8 +342,8 @@ impl Mover {
         }
     }
 
-    /// Gives back segments, and removes cold files and checkpoints that nothing names any more.
-    fn give_back(&self, sources: &BTreeSet<u32>, kept: &BTreeSet<u32>) -> Result<(), MoveError> {
+    /// Gives back segments: to be used again, or to be removed.
+    fn give_back(&self, sources: &BTreeSet<u32>) -> Result<(), MoveError> {
         let (disk, segments) = (&*self.shared.env.disk, &self.shared.segments);
         let removing = || failed("remove what was moved");
         let journal = segments.journal();
@@ -350,14 +357,18 @@ impl Mover {
                 disk.remove(&segment.path).map_err(removing())?;
             }
         }
-        disk.sync_dir(&self.paths.journal).map_err(removing())?;
+        disk.sync_dir(&self.paths.journal).map_err(removing())
+    }
+
+    /// Removes cold files and checkpoints that nothing names any more.
+    fn forget_cold(&self, kept: &BTreeSet<u32>) {
+        let segments = &self.shared.segments;
         for cold in segments.cold() {
             if !kept.contains(&cold.life.file_key()) {
                 segments.remove(cold.life.file_key());
             }
         }
         self.remove_unnamed();
-        Ok(())
     }
 
     /// Removes files that no checkpoint names. What cannot be removed now is so at the next open.
@@ -512,7 +523,7 @@ fn write_partition(
             topic_id: known.topic_id,
             index: known.index,
             flush: staged.flush,
-            log_start: staged.log_start,
+            log_start: if planted(Planted::LogStartForgotten) { 0 } else { staged.log_start },
             next_offset: staged.next_offset,
             epochs: partition.epochs(),
             suspect: suspects.contains(&id),

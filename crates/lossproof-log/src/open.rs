@@ -387,7 +387,7 @@ fn remove_void(
     });
     for end in void {
         env.disk.remove(&end.path).map_err(failed("remove", &end.path))?;
-        segments.forget(&end.path);
+        segments.remove(end.key);
     }
     env.disk.sync_dir(journal).map_err(failed("sync", journal))
 }

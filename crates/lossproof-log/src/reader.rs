@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -72,12 +72,6 @@ impl Segments {
 
     pub(crate) fn remove(&self, key: u32) -> Option<Arc<ReadSegment>> {
         self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&key)
-    }
-
-    /// Takes out a file that was removed.
-    pub(crate) fn forget(&self, path: &Path) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, segment| segment.path != path);
     }
 
     /// Those of the journal, the last of which may be in use.

@@ -55,6 +55,7 @@ impl KeptFrame {
 #[derive(Debug)]
 pub(crate) struct SegmentEnd {
     pub(crate) path: PathBuf,
+    pub(crate) key: u32,
     /// Behind the last frame that counts where it stands.
     pub(crate) counted: u64,
     /// Behind the last byte that is not zero.
@@ -195,7 +196,8 @@ impl Recovery {
             }
         }
         let used = scan.data_end(position)?;
-        self.ends.push(SegmentEnd { path: found.path.clone(), counted, used });
+        let (path, key) = (found.path.clone(), found.life.file_key());
+        self.ends.push(SegmentEnd { path, key, counted, used });
         Ok(())
     }
 

@@ -157,8 +157,12 @@ impl SegmentFile {
         let path = path_of(journal, sequence);
         let make = || {
             let file = disk.open(old)?;
-            file.write_all_at(&[0; DATA_AT as usize], 0)?;
-            file.sync_data()?;
+            if !planted(Planted::RecycledHeaderKept) {
+                file.write_all_at(&[0; DATA_AT as usize], 0)?;
+            }
+            if !planted(Planted::RecycledHeaderNotSynced) {
+                file.sync_data()?;
+            }
             if disk.exists(&path)? {
                 // A rename would replace it.
                 return Err(io::ErrorKind::AlreadyExists.into());

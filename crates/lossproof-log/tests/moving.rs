@@ -141,10 +141,10 @@ fn what_was_removed_gives_its_space_back() {
 }
 
 #[test]
-fn damage_in_a_cold_file_is_an_error_for_its_offsets_and_ends_the_moving() {
-    // COLD-2, MOVE-3, READ-1
+fn damage_in_a_cold_file_is_an_error_for_its_offsets() {
+    // READ-1
     let disk = SimDisk::new();
-    let (log, mut stepper) = moved(&disk);
+    let (log, _stepper) = moved(&disk);
     let cold = names(&disk, "cold").remove(0);
     let cold = Path::new(&cold);
     let bytes = disk.bytes(cold).unwrap();
@@ -156,13 +156,64 @@ fn damage_in_a_cold_file_is_an_error_for_its_offsets_and_ends_the_moving() {
         matches!(error, ReadError::Damaged { range, .. } if (range.first, range.last) == (6, 7))
     );
     assert_eq!(values(&log, P1, 8), expected(RECORDS).split_off(8), "all others can be read");
-    // Most of the file is not wanted any more, so it would be copied.
-    let end = log.partition(P2).unwrap().high_watermark;
-    let start = PartitionChange::LogStart { id: P2, offset: end };
+}
+
+/// The planted bug `log-start-forgotten` must fail this test.
+#[test]
+fn a_checkpoint_keeps_where_a_log_starts() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let start = PartitionChange::LogStart { id: P1, offset: 40 };
     stepper.submit(vec![Commit::partition(start)]).remove(0).unwrap();
-    let half = PartitionChange::LogStart { id: P1, offset: 4 };
-    stepper.submit(vec![Commit::partition(half)]).remove(0).unwrap();
+    // The frame that says so moves too.
+    for index in 0..RECORDS {
+        stepper.submit(vec![append(P2, &[&text(index)])]).remove(0).unwrap();
+        stepper.zero();
+    }
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.power_cut());
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(log.partition(P1).unwrap().log_start, 40, "the log starts where it did");
+    assert_eq!(values(&log, P1, 40), expected(RECORDS).split_off(40));
+}
+
+/// A start that is cut short leaves a segment without frames, which the next one removes. Moving
+/// took it for one that is still there, and ended for good.
+#[test]
+fn a_segment_that_a_start_has_removed_does_not_end_the_moving() {
+    let disk = SimDisk::new();
+    drop(open(&disk));
+    let disk = disk.killed();
+    let (log, stepper) = moved(&disk);
+    assert_all(&log);
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.power_cut());
+    assert!(report.is_sound(), "{report:?}");
+    assert_all(&log);
+}
+
+/// The planted bug `damage-moved` must fail this test.
+#[test]
+fn damage_in_a_cold_file_ends_the_moving() {
+    // COLD-2, MOVE-3
+    let disk = SimDisk::new();
+    let (log, mut stepper) = moved(&disk);
+    let cold = names(&disk, "cold").remove(0);
+    let cold = Path::new(&cold);
+    let bytes = disk.bytes(cold).unwrap();
+    let at = bytes.windows(7).position(|it| it == b"other 3").unwrap() as u64;
+    disk.damage(cold, at, b"!").unwrap();
+    // Most of the file is not wanted any more, so the rest is to be copied.
+    let end = log.partition(P1).unwrap().high_watermark;
+    let start = PartitionChange::LogStart { id: P1, offset: end - 3 };
+    stepper.submit(vec![Commit::partition(start)]).remove(0).unwrap();
+    let error = stepper.checkpoint().expect_err("damage must not be copied");
+    assert!(error.contains("damage was found"), "{error}");
+    assert!(stepper.checkpoint().unwrap_err().contains("until the next start"));
     assert!(disk.bytes(cold).is_ok());
+    assert!(matches!(log.read(P2, 3, 1), Err(ReadError::Damaged { .. })));
+    assert_eq!(values(&log, P2, 4), others(RECORDS).split_off(4), "all others can be read");
 }
 
 #[test]

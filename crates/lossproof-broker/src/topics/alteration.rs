@@ -48,7 +48,7 @@ impl Topics {
             return Err(TopicError::AlwaysCommit { name: topic.name.clone() });
         }
         let settings = TopicSettings::of(&config, &self.defaults);
-        Ok(Topic { config, flush, settings, ..topic.clone() })
+        Ok(Topic { flush, config, settings, ..topic.clone() })
     }
 
     /// TOPIC-6: where damage took the change of a policy from one of both, the topic decides.

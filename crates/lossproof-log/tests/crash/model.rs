@@ -30,14 +30,20 @@ pub(crate) struct ModelPartition {
     pub(crate) log_start: i64,
     /// Those below the log start too: their producers' retries are known again.
     pub(crate) batches: Vec<ModelBatch>,
+    /// What a log says of transactions; `None` in what the batches themselves tell of.
+    told: Option<Stability>,
 }
+
+/// Last stable offset, and what was aborted, by first offset.
+type Stability = (i64, Vec<AbortedTransaction>);
 
 impl Eq for ModelPartition {}
 
 impl PartialEq for ModelPartition {
     fn eq(&self, other: &Self) -> bool {
         let named = |it: &Self| (it.topic_id, it.index, it.flush, it.log_start);
-        named(self) == named(other) && self.visible().eq(other.visible())
+        let same = named(self) == named(other) && self.visible().eq(other.visible());
+        same && self.transactions() == other.transactions()
     }
 }
 
@@ -108,8 +114,9 @@ impl Model {
             match change {
                 PartitionChange::Create { id, topic_id, index, flush } => {
                     let (topic_id, index, flush) = (*topic_id, *index, *flush);
-                    let (log_start, batches) = (0, Vec::new());
-                    let partition = ModelPartition { topic_id, index, flush, log_start, batches };
+                    let (log_start, batches, told) = (0, Vec::new(), None);
+                    let partition =
+                        ModelPartition { topic_id, index, flush, log_start, batches, told };
                     assert!(self.partitions.insert(*id, partition).is_none());
                 }
                 PartitionChange::Delete { id } => {
@@ -179,6 +186,7 @@ impl Model {
                 flush: view.flush,
                 log_start: view.log_start,
                 batches: Vec::new(),
+                told: None,
             };
             while partition.end() < view.high_watermark {
                 let from = partition.end();
@@ -194,23 +202,18 @@ impl Model {
                     partition.push(stored)?;
                 }
             }
-            let (open, mut aborted) = partition.transactions();
-            let last_stable = open.unwrap_or(view.high_watermark);
-            let mut found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
-            // What began below the log start cannot be told from what is left to read.
-            let mut stable = view.last_stable == last_stable;
-            if view.log_start > 0 {
-                stable = (view.log_start..=last_stable).contains(&view.last_stable);
-                found.retain(|it| it.first_offset >= view.log_start);
-                aborted.retain(|it| it.first_offset >= view.log_start);
-            }
-            if !stable || found != aborted {
+            let (last_stable, aborted) = partition.transactions();
+            let found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
+            // Of one that begins below the log start these batches do not tell.
+            let is_all = view.log_start == 0;
+            if is_all && (view.last_stable != last_stable || found != aborted) {
                 let stable = view.last_stable;
                 return Err(format!(
                     "partition {id} is stable to {stable} without {found:?}, \
                      must be {last_stable} without {aborted:?}"
                 ));
             }
+            partition.told = Some((view.last_stable, found));
             model.partitions.insert(id, partition);
         }
         for kind in StateKind::ALL {
@@ -264,8 +267,12 @@ impl ModelBatch {
 }
 
 impl ModelPartition {
-    /// Where the earliest open transaction begins, and what was aborted, by first offset.
-    fn transactions(&self) -> (Option<i64>, Vec<AbortedTransaction>) {
+    /// As a log has told it, or as the batches tell it. What ended below the log start concerns
+    /// nobody any more.
+    fn transactions(&self) -> Stability {
+        if let Some(told) = &self.told {
+            return told.clone();
+        }
         let mut open = BTreeMap::new();
         let mut aborted = Vec::new();
         for batch in &self.batches {
@@ -283,8 +290,9 @@ impl ModelPartition {
                 aborted.push(AbortedTransaction { first_offset, last_offset, producer_id });
             }
         }
+        aborted.retain(|it| it.last_offset >= self.log_start);
         aborted.sort_unstable();
-        (open.values().min().copied(), aborted)
+        (open.values().min().copied().unwrap_or(self.end()), aborted)
     }
 
     fn original_of(&self, batch: &[u8]) -> Option<&ModelBatch> {

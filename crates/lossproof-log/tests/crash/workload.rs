@@ -29,10 +29,19 @@ pub(crate) enum Action {
     Kill,
 }
 
+/// Length of the longest records.
+const LONG_BYTES: u64 = 9_000;
+
 /// Draws the actions of one workload. All commits are valid, given that those before were taken.
 pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
+    draw_with(seed, actions, LONG_BYTES)
+}
+
+/// The same with records of at most so many bytes.
+pub(crate) fn draw_with(seed: u64, actions: usize, long_bytes: u64) -> Vec<Action> {
     let mut draw = Draw {
         rng: SeededRng::new(seed),
+        long_bytes,
         model: Model::default(),
         sent: 0,
         named: 0,
@@ -65,6 +74,7 @@ pub(crate) fn draw(seed: u64, actions: usize) -> Vec<Action> {
 /// What has been drawn so far decides what may come next.
 struct Draw {
     rng: SeededRng,
+    long_bytes: u64,
     model: Model,
     sent: u64,
     named: u64,
@@ -162,7 +172,7 @@ impl Draw {
             self.sent += 1;
             let mut value = format!("record {}", self.sent).into_bytes();
             if self.below(4) == 0 {
-                value.resize(value.len() + self.below(9_000) as usize, b'.');
+                value.resize(value.len() + self.below(self.long_bytes) as usize, b'.');
             }
             builder.push(1_000 + self.sent as i64, None, Some(&value), &[]);
         }
