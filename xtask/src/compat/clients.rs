@@ -215,6 +215,12 @@ impl Program {
         !self.is_kcat
     }
 
+    /// What it says when it has joined a group, where it does not say what it commits: at once
+    /// after a restart of the broker its last commit is refused, and it leaves all the same.
+    pub(crate) fn says_joined(&self) -> Option<&'static str> {
+        self.is_kcat.then_some("assigned: ")
+    }
+
     /// Does it leave at the end of its input? Otherwise it does at SIGTERM.
     pub(crate) fn leaves_at_end_of_input(&self) -> bool {
         !self.is_kcat
@@ -243,10 +249,10 @@ impl Program {
 
 fn kcat_order(command: &mut Command, order: &str, address: &str, topic: &str, choice: &str) {
     // -E: it does not end when its only broker is away.
-    command.args(["-q", "-E", "-b", address]);
+    command.args(["-E", "-b", address]);
     if order == "produce" {
         // Without a key, and each record to a partition of its own choice.
-        command.args(["-P", "-t", topic, "-z", choice, "-X", "enable.idempotence=true"]);
+        command.args(["-q", "-P", "-t", topic, "-z", choice, "-X", "enable.idempotence=true"]);
         command.args(["-X", "sticky.partitioning.linger.ms=0"]);
     } else {
         for setting in [
