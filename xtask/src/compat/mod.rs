@@ -271,9 +271,8 @@ mod tests {
         let mut card = Card { client, steps: Vec::new(), missing: None, seconds: 0.0 };
         assert!(card.take("none", || Ok(())));
         assert!(card.take("admin", || Err(Failure::broken("kcat has no admin"))));
-        assert!(card.take("delete records", || Err(Failure::broken("not served"))));
-        assert_eq!(card.counts(true), Counts { passed: 1, failed: 0, skipped: 1 });
+        assert_eq!(card.counts(true), Counts { passed: 1, failed: 0, skipped: 0 });
         assert!(!card.take("gzip", || Err(Failure::broken("lost"))));
-        assert_eq!(card.counts(true), Counts { passed: 1, failed: 1, skipped: 1 });
+        assert_eq!(card.counts(true), Counts { passed: 1, failed: 1, skipped: 0 });
     }
 }
