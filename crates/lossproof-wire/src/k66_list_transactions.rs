@@ -15,6 +15,8 @@ message! {
         producer_id_filters: Vec<i64>;
         /// Only what is open for longer, in milliseconds; negative: all.
         duration_filter: i64 = -1, only 1..;
+        /// A regular expression; empty: all. In no version that is served.
+        transactional_id_pattern: Option<String>, only 2..;
     }
 }
 

@@ -292,7 +292,9 @@ impl ModelPartition {
         }
         aborted.retain(|it| it.last_offset >= self.log_start);
         aborted.sort_unstable();
-        (open.values().min().copied().unwrap_or(self.end()), aborted)
+        // Of what began below the log start nothing is left to wait for, but its end.
+        let first = open.values().min().copied().unwrap_or(self.end());
+        (first.max(self.log_start), aborted)
     }
 
     fn original_of(&self, batch: &[u8]) -> Option<&ModelBatch> {
