@@ -12,6 +12,8 @@ use crate::failure::{Context, Failure};
 use crate::fetch::KAFKA_3_VERSION;
 use crate::service::Broker;
 
+/// Each topic of the script has as many at least.
+const DELETED_PARTITIONS: usize = 3;
 const TOPIC: &str = "tools";
 const GROUP: &str = "tools-group";
 const RECORDS: usize = 200;
@@ -256,12 +258,19 @@ fn add_partitions(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 /// All but the last record of each partition.
+/// All records of the first partitions, which have some of them or none.
 fn delete_records(scene: &mut Scene<'_>) -> Result<(), Failure> {
     let file = scene.run.join("delete-records.json");
-    let text = format!(
-        "{{\"version\":1,\"partitions\":[{{\"topic\":\"{TOPIC}\",\"partition\":0,\"offset\":1}}]}}"
-    );
+    let all = |partition: usize| {
+        format!("{{\"topic\":\"{TOPIC}\",\"partition\":{partition},\"offset\":-1}}")
+    };
+    let partitions = (0..DELETED_PARTITIONS).map(all).collect::<Vec<_>>().join(",");
+    let text = format!("{{\"version\":1,\"partitions\":[{partitions}]}}");
     fs::write(&file, text).context(file.display())?;
     let file = file.to_string_lossy().into_owned();
-    contains(&scene.tool(DELETE_RECORDS, &["--offset-json-file", &file])?, "low_watermark: 1")
+    let answer = scene.tool(DELETE_RECORDS, &["--offset-json-file", &file])?;
+    for partition in 0..DELETED_PARTITIONS {
+        contains(&answer, &format!("partition: {TOPIC}-{partition}\tlow_watermark: "))?;
+    }
+    Ok(())
 }
