@@ -9,7 +9,8 @@
 //! - MOVE-3: damage that was not known at the start ends the moving until the next start, which
 //!   reports it; nothing is removed that could not be read.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
-//!   where space or files run short it is tried again.
+//!   where space or files run short it is tried again, and not once a slot may name the new
+//!   checkpoint: its files are not this run's to remove any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -50,6 +51,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum MoveError {
     #[error("cannot {action} while moving batches: {source}")]
     Io { action: &'static str, source: io::Error },
+    #[error("cannot name the new checkpoint: {0}")]
+    Slots(io::Error),
     #[error("{0}")]
     Read(OpenError),
     #[error("damage was found while moving batches, and the journal is kept: {0}")]
@@ -175,7 +178,7 @@ impl Mover {
         }
         // Twice, so that both slots say so (CHECKPOINT-1).
         for _ in 0..if planted(Planted::CheckpointInOneSlot) { 1 } else { 2 } {
-            self.slots.write(&checkpoint).map_err(failed("write a checkpoint"))?;
+            self.slots.write(&checkpoint).map_err(MoveError::Slots)?;
         }
         self.current = Some(checkpoint);
         self.publish(&sources, cold);

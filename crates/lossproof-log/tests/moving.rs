@@ -353,3 +353,28 @@ fn after_a_failed_sync_nothing_is_moved_until_the_next_start() {
     }
     assert!(failed > 5, "{failed}");
 }
+
+#[test]
+fn a_slot_that_may_name_a_checkpoint_keeps_its_files() {
+    // MOVE-4: where the second slot could not be written, the first names a checkpoint already.
+    for at in 0..20 {
+        let disk = SimDisk::new();
+        let (log, mut stepper, _) = open(&disk);
+        stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+        stepper.submit(vec![Commit::append(P2, produced(77, 0, 0, &["other 0"]))]);
+        fill_from_one(&mut stepper);
+        stepper.submit(vec![Commit::state(StateKind::Offsets, "group", Some("12".into()))]);
+        disk.inject(Fault::sync(at).no_space());
+        let _ = stepper.checkpoint();
+        disk.heal();
+        disk.inject(Fault::sync(0).no_space());
+        let _ = stepper.checkpoint();
+        disk.heal();
+        drop((log, stepper));
+        let opened =
+            Log::open_stepped(&simulated(&disk.power_cut()), Path::new(DATA), LogConfig::small());
+        let (log, _stepper, report) = opened.unwrap_or_else(|error| panic!("sync {at}: {error}"));
+        assert!(report.is_sound(), "sync {at}: {report:?}");
+        assert_all(&log);
+    }
+}
