@@ -51,7 +51,7 @@ pub(crate) struct ColdWriter {
 /// A cold file that is durable, and where its batches are.
 #[derive(Debug)]
 pub(crate) struct ColdFile {
-    pub(crate) segment: ReadSegment,
+    pub(crate) segment: Arc<ReadSegment>,
     pub(crate) bytes: u64,
     pub(crate) index: BTreeMap<PartitionId, Vec<IndexEntry>>,
 }
@@ -130,6 +130,6 @@ impl ColdWriter {
         }
         let Self { path, file, life, position, index, .. } = self;
         let segment = ReadSegment { life, path, file, first_frame: 1, recycled: false };
-        Ok(ColdFile { segment, bytes: position, index })
+        Ok(ColdFile { segment: Arc::new(segment), bytes: position, index })
     }
 }

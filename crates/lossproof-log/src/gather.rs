@@ -9,30 +9,16 @@ use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
 use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
+use crate::reader::ReadSegment;
 use crate::recovery::failed;
 use crate::report::{Finding, FindingKind};
 use crate::scan::{Scan, read_around};
 use crate::segment::{DATA_AT, HeaderState, SegmentHeader, read_header, sequence_of};
 
-#[derive(Debug)]
-pub(crate) struct FoundSegment {
-    pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) life: Life,
-    pub(crate) first_frame: u64,
-    pub(crate) recycled: bool,
-}
-
-impl FoundSegment {
-    pub(crate) fn sequence(&self) -> u64 {
-        self.life.segment
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     /// Those that count, in order.
-    pub(crate) segments: Vec<FoundSegment>,
+    pub(crate) segments: Vec<Arc<ReadSegment>>,
     /// Made, but never activated, or covered by the checkpoint: they hold nothing that counts.
     pub(crate) unused: Vec<PathBuf>,
     /// The highest frame known to be durable.
@@ -83,7 +69,7 @@ pub(crate) fn gather(
     // never after the end was lost.
     if !is_there && (!is_followed || gathered.end_lost) {
         gathered.end_lost = true;
-        gathered.damage.push(piece(FindingKind::SegmentMissing, in_use, 0));
+        gathered.damage.push(Finding::whole_file(FindingKind::SegmentMissing, in_use, 0));
     }
     for (index, candidate) in candidates.into_iter().enumerate() {
         if index >= used || candidate.state == HeaderState::Void && candidate.sequence > in_use {
@@ -138,38 +124,26 @@ fn take(
     let Candidate { sequence, path, file, state } = candidate;
     if let HeaderState::Valid(header) = state {
         let SegmentHeader { life, first_frame, recycled } = header;
-        gathered.segments.push(FoundSegment { path, file, life, first_frame, recycled });
+        let segment = ReadSegment { life, path, file, first_frame, recycled };
+        gathered.segments.push(Arc::new(segment));
         return Ok(());
     }
     // Both copies of the header are gone; the first frame names the same life.
     if state != HeaderState::Torn {
-        gathered.damage.push(piece(FindingKind::HeaderDamaged, sequence, DATA_AT));
+        let finding = Finding::whole_file(FindingKind::HeaderDamaged, sequence, DATA_AT);
+        gathered.damage.push(finding);
     }
     let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
     match found {
         Some((life, number)) => {
             let (first_frame, recycled) = (number, false);
-            gathered.segments.push(FoundSegment { path, file, life, first_frame, recycled });
+            let segment = ReadSegment { life, path, file, first_frame, recycled };
+            gathered.segments.push(Arc::new(segment));
         }
         None if is_last => gathered.end_lost = true,
         None => {}
     }
     Ok(())
-}
-
-/// The beginning of a segment, of which it is not known what frames it held.
-fn piece(kind: FindingKind, segment: u64, bytes: u64) -> Finding {
-    Finding {
-        kind,
-        segment,
-        position: 0,
-        bytes,
-        first_frame: 0,
-        last_frame: 0,
-        partitions: Vec::new(),
-        states: Vec::new(),
-        quarantined: None,
-    }
 }
 
 fn first_frame(
@@ -190,7 +164,7 @@ fn first_frame(
 }
 
 /// The highest `durable_through` that any frame of a segment names.
-fn evidence(segment: &FoundSegment) -> std::io::Result<u64> {
+fn evidence(segment: &ReadSegment) -> std::io::Result<u64> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
     let (mut at, mut durable) = (DATA_AT, 0);
     while let Some((begin, header)) = scan.next_frame(at, 0)? {

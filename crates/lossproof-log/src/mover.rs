@@ -27,7 +27,7 @@ use crate::commit::{PartitionId, StateKind};
 use crate::effect::Effect;
 use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
-use crate::gather::{FoundSegment, Gathered};
+use crate::gather::Gathered;
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
@@ -197,15 +197,8 @@ impl Mover {
                 .map_err(MoveError::Read)?;
         }
         recovery.located = Some(Vec::new());
-        let found = |segment: &Arc<ReadSegment>| FoundSegment {
-            path: segment.path.clone(),
-            file: segment.file.clone(),
-            life: segment.life,
-            first_frame: segment.first_frame,
-            recycled: segment.recycled,
-        };
-        let segments = sealed.iter().map(found).collect();
-        let gathered = Gathered { segments, durable: end - 1, ..Gathered::default() };
+        let (segments, durable) = (sealed.to_vec(), end - 1);
+        let gathered = Gathered { segments, durable, ..Gathered::default() };
         recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
         let mut found = recovery.damage.iter();
         if let Some(finding) = found.find(|finding| !self.is_known(finding)) {
@@ -256,16 +249,10 @@ impl Mover {
             recovery.view.replace(id, &sources, moved);
         }
         let kept = named_files(&recovery.view);
-        let checkpoint = self.write_checkpoint(&recovery, cold.as_ref(), &kept)?;
-        let through_segment = sealed
-            .last()
-            .map(|segment| segment.life.segment)
-            .or_else(|| self.current.map(|current| current.through_segment));
-        let checkpoint = Checkpoint {
-            through_frame: end - 1,
-            through_segment: through_segment.unwrap_or(0),
-            ..checkpoint
-        };
+        let before = self.current.map_or(0, |current| current.through_segment);
+        let through_segment = sealed.last().map_or(before, |segment| segment.life.segment);
+        let through = (end - 1, through_segment);
+        let checkpoint = self.write_checkpoint(&recovery, cold.as_ref(), &kept, through)?;
         Ok(Moved { checkpoint, sources, cold, kept })
     }
 
@@ -285,7 +272,11 @@ impl Mover {
         let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(action))?;
         for batch in &located {
             self.check_stop()?;
-            let source = recovery.segments.get(batch.file).ok_or(MoveError::Stopped)?;
+            // It was located in one of them.
+            let source = recovery
+                .segments
+                .get(batch.file)
+                .ok_or_else(|| MoveError::Damage(format!("file {} is not open", batch.file)))?;
             let mut bytes = vec![0; batch.entry.length as usize];
             let read = source.file.read_exact_at(&mut bytes, batch.at);
             read.map_err(failed("read a segment"))?;
@@ -307,6 +298,7 @@ impl Mover {
         recovery: &Recovery,
         cold: Option<&ColdFile>,
         kept: &BTreeSet<u32>,
+        (through_frame, through_segment): (u64, u64),
     ) -> Result<Checkpoint, MoveError> {
         let sequence = self.take_sequence();
         let disk = &*self.shared.env.disk;
@@ -321,7 +313,6 @@ impl Mover {
             Ok(finished)
         };
         let (bytes, frames) = write().map_err(failed("write a checkpoint"))?;
-        let (through_frame, through_segment) = (0, 0);
         Ok(Checkpoint { sequence, incarnation, bytes, frames, through_frame, through_segment })
     }
 
@@ -377,20 +368,12 @@ impl Mover {
     /// Removes files that no checkpoint names. What cannot be removed now is so at the next open.
     fn remove_unnamed(&self) {
         let named = self.shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
-        let removed = remove_unnamed(&self.shared, &self.paths, self.current.as_ref(), &named);
+        let disk = &*self.shared.env.disk;
+        let removed = remove_files(disk, &self.paths, self.current.as_ref(), &named);
         if let Err(error) = removed {
             tracing::warn!(%error, "files that are not needed any more could not be removed");
         }
     }
-}
-
-fn remove_unnamed(
-    shared: &Shared,
-    paths: &Paths,
-    current: Option<&Checkpoint>,
-    cold: &BTreeSet<PathBuf>,
-) -> io::Result<()> {
-    remove_files(&*shared.env.disk, paths, current, cold)
 }
 
 /// Removes files of checkpoints but the current one's, and cold files but those named.

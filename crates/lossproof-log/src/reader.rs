@@ -60,10 +60,10 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    pub(crate) fn insert(&self, segment: ReadSegment) {
+    pub(crate) fn insert(&self, segment: Arc<ReadSegment>) {
         let key = segment.life.file_key();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(key, Arc::new(segment));
+        open.insert(key, segment);
     }
 
     pub(crate) fn get(&self, key: u32) -> Option<Arc<ReadSegment>> {

@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -21,7 +22,7 @@ use crate::commit::{PartitionId, StateKind};
 use crate::effect::{BatchPlace, Effect, state_kind};
 use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Entry, EntryKind, FrameHeader, Item, Payload};
-use crate::gather::{FoundSegment, Gathered};
+use crate::gather::Gathered;
 use crate::partition::{Place, View};
 use crate::quarantine;
 use crate::reader::{ReadSegment, Segments};
@@ -153,17 +154,11 @@ impl Recovery {
         Ok(())
     }
 
-    fn walk_segment(&mut self, found: &FoundSegment, limit: Option<u64>) -> io::Result<()> {
+    fn walk_segment(&mut self, found: &Arc<ReadSegment>, limit: Option<u64>) -> io::Result<()> {
         let mut scan = Scan::new(found.file.clone(), found.life)?.recycled(found.recycled);
-        self.segments.insert(ReadSegment {
-            life: found.life,
-            path: found.path.clone(),
-            file: found.file.clone(),
-            first_frame: found.first_frame,
-            recycled: found.recycled,
-        });
+        self.segments.insert(found.clone());
         if found.first_frame > self.expected {
-            self.lose(found.sequence(), DATA_AT, 0, found.first_frame - 1);
+            self.lose(found.life.segment, DATA_AT, 0, found.first_frame - 1);
         }
         let mut position = DATA_AT;
         let mut counted = DATA_AT;
@@ -213,7 +208,7 @@ impl Recovery {
     fn skip_damage(
         &mut self,
         scan: &mut Scan,
-        found: &FoundSegment,
+        found: &ReadSegment,
         position: u64,
         limit: Option<u64>,
     ) -> io::Result<u64> {
@@ -233,12 +228,12 @@ impl Recovery {
 
     fn lose_piece(
         &mut self,
-        found: &FoundSegment,
+        found: &ReadSegment,
         position: u64,
         end: u64,
         last_frame: u64,
     ) -> io::Result<()> {
-        self.lose(found.sequence(), position, end - position, last_frame);
+        self.lose(found.life.segment, position, end - position, last_frame);
         if end > position
             && let Some(mut finding) = self.damage.pop()
         {
@@ -278,23 +273,18 @@ impl Recovery {
     }
 
     /// Takes a frame that is known to be durable, where it stands.
-    fn take(
-        &mut self,
-        scan: &mut Scan,
-        found: &FoundSegment,
-        frame: &FoundFrame,
-    ) -> io::Result<()> {
+    fn take(&mut self, scan: &mut Scan, found: &ReadSegment, frame: &FoundFrame) -> io::Result<()> {
         if !frame.whole {
             self.run += 1;
         }
         let place = Place {
-            segment: found.sequence() as u32,
+            segment: found.life.segment as u32,
             block: (frame.position / BLOCK) as u32,
             blocks: frame.header.length / BLOCK as u32,
             run: self.run,
         };
         let origin =
-            Origin { segment: found.sequence(), position: frame.position, header: frame.header };
+            Origin { segment: found.life.segment, position: frame.position, header: frame.header };
         let mut finding = origin.finding(FindingKind::FrameDamaged);
         let mut at = frame.position + frame.header.payload_at() as u64;
         for (entry, payload) in frame.entries.iter().zip(scan.payloads(frame)?) {
@@ -316,7 +306,7 @@ impl Recovery {
         Ok(())
     }
 
-    fn quarantine(&self, found: &FoundSegment, finding: &mut Finding) -> io::Result<()> {
+    fn quarantine(&self, found: &ReadSegment, finding: &mut Finding) -> io::Result<()> {
         let disk = &*self.env.disk;
         let path = quarantine::keep(disk, &self.quarantine, &*found.file, finding)?;
         finding.quarantined = Some(path);
@@ -415,11 +405,11 @@ impl Recovery {
     }
 
     /// Remembers a whole frame beyond the durable mark for being written anew (RECOVERY-3).
-    fn keep(&mut self, scan: &mut Scan, found: &FoundSegment, frame: FoundFrame) -> io::Result<()> {
+    fn keep(&mut self, scan: &mut Scan, found: &ReadSegment, frame: FoundFrame) -> io::Result<()> {
         let payloads = scan.payloads(&frame)?.into_iter().map(Option::unwrap_or_default).collect();
         self.expected = frame.header.number + 1;
         self.kept.push(KeptFrame {
-            segment: found.sequence(),
+            segment: found.life.segment,
             position: frame.position,
             header: frame.header,
             entries: frame.entries,
@@ -429,14 +419,14 @@ impl Recovery {
     }
 
     /// The journal ends here: what follows was never known to be durable (RECOVERY-2).
-    fn cut(&mut self, scan: &mut Scan, found: &FoundSegment, position: u64) -> io::Result<()> {
+    fn cut(&mut self, scan: &mut Scan, found: &ReadSegment, position: u64) -> io::Result<()> {
         let end = scan.data_end(position)?;
         if end == position {
             return Ok(());
         }
         let mut finding = Finding {
             kind: FindingKind::TailCut,
-            segment: found.sequence(),
+            segment: found.life.segment,
             position,
             bytes: end - position,
             first_frame: self.expected,

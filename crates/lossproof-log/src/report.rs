@@ -112,6 +112,23 @@ impl fmt::Display for PartitionRange {
     }
 }
 
+impl Finding {
+    /// Of a file, or the beginning of one, of which it is not known what frames it held.
+    pub(crate) fn whole_file(kind: FindingKind, segment: u64, bytes: u64) -> Self {
+        Self {
+            kind,
+            segment,
+            position: 0,
+            bytes,
+            first_frame: 0,
+            last_frame: 0,
+            partitions: Vec::new(),
+            states: Vec::new(),
+            quarantined: None,
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

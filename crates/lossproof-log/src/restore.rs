@@ -1,6 +1,7 @@
 //! The state of a checkpoint, put together again: where recovery and the mover begin.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cold;
@@ -72,8 +73,8 @@ impl Recovery {
         self.report_before(known);
         for found in colds.into_values().filter(|found| !found.lost.is_empty()) {
             let length = found.length.unwrap_or(0);
-            let finding = piece(FindingKind::ColdMissing, found.sequence, length, found.lost);
-            self.damage.push(finding);
+            let finding = Finding::whole_file(FindingKind::ColdMissing, found.sequence, length);
+            self.damage.push(Finding { partitions: found.lost, ..finding });
         }
         self.expected = checkpoint.through_frame + 1;
         self.durable = self.durable.max(checkpoint.through_frame);
@@ -137,7 +138,7 @@ impl Recovery {
             let file = self.env.disk.open_read_only(&path).map_err(failed("open", &path))?;
             found.length = Some(file.len().map_err(failed("measure", &path))?);
             let segment = ReadSegment { life, path, file, first_frame: 1, recycled: false };
-            self.segments.insert(segment);
+            self.segments.insert(Arc::new(segment));
         }
         Ok((life.file_key(), found))
     }
@@ -170,22 +171,8 @@ impl Recovery {
     fn report_before(&mut self, known: Vec<PartitionRange>) {
         let states = self.view.state(crate::state::StateTable::damaged_kinds);
         if !known.is_empty() || !states.is_empty() {
-            let finding = piece(FindingKind::DamagedBefore, 0, 0, known);
-            self.damage.push(Finding { states, ..finding });
+            let finding = Finding::whole_file(FindingKind::DamagedBefore, 0, 0);
+            self.damage.push(Finding { partitions: known, states, ..finding });
         }
-    }
-}
-
-fn piece(kind: FindingKind, segment: u64, bytes: u64, partitions: Vec<PartitionRange>) -> Finding {
-    Finding {
-        kind,
-        segment,
-        position: 0,
-        bytes,
-        first_frame: 0,
-        last_frame: 0,
-        partitions,
-        states: Vec::new(),
-        quarantined: None,
     }
 }

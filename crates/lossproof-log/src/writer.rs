@@ -132,7 +132,8 @@ impl Writer {
         let recycled = self.active.recycled;
         self.active.activate(&SegmentHeader { life: self.life, first_frame, recycled })?;
         let (path, file) = (self.active.path.clone(), self.active.file.clone());
-        segments.insert(ReadSegment { life: self.life, path, file, first_frame, recycled });
+        let segment = ReadSegment { life: self.life, path, file, first_frame, recycled };
+        segments.insert(Arc::new(segment));
         Ok(())
     }
 
@@ -171,10 +172,9 @@ impl Writer {
     fn roll(&mut self, segments: &Segments) -> Result<(), RoomError> {
         self.sync().map_err(RoomError::Fence)?;
         let sequence = self.active.sequence + 1;
-        let create = || SegmentFile::create(&*self.env.disk, &self.journal, sequence, self.sizes);
         let made = match &self.zeroer {
-            Some(zeroer) => zeroer.take_spare(sequence, create),
-            None => create(),
+            Some(zeroer) => zeroer.take_next(sequence),
+            None => SegmentFile::create(&*self.env.disk, &self.journal, sequence, self.sizes),
         };
         self.active = made.map_err(|error| RoomError::of(&error))?;
         self.life = Life::new(self.directory_id, sequence, self.env.rng.next_u64());

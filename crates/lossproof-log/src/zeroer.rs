@@ -2,7 +2,7 @@
 //! waits for the size of a file to become durable.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,29 +102,23 @@ impl Zeroer {
         takes
     }
 
-    /// The next segment if it is there, or else what `create` makes; never both.
-    pub(crate) fn take_spare(
-        &self,
-        sequence: u64,
-        create: impl FnOnce() -> io::Result<Arc<SegmentFile>>,
-    ) -> io::Result<Arc<SegmentFile>> {
+    /// The next segment, for the commit thread to go on in: the spare one, or one made now.
+    pub(crate) fn take_next(&self, sequence: u64) -> io::Result<Arc<SegmentFile>> {
         let mut work = self.lock();
         assert_eq!(work.next, sequence, "segments follow each other");
-        let made = match (work.spare.take(), work.free.pop()) {
-            (Some(spare), free) => {
-                work.free.extend(free);
-                Ok(spare)
-            }
-            (None, Some(old)) => self.recycle(&work, &old),
-            (None, None) => create(),
-        };
+        let made = work.spare.take().map_or_else(|| self.make_next(&mut work), Ok);
         work.next += u64::from(made.is_ok());
         made
     }
 
-    fn recycle(&self, work: &Work, old: &Path) -> io::Result<Arc<SegmentFile>> {
+    /// Makes the next segment, of one that was given back where there is any.
+    fn make_next(&self, work: &mut Work) -> io::Result<Arc<SegmentFile>> {
         let journal = work.active.path.parent().unwrap_or(&work.active.path);
-        SegmentFile::recycle(&*self.shared.env.disk, journal, work.next, old)
+        let disk = &*self.shared.env.disk;
+        match work.free.pop() {
+            Some(old) => SegmentFile::recycle(disk, journal, work.next, &old),
+            None => SegmentFile::create(disk, journal, work.next, self.sizes),
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -191,10 +185,7 @@ impl Zeroer {
         let for_active = if zeroed < capacity { zeroed - self.ahead } else { u64::MAX };
         if position > capacity / 2 {
             if work.spare.is_none() {
-                let spare = match work.free.pop() {
-                    Some(old) => self.recycle(work, &old)?,
-                    None => self.create(work)?,
-                };
+                let spare = self.make_next(work)?;
                 work.spare = Some(spare);
             }
             if let Some(spare) = work.spare.as_ref().filter(|it| it.zeroed() < it.capacity) {
@@ -206,11 +197,6 @@ impl Zeroer {
             self.due.store(for_active.min(capacity / 2 + 1), Ordering::Release);
         }
         Ok(None)
-    }
-
-    fn create(&self, work: &Work) -> io::Result<Arc<SegmentFile>> {
-        let journal = work.active.path.parent().unwrap_or(&work.active.path);
-        SegmentFile::create(&*self.shared.env.disk, journal, work.next, self.sizes)
     }
 
     /// Extends by a handle of its own: where one handle has seen the error of a failed sync,
