@@ -6,7 +6,7 @@ use std::io::BufRead;
 use bytes::Bytes;
 
 use crate::batch::compression::decompress;
-use crate::batch::record::{Skim, read_record};
+use crate::batch::record::{RawRecord, Skim, read_record};
 use crate::batch::records::open;
 use crate::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES, TimestampType};
 
@@ -117,21 +117,17 @@ pub fn find_record(
     limits: &Limits,
     wanted: impl Fn(i64) -> bool,
 ) -> Result<Option<Found>, BatchError> {
-    let (header, compression, payload) = open(batch)?;
-    let limit = limits.uncompressed_bytes_max;
-    let stream = decompress(compression, &payload, limit)
-        .map_err(|error| BatchError::Undecodable { compression, reason: error.to_string() })?;
-    let mut source = Skim { stream, allowance: limit };
-    for index in 0..header.record_count {
-        let record = read_record(&mut source, |(), _| {})
-            .map_err(|fault| fault.at(index, compression, limit))?;
+    let mut found = None;
+    skim(batch, limits, |header, _, record| {
         let timestamp = header.timestamp_of(record.timestamp_delta);
-        if wanted(timestamp) {
-            let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
-            return Ok(Some(Found { offset, timestamp }));
+        if !wanted(timestamp) {
+            return ControlFlow::Continue(());
         }
-    }
-    Ok(None)
+        let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
+        found = Some(Found { offset, timestamp });
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
 }
 
 /// Tells of each record of a batch that has been validated, in order, until `visit` wants no more.
@@ -141,6 +137,19 @@ pub fn visit_records(
     limits: &Limits,
     mut visit: impl FnMut(RecordFacts) -> ControlFlow<()>,
 ) -> Result<(), BatchError> {
+    skim(batch, limits, |header, index, record| {
+        let timestamp = header.timestamp_of(record.timestamp_delta);
+        let timestamp = (timestamp != NO_TIMESTAMP).then_some(timestamp);
+        visit(RecordFacts { index, timestamp, has_key: record.key.is_some() })
+    })
+}
+
+/// Reads each record of a batch, and keeps nothing of it, until `visit` wants no more.
+fn skim(
+    batch: &Bytes,
+    limits: &Limits,
+    mut visit: impl FnMut(&BatchHeader, i32, &RawRecord<()>) -> ControlFlow<()>,
+) -> Result<(), BatchError> {
     let (header, compression, payload) = open(batch)?;
     let limit = limits.uncompressed_bytes_max;
     let stream = decompress(compression, &payload, limit)
@@ -149,9 +158,7 @@ pub fn visit_records(
     for index in 0..header.record_count {
         let record = read_record(&mut source, |(), _| {})
             .map_err(|fault| fault.at(index, compression, limit))?;
-        let timestamp = header.timestamp_of(record.timestamp_delta);
-        let timestamp = (timestamp != NO_TIMESTAMP).then_some(timestamp);
-        if visit(RecordFacts { index, timestamp, has_key: record.key.is_some() }).is_break() {
+        if visit(&header, index, &record).is_break() {
             break;
         }
     }
