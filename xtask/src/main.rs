@@ -10,6 +10,7 @@ mod e2e;
 mod failure;
 mod fetch;
 mod news;
+mod page;
 mod parts;
 mod planted;
 mod report;

@@ -2,7 +2,6 @@
 //! broker of its own. `compat/README.md` describes the script and holds the report card.
 
 mod clients;
-mod gaps;
 mod lines;
 mod member;
 mod report;
@@ -26,12 +25,9 @@ use crate::service::{Broker, build};
 use crate::stop;
 use crate::workspace::Workspace;
 use clients::{CLIENTS, Client};
-use gaps::gap;
 
 /// Clients at work at the same time: each waits most of its time.
 const CLIENTS_AT_ONCE: usize = 2;
-/// Characters of what a client said that go into the report.
-const LAST_WORDS_MAX: usize = 160;
 
 #[derive(Args, Debug, Default)]
 pub(crate) struct Options {
@@ -60,8 +56,6 @@ pub(crate) struct Stage<'a> {
 pub(crate) enum Verdict {
     Passed,
     NotOffered(&'static str),
-    /// The broker does not serve the request yet; what the client said.
-    Open(&'static str, String),
     Failed(String),
 }
 
@@ -180,7 +174,10 @@ impl Card {
     fn take(&mut self, name: &'static str, step: impl FnOnce() -> Result<(), Failure>) -> bool {
         let verdict = match self.client.lack(name) {
             Some(why) => Verdict::NotOffered(why),
-            None => judge(gap(name), step()),
+            None => match step() {
+                Ok(()) => Verdict::Passed,
+                Err(failure) => Verdict::Failed(failure.to_string()),
+            },
         };
         let go_on = !matches!(verdict, Verdict::Failed(_));
         self.steps.push((name, verdict));
@@ -195,7 +192,6 @@ impl Card {
         for (_, verdict) in &self.steps {
             match verdict {
                 Verdict::Passed => counts.add(Counts::PASSED),
-                Verdict::Open(..) => counts.add(Counts::SKIPPED),
                 Verdict::Failed(_) => counts.add(Counts::FAILED),
                 Verdict::NotOffered(_) => {}
             }
@@ -209,19 +205,16 @@ impl Card {
         if let Some(why) = &self.missing {
             return format!("{name} {version}: missing: {why}");
         }
-        let Counts { passed, failed, skipped } = self.counts(true);
+        let Counts { passed, failed, .. } = self.counts(true);
         let seconds = self.seconds;
-        format!(
-            "{name} {version}: {passed} passed, {failed} failed, {skipped} open ({seconds:.1} s)"
-        )
+        format!("{name} {version}: {passed} passed, {failed} failed ({seconds:.1} s)")
     }
 
-    /// What is not as it should be, or will not stay as it is.
+    /// What is not as it should be.
     fn notes(&self) -> Vec<String> {
         let name = self.client.name;
         let note = |(step, verdict): &(&str, Verdict)| match verdict {
             Verdict::Failed(why) => Some(format!("  {name}: {step}: FAILED: {why}")),
-            Verdict::Open(api, said) => Some(format!("  {name}: {step}: open ({api}): {said}")),
             Verdict::Passed | Verdict::NotOffered(_) => None,
         };
         let missing = self.missing.iter().map(|why| format!("  {name}: missing: {why}"));
@@ -229,44 +222,12 @@ impl Card {
     }
 }
 
-fn judge(gap: Option<&'static str>, result: Result<(), Failure>) -> Verdict {
-    match (gap, result) {
-        (None, Ok(())) => Verdict::Passed,
-        (None, Err(failure)) => Verdict::Failed(failure.to_string()),
-        (Some(api), Err(failure)) => Verdict::Open(api, last_words(&failure.to_string())),
-        (Some(_), Ok(())) => {
-            Verdict::Failed("it passes: take it out of the table in compat/gaps.rs".to_owned())
-        }
-    }
-}
-
-/// The line of a client's output that tells most: the last that speaks of an error.
-fn last_words(text: &str) -> String {
-    const TELLING: [&str; 5] = ["authorization", "error: ", "exception: ", "failed", "not support"];
-    let telling = |line: &&str| {
-        let line = line.to_lowercase();
-        TELLING.iter().any(|word| line.contains(word))
-    };
-    let line = text.lines().rfind(telling).or_else(|| text.lines().next());
-    line.unwrap_or_default().trim().chars().take(LAST_WORDS_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_open_step_must_fail_and_any_other_must_pass() {
-        let broken = || Err(Failure::broken("go: error: no\n(all of it: log)"));
-        assert_eq!(judge(None, Ok(())), Verdict::Passed);
-        assert!(matches!(judge(None, broken()), Verdict::Failed(_)));
-        let open = Verdict::Open("DeleteGroups", "go: error: no".to_owned());
-        assert_eq!(judge(Some("DeleteGroups"), broken()), open);
-        assert!(matches!(judge(Some("DeleteGroups"), Ok(())), Verdict::Failed(_)));
-    }
-
-    #[test]
-    fn a_failed_step_fails_the_client_and_an_open_one_does_not() {
+    fn a_failed_step_fails_the_client_and_one_that_is_not_offered_does_not() {
         let client = &CLIENTS[0];
         let mut card = Card { client, steps: Vec::new(), missing: None, seconds: 0.0 };
         assert!(card.take("none", || Ok(())));

@@ -1,11 +1,10 @@
 //! The table of `compat/README.md`, between two marks; all around it is written by hand.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use super::{Card, Verdict, script, tools};
 use crate::failure::{Context, Failure};
+use crate::page::{commit, today, with_part};
 use crate::workspace::Workspace;
 
 const BEGIN: &str = "<!-- written by `cargo xtask compat --report` -->\n";
@@ -19,31 +18,14 @@ pub(crate) fn write(workspace: &Workspace, cards: &[Card]) -> Result<(), Failure
     }
     let page = workspace.root().join("compat/README.md");
     let text = fs::read_to_string(&page).context(page.display())?;
-    let text = replace(&text, &table(cards, &stamp(workspace)?))?;
+    let text = with_part(&text, [BEGIN, END], &table(cards, &stamp(workspace)?))
+        .ok_or_else(|| Failure::broken("the page has lost the marks of its table"))?;
     fs::write(&page, text).context(page.display())
-}
-
-fn replace(text: &str, table: &str) -> Result<String, Failure> {
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
-        Some((before, after))
-    });
-    let (before, after) =
-        parts.ok_or_else(|| Failure::broken("the page has lost the marks of its table"))?;
-    Ok(format!("{before}{BEGIN}{table}{END}{after}"))
 }
 
 /// Day and commit.
 fn stamp(workspace: &Workspace) -> Result<String, Failure> {
-    let say = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        let output = command.args(arguments).current_dir(workspace.root()).output();
-        let output = output.context(program)?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let day = say("date", &["--utc", "+%Y-%m-%d"])?;
-    let commit = say("git", &["rev-parse", "--short", "HEAD"])?;
-    Ok(format!("{day}, at commit {commit}"))
+    Ok(format!("{}, at commit {}", today()?, commit(workspace)?))
 }
 
 fn table(cards: &[Card], stamp: &str) -> String {
@@ -86,15 +68,14 @@ fn word(card: &Card, step: &str) -> &'static str {
     match card.steps.iter().find(|(name, _)| *name == step).map(|(_, verdict)| verdict) {
         Some(Verdict::Passed) => "pass",
         Some(Verdict::NotOffered(_)) => "not offered",
-        Some(Verdict::Open(..)) => "open",
         Some(Verdict::Failed(_)) => "FAIL",
         None => "not reached",
     }
 }
 
-/// Why something failed, is not offered or is open.
+/// Why something failed or is not offered.
 fn notes(cards: &[Card]) -> Vec<String> {
-    let (mut failed, mut lacking, mut open) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut failed, mut lacking) = (Vec::new(), Vec::new());
     for card in cards {
         let name = card.client.name;
         for (step, verdict) in &card.steps {
@@ -105,17 +86,11 @@ fn notes(cards: &[Card]) -> Vec<String> {
                     failed.push(format!("- {name}, {step}: {why}"));
                 }
                 Verdict::NotOffered(why) => lacking.push(format!("- {name}, {step}: {why}.")),
-                Verdict::Open(api, _) => {
-                    open.insert(format!("- {step}: the broker does not serve {api} yet."));
-                }
             }
         }
     }
     let mut lines = Vec::new();
-    let open = open.into_iter().collect();
-    for (title, found) in
-        [("Failed", failed), ("Not offered by the client", lacking), ("Open", open)]
-    {
+    for (title, found) in [("Failed", failed), ("Not offered by the client", lacking)] {
         if !found.is_empty() {
             lines.extend([String::new(), format!("{title}:"), String::new()]);
             lines.extend(found);
@@ -130,24 +105,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
-        let page = format!("before\n{BEGIN}old\n{END}after\n");
-        assert_eq!(replace(&page, "new\n").unwrap(), format!("before\n{BEGIN}new\n{END}after\n"));
-        assert!(replace("no marks", "new").is_err());
-    }
-
-    #[test]
-    fn a_row_says_pass_open_and_not_offered() {
+    fn a_row_says_pass_fail_and_not_offered() {
         let steps = vec![
             ("none", Verdict::Passed),
             ("zstd", Verdict::NotOffered("no")),
-            ("transactions", Verdict::Open("InitProducerId", "refused".to_owned())),
+            ("transactions", Verdict::Failed("refused\nby name".to_owned())),
         ];
         let card = Card { client: &CLIENTS[1], steps, missing: None, seconds: 1.0 };
         let text = table(&[card], "a day");
         assert!(text.contains("| pass | not reached | not reached | not reached | not offered |"));
-        assert!(text.contains("| not reached | open |\n"), "{text}");
-        assert!(text.contains("- transactions: the broker does not serve InitProducerId yet."));
+        assert!(text.contains("| not reached | FAIL |\n"), "{text}");
+        assert!(text.contains(", transactions: refused\n"), "{text}");
         assert!(text.contains("Run of a day."));
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Figures, Verdict};
 use crate::failure::{Context, Failure};
+use crate::page::{commit, said_by, today, with_part};
 use crate::workspace::Workspace;
 
 const BEGIN: &str = "<!-- durability: `cargo xtask torture --record` writes this -->\n";
@@ -52,19 +53,6 @@ const FAULTS: [(&str, &str); 6] = [
     ("bit-flip", "one bit flipped in the files"),
 ];
 
-/// What the checkout is, as somebody else can find it.
-pub(crate) fn commit(workspace: &Workspace) -> Result<String, Failure> {
-    said_by(
-        Command::new("git").current_dir(workspace.root()).args(["describe", "--always", "--dirty"]),
-    )
-}
-
-fn said_by(command: &mut Command) -> Result<String, Failure> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().context(&program)?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 fn json_path(workspace: &Workspace) -> PathBuf {
     workspace.root().join("docs/evidence/durability.json")
 }
@@ -76,7 +64,7 @@ pub(crate) fn record(workspace: &Workspace, figures: &[Figures]) -> Result<(), F
     let mut entries: Vec<Entry> = serde_json::from_str(&text).context(path.display())?;
     let kernel = said_by(Command::new("uname").arg("-sr"))?;
     let cores = thread::available_parallelism().context("count the processors")?;
-    let date = said_by(Command::new("date").args(["-u", "+%F"]))?;
+    let date = today()?;
     let commit = commit(workspace)?;
     let evidence = figures.iter().filter(|it| !it.is_control && it.outcome != Verdict::Skipped);
     entries.extend(evidence.map(|figures| Entry {
@@ -92,7 +80,7 @@ pub(crate) fn record(workspace: &Workspace, figures: &[Figures]) -> Result<(), F
     fs::write(&path, text).context(path.display())?;
     let readme = workspace.root().join("README.md");
     let text = fs::read_to_string(&readme).context(readme.display())?;
-    let updated = with_table(&text, &table(&entries))
+    let updated = with_part(&text, [BEGIN, END], &table(&entries))
         .ok_or_else(|| Failure::broken("README.md has no place for the durability table"))?;
     fs::write(&readme, updated).context(readme.display())
 }
@@ -103,16 +91,9 @@ pub(crate) fn complaint(readme: &str, json: &str) -> Option<String> {
         Ok(entries) => entries,
         Err(error) => return Some(format!("docs/evidence/durability.json: {error}")),
     };
-    let agrees = with_table(readme, &table(&entries)).as_deref() == Some(readme);
+    let agrees = with_part(readme, [BEGIN, END], &table(&entries)).as_deref() == Some(readme);
     (!agrees)
         .then(|| "the durability table is not that of docs/evidence/durability.json".to_owned())
-}
-
-/// The README with that table in its place.
-fn with_table(readme: &str, table: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{table}{END}{after}"))
 }
 
 fn table(entries: &[Entry]) -> String {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::command::{self, find_program};
 use crate::failure::{Context, Failure};
+use crate::page::commit;
 use crate::report::{Counts, Outcome};
 use crate::service::{Binaries, build, build_for_torture};
 use crate::workspace::Workspace;
@@ -117,7 +118,7 @@ fn prepare(
     command.arg("--binary").arg(product).arg("--scratch").arg(&scratch);
     command.arg("--figures").arg(&figures);
     command.args(["--seed", &options.seed.to_string()]);
-    command.args(["--commit", &evidence::commit(workspace)?]);
+    command.args(["--commit", &commit(workspace)?]);
     if let Some(budget) = options.budget {
         command.args(["--budget", &budget.as_secs().to_string()]);
     }
