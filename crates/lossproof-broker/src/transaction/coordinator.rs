@@ -251,9 +251,11 @@ impl TransactionCoordinator {
         }
         let next = current.ended(outcome);
         let ending = Ending { outcome, bearer, now_ms: self.clock.wall_ms() };
+        // Those of a topic that is gone concern nobody. One that cannot be read stays: it is an error
+        // to who asks for it, and not left out in silence.
         let exists = |key: &Bytes| {
             let key = OffsetKey::decode(key.clone());
-            key.is_ok_and(|key| catalog.by_id(key.topic_id).is_some())
+            key.map_or(true, |key| catalog.by_id(key.topic_id).is_some())
         };
         let offsets = match outcome {
             Outcome::Commit => ending::offsets(&current, exists),

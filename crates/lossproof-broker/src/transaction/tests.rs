@@ -161,6 +161,18 @@ async fn a_transaction_does_not_end_while_records_are_being_queued() {
     assert_eq!(late, Err(TransactionError::State));
 }
 
+/// What the transaction has said yes to is not left out because its key makes no sense.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_cannot_be_read_is_committed_too() {
+    let world = World::start().await;
+    let me = world.init().await;
+    world.coordinator.add_group(ID, me, "g").await.unwrap();
+    let offsets = vec![("no key".into(), "value".into())];
+    world.coordinator.add_offsets(ID, me, "g", offsets).await.unwrap();
+    world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await.unwrap();
+    assert_eq!(world.log.state_value(StateKind::Offsets, b"no key"), Some("value".into()));
+}
+
 /// COORDINATOR-3.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_cannot_be_read_stops_all_and_ends_nothing() {
