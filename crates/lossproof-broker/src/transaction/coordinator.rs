@@ -251,8 +251,8 @@ impl TransactionCoordinator {
         }
         let next = current.ended(outcome);
         let ending = Ending { outcome, bearer, now_ms: self.clock.wall_ms() };
-        // Those of a topic that is gone concern nobody. One that cannot be read stays: it is an error
-        // to who asks for it, and not left out in silence.
+        // Those of a topic that is gone concern nobody. One that cannot be read stays: it is an
+        // error to who asks for it, and not left out in silence.
         let exists = |key: &Bytes| {
             let key = OffsetKey::decode(key.clone());
             key.map_or(true, |key| catalog.by_id(key.topic_id).is_some())
