@@ -343,6 +343,34 @@ async fn transactions_and_their_producers_can_be_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_listed_by_a_pattern_of_the_whole_id() {
+    let broker = Broker::start().await;
+    for id in ["pay-1", "pay-2", "repay-1", "other"] {
+        Producer::new(&broker, id).await;
+    }
+    let mut client = broker.client().await;
+    for (pattern, error, expected) in [
+        (None, ErrorCode::NONE, vec!["other", "pay-1", "pay-2", "repay-1"]),
+        (Some(""), ErrorCode::NONE, vec!["other", "pay-1", "pay-2", "repay-1"]),
+        (Some("pay"), ErrorCode::NONE, vec![]),
+        (Some("pay-."), ErrorCode::NONE, vec!["pay-1", "pay-2"]),
+        (Some("other|.*-1"), ErrorCode::NONE, vec!["other", "pay-1", "repay-1"]),
+        (Some("other)|(pay-1"), ErrorCode::INVALID_REGULAR_EXPRESSION, vec![]),
+        (Some("("), ErrorCode::INVALID_REGULAR_EXPRESSION, vec![]),
+        (Some("(((a{99}){99}){99}){99}"), ErrorCode::INVALID_REGULAR_EXPRESSION, vec![]),
+    ] {
+        let transactional_id_pattern = pattern.map(str::to_owned);
+        let request = ListTransactionsRequest { transactional_id_pattern, ..Default::default() };
+        let answer: ListTransactionsResponse = client.call(&request, 2).await;
+        let listed = answer.transaction_states.iter();
+        let mut listed: Vec<_> = listed.map(|it| &*it.transactional_id).collect();
+        listed.sort_unstable();
+        assert_eq!((answer.error_code, listed), (error, expected), "{pattern:?}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_are_listed_by_state_producer_and_age() {
     let (broker, mut producer) = started(1).await;
     let other = Producer::new(&broker, "other").await;

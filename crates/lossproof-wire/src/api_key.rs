@@ -110,7 +110,7 @@ api_keys! {
     /// The state of transactions.
     DescribeTransactions = 65, 0..=0;
     /// The transactions.
-    ListTransactions = 66, 0..=1;
+    ListTransactions = 66, 0..=2;
     /// Topics and their partitions, page by page.
     DescribeTopicPartitions = 75, 0..=0;
 }

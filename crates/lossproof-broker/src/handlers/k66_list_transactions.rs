@@ -4,9 +4,14 @@ use lossproof_wire::{
     ErrorCode, ListTransactionsRequest, ListTransactionsResponse, ListedTransaction,
 };
 
+use regex_lite::{Regex, RegexBuilder};
+
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::transaction::Transaction;
+
+/// What an expression may take when it is compiled: one id costs no more than this times its length.
+const PATTERN_BYTES_MAX: usize = 64 << 10;
 
 /// All that there are in Kafka. Here a transaction ends at once, so nobody is ever seen preparing.
 const STATES: [&str; 7] = [
@@ -29,6 +34,10 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
 }
 
 async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransactionsResponse {
+    let Ok(pattern) = pattern(request) else {
+        let error_code = ErrorCode::INVALID_REGULAR_EXPRESSION;
+        return ListTransactionsResponse { error_code, ..Default::default() };
+    };
     let all = match broker.transactions.all().await {
         Ok(all) => all,
         Err(error) => {
@@ -37,7 +46,10 @@ async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransac
         }
     };
     let now_ms = broker.env.clock.wall_ms();
-    let wanted = all.into_iter().filter(|(_, transaction)| is_wanted(request, transaction, now_ms));
+    let wanted = all.into_iter().filter(|(id, transaction)| {
+        pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+            && is_wanted(request, transaction, now_ms)
+    });
     let listed = wanted.map(|(transactional_id, transaction)| ListedTransaction {
         transactional_id,
         producer_id: transaction.identity.producer_id,
@@ -49,6 +61,19 @@ async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransac
         unknown_state_filters: unknown.cloned().collect(),
         ..Default::default()
     }
+}
+
+/// The expression that an id has to match from its first to its last letter (KIP-1152).
+fn pattern(request: &ListTransactionsRequest) -> Result<Option<Regex>, regex_lite::Error> {
+    let pattern = request.transactional_id_pattern.as_deref().filter(|given| !given.is_empty());
+    // It has to be one by itself: `a)(b` is not.
+    pattern
+        .map(|given| {
+            RegexBuilder::new(given).size_limit(PATTERN_BYTES_MAX).build()?;
+            let whole = format!("^(?:{given})$");
+            RegexBuilder::new(&whole).size_limit(PATTERN_BYTES_MAX).build()
+        })
+        .transpose()
 }
 
 fn is_wanted(request: &ListTransactionsRequest, transaction: &Transaction, now_ms: i64) -> bool {
