@@ -199,7 +199,7 @@ const CONTROLS: [Control; 29] = [
         package: "lossproof-log",
         target: "compaction",
         test: "a_reader_sees_the_last_value_of_each_key_whatever_was_compacted",
-        says: "COMPACTION-1: the last value of",
+        says: "COMPACTION-2: ",
     },
     Control {
         bug: "end-txn-retry-unchecked",

@@ -1,6 +1,7 @@
-//! Moves batches out of sealed segments into cold files, writes the checkpoint that stands for
-//! these segments, and gives them back. What it reads is read as recovery would read it, from the
-//! checkpoint before and the segments, so that nothing in memory is taken for what is on the disk.
+//! Moves batches out of sealed segments into cold files, compacts partitions on the way, writes the
+//! checkpoint that stands for these segments, and gives them back. What it reads is read as
+//! recovery would read it, from the checkpoint before and the segments, so that nothing in memory
+//! is taken for what is on the disk.
 //!
 //! # Invariants
 //! - MOVE-1: in this order: the cold file is durable, the checkpoint is durable, both slots name

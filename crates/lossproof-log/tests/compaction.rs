@@ -287,3 +287,27 @@ fn a_segment_that_is_not_full_can_be_ended_for_it() {
     let (log, _stepper) = open(&disk.power_cut(), LogConfig::small());
     assert_eq!(left(&log), [some(1, "1"), some(2, "2")]);
 }
+
+#[test]
+fn room_is_given_back() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = created(&disk, LogConfig::small());
+    for index in 0..300 {
+        let text = format!("{index} {}", "x".repeat(2_000));
+        submit(&mut stepper, keyed(&format!("{}", index % 5), Some(&text), 1_000));
+    }
+    seal(&mut stepper);
+    let cold = || -> Vec<usize> {
+        let paths = disk.paths();
+        let files = paths.iter().filter(|path| path.extension().is_some_and(|it| it == "cold"));
+        files.map(|path| disk.bytes(path).unwrap().len()).collect()
+    };
+    stepper.checkpoint().unwrap();
+    let before = cold();
+    compact(&log, &mut stepper, wish(0));
+    // The next move drops what is not wanted any more.
+    stepper.checkpoint().unwrap();
+    let (before, after): (usize, usize) = (before.iter().sum(), cold().iter().sum());
+    assert!(after * 2 < before, "{:?}, {after} of {before}", cold());
+    assert_eq!(left(&log).len(), 5);
+}

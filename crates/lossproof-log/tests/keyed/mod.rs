@@ -157,9 +157,10 @@ impl History {
             assert_eq!((&sent.key, &sent.value), (key, value), "COMPACTION-1: offset {offset}");
         }
         for (offset, sent) in &self.records {
-            let unstable = *offset >= view.last_stable;
-            let must_stay = unstable || sent.key.is_none() && sent.transaction.is_none();
-            assert!(!must_stay || offsets.contains(offset), "offset {offset} is gone");
+            let there = offsets.contains(offset);
+            assert!(there || *offset < view.last_stable, "COMPACTION-2: {offset} is gone");
+            let has_key = sent.key.is_some() || sent.transaction.is_some();
+            assert!(there || has_key, "COMPACTION-1: {offset} is gone");
         }
         let expected = self.last_values(view.last_stable);
         let mut found: BTreeMap<String, Option<(i64, String)>> = BTreeMap::new();
