@@ -25,7 +25,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 27] = [
+const CONTROLS: [Control; 29] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -186,6 +186,20 @@ const CONTROLS: [Control; 27] = [
         target: "moving",
         test: "damage_in_a_cold_file_ends_the_moving",
         says: "damage must not be copied",
+    },
+    Control {
+        bug: "compaction-keeps-older",
+        package: "lossproof-log",
+        target: "compaction",
+        test: "a_reader_sees_the_last_value_of_each_key_whatever_was_compacted",
+        says: "COMPACTION-1: the last value of",
+    },
+    Control {
+        bug: "compaction-passes-stable",
+        package: "lossproof-log",
+        target: "compaction",
+        test: "a_reader_sees_the_last_value_of_each_key_whatever_was_compacted",
+        says: "COMPACTION-2: ",
     },
     Control {
         bug: "end-txn-retry-unchecked",

@@ -33,6 +33,7 @@
 mod broker;
 mod budget;
 mod call;
+mod compaction;
 mod config;
 mod config_values;
 mod connection;

@@ -1,4 +1,4 @@
-//! Removal of what a topic need not keep any more.
+//! Removal of what a topic need not keep any more, by age and size.
 //!
 //! # Invariants
 //!
@@ -13,6 +13,7 @@ use std::time::Duration;
 use lossproof_log::{Commit, CommitCause, PartitionChange, PartitionId};
 
 use crate::broker::Broker;
+use crate::compaction;
 use crate::topic_config::TopicSettings;
 
 /// The wall clock may be set right by so much while the broker runs.
@@ -23,6 +24,7 @@ pub(crate) async fn run(broker: &Arc<Broker>) {
     loop {
         broker.env.clock.sleep(broker.config.retention_check).await;
         run_once(broker).await;
+        compaction::run_once(broker, trusted_now(broker)).await;
     }
 }
 
@@ -41,13 +43,13 @@ pub(crate) async fn run_once(broker: &Arc<Broker>) {
 }
 
 /// The wall clock, while it may be believed (RETENTION-2).
-fn trusted_now(broker: &Broker) -> Option<i64> {
+pub(crate) fn trusted_now(broker: &Broker) -> Option<i64> {
     let drift_ms = broker.log.clock_drift_ms();
     if drift_ms.unsigned_abs() > CLOCK_JUMP_MAX.as_millis() as u64 {
         tracing::error!(
             drift_ms,
-            "the wall clock has jumped since the start: nothing is removed for its age until the \
-             broker is started again; see that the clock is right before that"
+            "the wall clock has jumped since the start: nothing is removed for its age, or \
+             compacted, until the broker is started again; see that the clock is right before that"
         );
         return None;
     }

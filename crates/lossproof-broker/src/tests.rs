@@ -1,6 +1,7 @@
 //! What only the inside of a broker can show: its memory, and changes whose client goes away.
 
 use core::future::Future;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,13 +10,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use lossproof_env::{
     Clock, Environment, ManualClock, MemoryNet, Net, RealClock, SeededRng, SimDisk,
 };
-use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateKind};
+use lossproof_log::{Commit, FlushPolicy, LogConfig, PartitionChange, StateKind};
 use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
+use crate::compaction;
 use crate::group::GroupError;
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::removal::{ClosedGroup, remove_offsets};
@@ -257,7 +259,7 @@ async fn a_removal_of_offsets_is_finished_though_its_client_goes_away() {
 
 fn batch_of(timestamp_ms: i64) -> Bytes {
     let mut builder = BatchBuilder::new();
-    builder.push(timestamp_ms, None, Some(&[7; 1_000]), &[]);
+    builder.push(timestamp_ms, Some(b"key"), Some(&[7; 1_000]), &[]);
     builder.build().expect("a batch")
 }
 
@@ -302,4 +304,63 @@ async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
     clock.jump_wall_ms(-7_200_000);
     retention::run_once(broker).await;
     assert_eq!([old, large, both, kept].map(start), [3, 0, 0, 0]);
+}
+
+/// CLEANING-1, CLEANING-2.
+#[tokio::test]
+async fn topics_are_compacted_when_their_settings_say_so() {
+    let net = MemoryNet::new();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let env = Environment {
+        disk: Arc::new(SimDisk::new()),
+        clock: Arc::new(clock.clone()),
+        rng: Arc::new(SeededRng::new(7)),
+    };
+    let mut config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    config.log = LogConfig { reserve_bytes: 64 << 10, ..LogConfig::small() };
+    config.log.segment_bytes = 4 << 20;
+    config.log.initial_zero_bytes = 1 << 20;
+    let server = Server::start(&env, &net, config).await.expect("the broker starts");
+    let broker = &server.broker;
+    let ratio = |value| ("min.cleanable.dirty.ratio", value);
+    let mut names = HashMap::new();
+    for (name, policy, settings) in [
+        ("plain", "delete", vec![ratio("0")]),
+        ("eager", "compact", vec![ratio("0"), ("segment.ms", "30000")]),
+        ("both", "delete,compact", vec![ratio("0.9")]),
+        ("young", "compact", vec![ratio("0"), ("min.compaction.lag.ms", "60000")]),
+        ("old", "compact", vec![ratio("1"), ("max.compaction.lag.ms", "120000")]),
+        ("never", "compact", vec![ratio("1")]),
+    ] {
+        let settings = settings.into_iter().chain([("cleanup.policy", policy)]);
+        let settings = settings.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+        let config = TopicConfig::new(settings).expect("settings");
+        let new = NewTopic { name: name.into(), partitions: 1, config };
+        let id = broker.create_topic(new).await.expect("a topic").partitions[0];
+        names.insert(id, name);
+        let batch = batch_of(clock.wall_ms());
+        broker.log.commit(Commit::append(id, batch)).await.expect("a batch");
+    }
+    let now = || retention::trusted_now(broker).expect("the clock is right");
+    let due = |now_ms| {
+        let due = compaction::all_due(broker, now_ms).into_iter();
+        let mut due: Vec<_> = due.map(|(id, _)| names[&id]).collect();
+        due.sort_unstable();
+        due
+    };
+    assert_eq!((due(now()), compaction::has_unsealed(broker, now())), (vec![], false));
+    clock.advance(Duration::from_secs(30));
+    assert!(compaction::has_unsealed(broker, now()), "segment.ms is over");
+    broker.log.seal().await.expect("the segment ends");
+    assert!(!compaction::has_unsealed(broker, now()));
+    assert_eq!(due(now()), ["both", "eager"]);
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(due(now()), ["both", "eager", "young"]);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(due(now()), ["both", "eager", "old", "young"]);
+    clock.jump_wall_ms(7_200_000);
+    assert_eq!(retention::trusted_now(broker), None);
+    compaction::run_once(broker, None).await;
+    assert_eq!(due(clock.wall_ms()).len(), 4, "nothing was done");
+    broker.log.close().await.expect("the log closes");
 }

@@ -56,6 +56,10 @@ pub enum Planted {
     LogStartForgotten,
     /// The mover gives a damaged batch a checksum that fits.
     DamageMoved,
+    /// Compaction keeps the older value of a key.
+    CompactionKeepsOlder,
+    /// Compaction goes past the last stable offset.
+    CompactionPassesStable,
     /// The coordinator believes a second EndTxn without looking at its epoch.
     EndTxnRetryUnchecked,
     /// The pipeline commits an offset before the record is processed.
@@ -67,7 +71,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
@@ -91,6 +95,8 @@ impl Planted {
         Self::RecycledHeaderNotSynced,
         Self::LogStartForgotten,
         Self::DamageMoved,
+        Self::CompactionKeepsOlder,
+        Self::CompactionPassesStable,
         Self::EndTxnRetryUnchecked,
         Self::CommitBeforeProcessing,
         Self::BulkItemErrorIgnored,
@@ -122,6 +128,8 @@ impl Planted {
             Self::RecycledHeaderNotSynced => "recycled-header-not-synced",
             Self::LogStartForgotten => "log-start-forgotten",
             Self::DamageMoved => "damage-moved",
+            Self::CompactionKeepsOlder => "compaction-keeps-older",
+            Self::CompactionPassesStable => "compaction-passes-stable",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
             Self::CommitBeforeProcessing => "commit-before-processing",
             Self::BulkItemErrorIgnored => "bulk-item-error-ignored",

@@ -30,6 +30,8 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_epoch: i16,
     /// -1 in a marker, which takes no part in the sequences.
     pub(crate) base_sequence: i32,
+    /// None where compaction has left none.
+    pub(crate) records: i32,
     /// What the batch is to its producer's transaction.
     pub(crate) part: Option<Part>,
 }
@@ -64,13 +66,14 @@ impl BatchHeader {
             producer_id,
             producer_epoch: get_i16(batch, PRODUCER_EPOCH_AT).ok_or(missing)?,
             base_sequence: field_i32(BASE_SEQUENCE_AT)?,
+            records: field_i32(COUNT_AT)?,
             part: step.map(|step| Part { producer_id, step }),
         };
         if header.last_offset_delta < 0 {
             return Err("its last offset delta is negative");
         }
-        if field_i32(COUNT_AT)? <= 0 {
-            return Err("it holds no records");
+        if header.records < 0 {
+            return Err("its number of records is negative");
         }
         let numbered = header.is_marker() || header.base_sequence >= 0;
         if header.producer_id >= 0 && (header.producer_epoch < 0 || !numbered) {

@@ -6,17 +6,23 @@
 //! - CHECKPOINT-2: a checkpoint stands in two files, alike; one that cannot be read whole from the
 //!   two together is not used in part.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskFile, Planted, planted};
 
+use crate::cold::ColdFile;
+use crate::commit::{PartitionId, StateKind};
+use crate::compaction::Compacted;
 use crate::frame::{Item, Life, Stamp, encode, frame_bytes, get_u32, get_u64};
+use crate::recovery::Recovery;
 use crate::scan::{FoundFrame, Scan};
 use crate::segment::{DATA_AT, SegmentHeader};
 use crate::slots::{BYTES, Slotted};
-use crate::snapshot::Fact;
+use crate::snapshot::{ColdFact, Fact, LogFact, MANY, PartitionFact};
+use crate::state::StateTable;
 
 /// A frame takes no more facts once it has reached this size.
 const FRAME_TARGET_BYTES: u64 = 256 << 10;
@@ -175,4 +181,80 @@ fn whole_frame(
         }
     }
     Ok(None)
+}
+
+/// Writes down everything that `recovery` has come to.
+pub(crate) fn write_facts(
+    writer: &mut CheckpointWriter,
+    recovery: &Recovery,
+    new: Option<&ColdFile>,
+    kept: &BTreeSet<u32>,
+) -> io::Result<()> {
+    let Recovery { staging, view, .. } = recovery;
+    let highest_id = PartitionId(view.unused_partition_id().0 - 1);
+    let next_producer_id = staging.next_producer_id();
+    let running_ms = recovery.running_ms;
+    writer.push(&Fact::Log(LogFact { running_ms, next_producer_id, highest_id }))?;
+    let older = recovery.segments.cold();
+    let older = older.iter().map(|it| (it.life, it.file.len()));
+    let newer = new.iter().map(|cold| (cold.segment.life, Ok(cold.bytes)));
+    for (life, bytes) in older.chain(newer).filter(|(life, _)| kept.contains(&life.file_key())) {
+        let (sequence, incarnation) = (u64::from(life.file_sequence()), life.incarnation);
+        writer.push(&Fact::Cold(ColdFact { sequence, incarnation, bytes: bytes? }))?;
+    }
+    let mut ids: Vec<PartitionId> = staging.partitions.keys().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        write_partition(writer, recovery, id)?;
+    }
+    for kind in StateKind::ALL {
+        for (key, value) in view.state(|table| table.all(kind)) {
+            writer.push(&Fact::State { kind, key, value })?;
+        }
+    }
+    for kind in view.state(StateTable::damaged_kinds) {
+        writer.push(&Fact::StateDamaged(kind))?;
+    }
+    Ok(())
+}
+
+fn write_partition(
+    writer: &mut CheckpointWriter,
+    recovery: &Recovery,
+    id: PartitionId,
+) -> io::Result<()> {
+    let Recovery { staging, view, suspects, .. } = recovery;
+    let (Some(staged), Some(partition)) = (staging.partitions.get(&id), view.partition(id)) else {
+        return Ok(());
+    };
+    let known = partition.view();
+    writer.push(&Fact::Partition(
+        id,
+        PartitionFact {
+            topic_id: known.topic_id,
+            index: known.index,
+            flush: staged.flush,
+            log_start: if planted(Planted::LogStartForgotten) { 0 } else { staged.log_start },
+            next_offset: staged.next_offset,
+            epochs: partition.epochs(),
+            suspect: suspects.contains(&id),
+            closed: staged.closed,
+            damaged: known.damaged,
+        },
+    ))?;
+    let compacted = partition.compacted();
+    if compacted != Compacted::default() {
+        writer.push(&Fact::Compacted(id, compacted))?;
+    }
+    for entries in partition.entries().chunks(MANY) {
+        writer.push(&Fact::Index(id, entries.to_vec()))?;
+    }
+    let mut transactions = partition.transactions();
+    while let Some(some) = transactions.split_first() {
+        writer.push(&Fact::Transactions(id, some))?;
+    }
+    for producers in staging.producers.facts(id).chunks(MANY) {
+        writer.push(&Fact::Producers(id, producers.to_vec()))?;
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Cold files: batches out of old segments, sorted by partition, in frames like those of the
-//! journal, so that one reader, one checksum and one salvage serve both.
+//! Cold files: batches out of old segments, those of a partition together, in frames like those of
+//! the journal, so that one reader, one checksum and one salvage serve both.
 //!
 //! # Invariants
 //! - COLD-1: a cold file is written once, synced with its name, and only then named by a

@@ -201,7 +201,11 @@ impl Committer {
         if alone > max {
             return Err(CommitCause::TooLarge { bytes: alone, max });
         }
-        if self.draft.staged.is_empty() {
+        let is_begun = !self.draft.staged.is_empty();
+        if is_begun && self.shared.wants_seal() {
+            return Ok(false);
+        }
+        if !is_begun {
             let (room, reserve) = self.room(alone, has_records)?;
             self.draft.room = room;
             self.draft.reserve = reserve;
@@ -223,7 +227,7 @@ impl Committer {
     ) -> Result<(u64, Option<FullCause>), CommitCause> {
         let shared = self.shared.clone();
         let segment = self.writer.active.sequence;
-        let room = self.writer.room(need, &shared.segments);
+        let room = self.writer.room(need, shared.take_seal(), &shared.segments);
         let activated = !matches!(room, Err(RoomError::Fence(_)));
         if activated && self.writer.active.sequence != segment {
             self.shared.mover.wake();

@@ -33,6 +33,8 @@ pub struct LogConfig {
     pub state_bytes_max: usize,
     /// End of a segment that only commits without appends may use once the disk is full.
     pub reserve_bytes: u64,
+    /// Keys that a compaction remembers at a time; a partition with more is done in several.
+    pub compaction_keys_max: usize,
     /// Batches are moved out of full segments when these have so many bytes together.
     pub checkpoint_bytes: u64,
     /// The durable mark is refreshed when nothing was committed for this long.
@@ -54,6 +56,8 @@ pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
 pub(crate) const TRANSACTIONS_MAX: usize = 1 << 20;
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
 pub(crate) const RESERVE_BYTES: u64 = 3 << 20;
+/// 25 bytes each: with these the table has 2^20 places and takes 26 MB, while it is needed.
+pub(crate) const COMPACTION_KEYS_MAX: usize = (1 << 20) / 8 * 7;
 pub(crate) const CHECKPOINT_BYTES: u64 = 128 << 20;
 /// The window within which damage of the last frame cannot be told from a torn write.
 pub(crate) const MARK_AFTER: Duration = Duration::from_millis(80);
@@ -73,6 +77,7 @@ impl Default for LogConfig {
             transactions_max: TRANSACTIONS_MAX,
             state_bytes_max: STATE_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
+            compaction_keys_max: COMPACTION_KEYS_MAX,
             checkpoint_bytes: CHECKPOINT_BYTES,
             mark_after: MARK_AFTER,
         }

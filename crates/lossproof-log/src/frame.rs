@@ -129,6 +129,9 @@ pub(crate) struct Entry {
     pub(crate) crc: u32,
 }
 
+/// The highest timestamp of a batch that holds no records.
+pub(crate) const NO_RECORDS: i64 = i64::MIN;
+
 const FLAG_IDENTITY: u8 = 1;
 const FLAG_REMOVED: u8 = 2;
 

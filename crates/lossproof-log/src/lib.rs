@@ -30,6 +30,7 @@ mod checkpoint;
 mod cold;
 mod commit;
 mod committer;
+mod compaction;
 mod config;
 mod counters;
 mod effect;
@@ -66,6 +67,7 @@ pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
     ProducerIds, ProducerView, StateChange, StateKind,
 };
+pub use compaction::Compaction;
 pub use config::LogConfig;
 pub use counters::{Histogram, LogFigures};
 pub use epochs::EpochEnd;
@@ -74,7 +76,7 @@ pub use error::{
     ReadError,
 };
 pub use log::{Log, Stepper, TimestampedBatch, TryEnqueueError};
-pub use partition::PartitionView;
+pub use partition::{Dirt, PartitionView};
 pub use queue::Pending;
 pub use reader::{Slice, StoredBatch};
 pub use report::{Finding, FindingKind, PartitionRange, RecoveryReport};

@@ -13,6 +13,7 @@ use lossproof_env::Environment;
 
 use crate::commit::{Commit, Committed, PartitionId, ProducerIds, ProducerView, StateKind};
 use crate::committer::Committer;
+use crate::compaction::{Compaction, Order};
 use crate::config::LogConfig;
 use crate::counters::LogFigures;
 use crate::epochs::EpochEnd;
@@ -21,7 +22,7 @@ use crate::error::{
 };
 use crate::mover::Mover;
 use crate::open;
-use crate::partition::PartitionView;
+use crate::partition::{Dirt, PartitionView};
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice};
 use crate::recovery::failed;
@@ -234,6 +235,32 @@ impl Log {
         bytes_max: Option<u64>,
     ) -> Option<i64> {
         Some(self.shared().view.partition(id)?.expired(before_ms, bytes_max))
+    }
+
+    /// What compaction would find in a partition.
+    pub fn dirt(&self, id: PartitionId) -> Option<Dirt> {
+        let journal = self.shared().segments.journal();
+        let last = journal.last().map_or(0, |last| last.life.file_key());
+        Some(self.shared().view.partition(id)?.dirt(last))
+    }
+
+    /// Asks for partitions to be compacted: of each key only the last record stays, as far as
+    /// batches have left the journal's last segment and belong to no open transaction. It is done
+    /// by the next move, which begins at once; nothing of it is kept over a restart.
+    pub fn compact(&self, wishes: impl IntoIterator<Item = (PartitionId, Compaction)>) {
+        let orders = wishes.into_iter().filter_map(|(id, wish)| {
+            let end = self.partition(id)?.last_stable; // COMPACTION-2
+            Some((id, Order { wish, end }))
+        });
+        self.shared().mover.order(orders);
+    }
+
+    /// Ends the journal's last segment, if there is anything in it, so that it can be moved and
+    /// compacted; the journal goes on in the next one.
+    pub async fn seal(&self) -> Result<(), CommitError> {
+        self.shared().seal();
+        // Room is found even for nothing, and that in the next segment.
+        self.commit(Commit::default()).await.map(drop)
     }
 
     /// How far the wall clock has moved against the monotonic one since the log was opened, in

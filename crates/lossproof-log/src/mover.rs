@@ -1,6 +1,7 @@
-//! Moves batches out of sealed segments into cold files, writes the checkpoint that stands for
-//! these segments, and gives them back. What it reads is read as recovery would read it, from the
-//! checkpoint before and the segments, so that nothing in memory is taken for what is on the disk.
+//! Moves batches out of sealed segments into cold files, compacts partitions on the way, writes the
+//! checkpoint that stands for these segments, and gives them back. What it reads is read as
+//! recovery would read it, from the checkpoint before and the segments, so that nothing in memory
+//! is taken for what is on the disk.
 //!
 //! # Invariants
 //! - MOVE-1: in this order: the cold file is durable, the checkpoint is durable, both slots name
@@ -18,12 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lossproof_env::{Planted, planted};
 use thiserror::Error;
 
-use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
+use crate::checkpoint::{self, Checkpoint, CheckpointWriter, write_facts};
 use crate::cold::{self, ColdFile, ColdWriter};
-use crate::commit::{PartitionId, StateKind};
+use crate::commit::PartitionId;
+use crate::compaction::{Compacted, CompactionError, Order, Pass};
 use crate::effect::Effect;
 use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
@@ -36,12 +39,14 @@ use crate::report::{Finding, FindingKind};
 use crate::restore::NOWHERE;
 use crate::shared::Shared;
 use crate::slots::Slots;
-use crate::snapshot::{ColdFact, Fact, LogFact, MANY, PartitionFact};
 use crate::writer::shortage;
 use crate::zeroer::Zeroer;
 
 /// Sealed segments are moved when there are so many, however small they are.
 const SEALED_MAX: usize = 16;
+
+/// What fails where a cold file cannot be written.
+const COPY: &str = "write a cold file";
 
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -73,6 +78,13 @@ impl MoveError {
     }
 }
 
+/// In the middle of a pass: it had read all of it before.
+impl From<CompactionError> for MoveError {
+    fn from(error: CompactionError) -> Self {
+        Self::Damage(error.to_string())
+    }
+}
+
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
     move |source| MoveError::Io { action, source }
 }
@@ -98,11 +110,43 @@ pub(crate) struct Mover {
 /// What one move makes durable.
 struct Moved {
     checkpoint: Checkpoint,
+    copied: Copied,
+    /// The cold files that the checkpoint names.
+    kept: BTreeSet<u32>,
+}
+
+/// What was copied into a cold file.
+struct Copied {
     /// Segments and cold files that are not needed any more.
     sources: BTreeSet<u32>,
     cold: Option<ColdFile>,
-    /// The cold files that the checkpoint names.
-    kept: BTreeSet<u32>,
+    /// The partitions of which everything was written anew, and how far they are compacted now.
+    compacted: BTreeMap<PartitionId, Compacted>,
+    /// All files that these were in.
+    left: BTreeSet<u32>,
+}
+
+impl Copied {
+    /// The files of which nothing of a partition is needed any more.
+    fn left_by(&self, id: PartitionId) -> &BTreeSet<u32> {
+        if self.compacted.contains_key(&id) { &self.left } else { &self.sources }
+    }
+
+    /// Where the batches of a partition are now.
+    fn index(&self, id: PartitionId) -> &[IndexEntry] {
+        let index = self.cold.as_ref().and_then(|cold| cold.index.get(&id));
+        index.map_or(&[], Vec::as_slice)
+    }
+
+    /// Sends readers there.
+    fn publish(&self, view: &View) {
+        for id in view.partition_ids() {
+            view.replace(id, self.left_by(id), self.index(id));
+            if let Some((partition, compacted)) = view.partition(id).zip(self.compacted.get(&id)) {
+                partition.set_compacted(*compacted);
+            }
+        }
+    }
 }
 
 impl Mover {
@@ -116,6 +160,7 @@ impl Mover {
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
+            || shared.mover.has_orders()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
     }
 
@@ -166,7 +211,7 @@ impl Mover {
         assert!(sealed.iter().all(is_sealed), "MOVE-2");
         let recovery = self.fold(sealed, active.first_frame)?;
         let moved = self.write(recovery, sealed, active.first_frame);
-        let Moved { checkpoint, sources, cold, kept } = match moved {
+        let Moved { checkpoint, copied, kept } = match moved {
             Ok(moved) => moved,
             Err(error) => {
                 self.remove_unnamed();
@@ -174,16 +219,22 @@ impl Mover {
             }
         };
         if planted(Planted::SegmentsGivenBackEarly) {
-            self.give_back(&sources)?;
+            self.give_back(&copied.sources)?;
         }
         // Twice, so that both slots say so (CHECKPOINT-1).
         for _ in 0..if planted(Planted::CheckpointInOneSlot) { 1 } else { 2 } {
             self.slots.write(&checkpoint).map_err(MoveError::Slots)?;
         }
         self.current = Some(checkpoint);
-        self.publish(&sources, cold);
-        self.give_back(&sources)?;
+        if let Some(cold) = &copied.cold {
+            self.shared.segments.insert(cold.segment.clone());
+        }
+        copied.publish(&self.shared.view);
+        self.give_back(&copied.sources)?;
         self.forget_cold(&kept);
+        if !copied.compacted.is_empty() {
+            self.shared.mover.note_garbage();
+        }
         Ok(())
     }
 
@@ -241,56 +292,82 @@ impl Mover {
             recovery.locate_cold(&cold).map_err(failed("read a cold file"))?;
             sources.insert(cold.life.file_key());
         }
-        let cold = self.copy(&mut recovery)?;
+        let copied = self.copy(&mut recovery, sources)?;
         for id in recovery.view.partition_ids() {
-            let moved = cold.as_ref().and_then(|cold| cold.index.get(&id));
-            let moved = moved.map_or(&[][..], Vec::as_slice);
-            check_whole(&recovery.view, id, &sources, moved)?;
-            recovery.view.replace(id, &sources, moved);
+            check_whole(&recovery.view, id, copied.left_by(id), copied.index(id))?;
         }
+        copied.publish(&recovery.view);
         let kept = named_files(&recovery.view);
         let before = self.current.map_or(0, |current| current.through_segment);
         let through_segment = sealed.last().map_or(before, |segment| segment.life.segment);
         let through = (end - 1, through_segment);
-        let checkpoint = self.write_checkpoint(&recovery, cold.as_ref(), &kept, through)?;
-        Ok(Moved { checkpoint, sources, cold, kept })
+        let checkpoint = self.write_checkpoint(&recovery, copied.cold.as_ref(), &kept, through)?;
+        Ok(Moved { checkpoint, copied, kept })
     }
 
-    /// Copies every located batch that is still wanted into a cold file (COLD-1, COLD-2).
-    fn copy(&mut self, recovery: &mut Recovery) -> Result<Option<ColdFile>, MoveError> {
+    /// Copies into a cold file what stays of the partitions that are to be compacted, and every
+    /// located batch of the others that is still wanted (COLD-1, COLD-2).
+    fn copy(
+        &mut self,
+        recovery: &mut Recovery,
+        sources: BTreeSet<u32>,
+    ) -> Result<Copied, MoveError> {
         let mut located = recovery.located.take().unwrap_or_default();
         located.retain(|batch| is_wanted(&recovery.view, batch));
-        if located.is_empty() {
-            return Ok(None);
+        let orders = self.shared.mover.take_orders();
+        let (journal, cold) = (recovery.segments.journal(), recovery.segments.cold());
+        let left = journal.iter().chain(&cold).map(|file| file.life.file_key()).collect();
+        let mut copied = Copied { sources, cold: None, compacted: BTreeMap::new(), left };
+        if located.is_empty() && orders.is_empty() {
+            return Ok(copied);
         }
-        located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
         let sequence = self.take_sequence();
         let env = &self.shared.env;
         let life = Life::cold(self.shared.directory_id, sequence, env.rng.next_u64());
         let path = cold::path_of(&self.paths.cold, sequence);
-        let action = "write a cold file";
-        let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(action))?;
+        let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(COPY))?;
+        copied.compacted = self.compact(recovery, orders, &mut writer)?;
+        located.retain(|batch| !copied.compacted.contains_key(&batch.entry.partition));
+        located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
         for batch in &located {
             self.check_stop()?;
-            // It was located in one of them.
-            let source = recovery
-                .segments
-                .get(batch.file)
-                .ok_or_else(|| MoveError::Damage(format!("file {} is not open", batch.file)))?;
-            let mut bytes = vec![0; batch.entry.length as usize];
-            let read = source.file.read_exact_at(&mut bytes, batch.at);
-            read.map_err(failed("read a segment"))?;
-            let believed = planted(Planted::DamageMoved);
-            if !believed && !verifies(&batch.entry, &bytes, &source.life) {
-                let (path, entry) = (source.path.display(), batch.entry);
-                let what = format!("{path} at {}: offset {}", batch.at, entry.base_offset);
-                return Err(MoveError::Damage(what));
-            }
-            writer.push(batch.entry, bytes.into()).map_err(failed(action))?;
+            let bytes = read_located(recovery, batch)?;
+            writer.push(batch.entry, bytes).map_err(failed(COPY))?;
         }
-        let cold = writer.finish().map_err(failed(action))?;
-        env.disk.sync_dir(&self.paths.cold).map_err(failed(action))?;
-        Ok(Some(cold))
+        copied.cold = Some(writer.finish().map_err(failed(COPY))?);
+        env.disk.sync_dir(&self.paths.cold).map_err(failed(COPY))?;
+        Ok(copied)
+    }
+
+    /// Compacts what was asked for; what cannot be stays as it is (COMPACTION-5).
+    fn compact(
+        &self,
+        recovery: &Recovery,
+        orders: BTreeMap<PartitionId, Order>,
+        writer: &mut ColdWriter,
+    ) -> Result<BTreeMap<PartitionId, Compacted>, MoveError> {
+        let keys_max = self.shared.config.compaction_keys_max;
+        let is_stopped = || self.check_stop().is_err();
+        let mut compacted = BTreeMap::new();
+        for (id, order) in orders {
+            let Some(partition) = recovery.view.partition(id) else { continue };
+            let of = (id, &*partition);
+            let pass = match Pass::plan(&recovery.segments, of, &order, keys_max, is_stopped) {
+                Ok(Some(pass)) => pass,
+                Ok(None) => continue,
+                Err(CompactionError::Stopped) => return Err(MoveError::Stopped),
+                Err(error) => {
+                    tracing::error!(partition = %id, %error, "not compacted: nothing is removed");
+                    continue;
+                }
+            };
+            let done = pass.rewrite(|entry, bytes| {
+                self.check_stop()?;
+                writer.push(entry, bytes).map_err(failed(COPY))
+            })?;
+            compacted.insert(id, done);
+        }
+        Ok(compacted)
     }
 
     fn write_checkpoint(
@@ -319,21 +396,6 @@ impl Mover {
     fn take_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence - 1
-    }
-
-    /// Sends readers to where the batches are now.
-    fn publish(&self, sources: &BTreeSet<u32>, cold: Option<ColdFile>) {
-        let index: BTreeMap<PartitionId, Vec<IndexEntry>> = match cold {
-            Some(cold) => {
-                self.shared.segments.insert(cold.segment);
-                cold.index
-            }
-            None => BTreeMap::new(),
-        };
-        let view = &self.shared.view;
-        for id in view.partition_ids() {
-            view.replace(id, sources, index.get(&id).map_or(&[], Vec::as_slice));
-        }
     }
 
     /// Gives back segments: to be used again, or to be removed.
@@ -403,6 +465,24 @@ pub(crate) fn remove_files(
     if old.is_empty() { Ok(()) } else { disk.sync_dir(&paths.checkpoint) }
 }
 
+/// The bytes of a batch, verified (COLD-2).
+fn read_located(recovery: &Recovery, batch: &Located) -> Result<Bytes, MoveError> {
+    // It was located in one of them.
+    let source = recovery.segments.get(batch.file);
+    let source =
+        source.ok_or_else(|| MoveError::Damage(format!("file {} is not open", batch.file)))?;
+    let mut bytes = vec![0; batch.entry.length as usize];
+    let read = source.file.read_exact_at(&mut bytes, batch.at);
+    read.map_err(failed("read a segment"))?;
+    let believed = planted(Planted::DamageMoved);
+    if !believed && !verifies(&batch.entry, &bytes, &source.life) {
+        let (path, entry) = (source.path.display(), batch.entry);
+        let what = format!("{path} at {}: offset {}", batch.at, entry.base_offset);
+        return Err(MoveError::Damage(what));
+    }
+    Ok(bytes.into())
+}
+
 /// Whether a batch stands where the index says, and above the log start.
 fn is_wanted(view: &View, batch: &Located) -> bool {
     let Some(partition) = view.partition(batch.entry.partition) else { return false };
@@ -457,75 +537,4 @@ fn wasteful(view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
 fn named_files(view: &View) -> BTreeSet<u32> {
     let partitions = view.partition_ids().into_iter().filter_map(|id| view.partition(id));
     partitions.flat_map(|partition| partition.entries()).map(|entry| entry.segment).collect()
-}
-
-fn write_facts(
-    writer: &mut CheckpointWriter,
-    recovery: &Recovery,
-    new: Option<&ColdFile>,
-    kept: &BTreeSet<u32>,
-) -> io::Result<()> {
-    let Recovery { staging, view, .. } = recovery;
-    let highest_id = PartitionId(view.unused_partition_id().0 - 1);
-    let next_producer_id = staging.next_producer_id();
-    let running_ms = recovery.running_ms;
-    writer.push(&Fact::Log(LogFact { running_ms, next_producer_id, highest_id }))?;
-    let older = recovery.segments.cold();
-    let older = older.iter().map(|it| (it.life, it.file.len()));
-    let newer = new.iter().map(|cold| (cold.segment.life, Ok(cold.bytes)));
-    for (life, bytes) in older.chain(newer).filter(|(life, _)| kept.contains(&life.file_key())) {
-        let (sequence, incarnation) = (u64::from(life.file_sequence()), life.incarnation);
-        writer.push(&Fact::Cold(ColdFact { sequence, incarnation, bytes: bytes? }))?;
-    }
-    let mut ids: Vec<PartitionId> = staging.partitions.keys().copied().collect();
-    ids.sort_unstable();
-    for id in ids {
-        write_partition(writer, recovery, id)?;
-    }
-    for kind in StateKind::ALL {
-        for (key, value) in view.state(|table| table.all(kind)) {
-            writer.push(&Fact::State { kind, key, value })?;
-        }
-    }
-    for kind in view.state(crate::state::StateTable::damaged_kinds) {
-        writer.push(&Fact::StateDamaged(kind))?;
-    }
-    Ok(())
-}
-
-fn write_partition(
-    writer: &mut CheckpointWriter,
-    recovery: &Recovery,
-    id: PartitionId,
-) -> io::Result<()> {
-    let Recovery { staging, view, suspects, .. } = recovery;
-    let (Some(staged), Some(partition)) = (staging.partitions.get(&id), view.partition(id)) else {
-        return Ok(());
-    };
-    let known = partition.view();
-    writer.push(&Fact::Partition(
-        id,
-        PartitionFact {
-            topic_id: known.topic_id,
-            index: known.index,
-            flush: staged.flush,
-            log_start: if planted(Planted::LogStartForgotten) { 0 } else { staged.log_start },
-            next_offset: staged.next_offset,
-            epochs: partition.epochs(),
-            suspect: suspects.contains(&id),
-            closed: staged.closed,
-            damaged: known.damaged,
-        },
-    ))?;
-    for entries in partition.entries().chunks(MANY) {
-        writer.push(&Fact::Index(id, entries.to_vec()))?;
-    }
-    let mut transactions = partition.transactions();
-    while let Some(some) = transactions.split_first() {
-        writer.push(&Fact::Transactions(id, some))?;
-    }
-    for producers in staging.producers.facts(id).chunks(MANY) {
-        writer.push(&Fact::Producers(id, producers.to_vec()))?;
-    }
-    Ok(())
 }

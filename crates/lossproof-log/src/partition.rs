@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::commit::{FlushPolicy, PartitionId};
+use crate::compaction::Compacted;
 use crate::effect::{BatchPlace, Effect};
 use crate::epochs::{EpochEnd, EpochFact, Epochs};
 use crate::error::OffsetRange;
-use crate::frame::BLOCK;
+use crate::frame::{BLOCK, NO_RECORDS};
 use crate::snapshot::PartitionFact;
 use crate::state::StateTable;
 use crate::transactions::{AbortedTransaction, Transactions};
@@ -111,6 +112,23 @@ struct Inner {
     run: u32,
     damaged: Vec<OffsetRange>,
     transactions: Transactions,
+    compacted: Compacted,
+}
+
+/// What compaction would find in a partition: what it may look at, which is not in the last segment
+/// of the journal and belongs to no transaction that is open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Dirt {
+    /// Bytes of what is compacted already.
+    pub clean_bytes: u64,
+    /// Bytes of what is not, and of what shares an index entry with it.
+    pub dirty_bytes: u64,
+    /// Where that begins.
+    pub from: i64,
+    /// Where the last segment's part of it begins, which can be compacted once that is sealed.
+    pub unsealed_from: Option<i64>,
+    /// Since when, by the wall clock, records without a value have waited to go.
+    pub tombstones_since_ms: Option<i64>,
 }
 
 /// A partition as it stands at one moment.
@@ -144,6 +162,7 @@ impl Partition {
             run: 0,
             damaged: Vec::new(),
             transactions: Transactions::default(),
+            compacted: Compacted::default(),
         };
         Self { topic_id, index, inner: RwLock::new(inner) }
     }
@@ -206,7 +225,8 @@ impl Partition {
     /// The index entry that holds the highest timestamp; the earliest of several.
     pub(crate) fn entry_of_max_timestamp(&self) -> Option<IndexEntry> {
         self.read(|inner| {
-            inner.entries.iter().copied().reduce(|best, entry| {
+            let entries = inner.entries.iter().filter(|it| it.max_timestamp != NO_RECORDS);
+            entries.copied().reduce(|best, entry| {
                 if entry.max_timestamp > best.max_timestamp { entry } else { best }
             })
         })
@@ -293,7 +313,8 @@ impl Partition {
             for entry in &inner.entries {
                 let is_old = before_ms.is_some_and(|before_ms| {
                     // Below 0: the client gave none.
-                    0 <= entry.max_timestamp && entry.max_timestamp < before_ms
+                    let is_dated = entry.max_timestamp >= 0 || entry.max_timestamp == NO_RECORDS;
+                    is_dated && entry.max_timestamp < before_ms
                 });
                 let rest = bytes - u64::from(entry.bytes);
                 let is_too_much = bytes_max.is_some_and(|bytes_max| rest >= bytes_max);
@@ -307,6 +328,40 @@ impl Partition {
             // Of an open transaction it is not known yet what it comes to.
             let stable = inner.transactions.last_stable(inner.high_watermark);
             log_start.min(stable).max(inner.log_start)
+        })
+    }
+
+    pub(crate) fn compacted(&self) -> Compacted {
+        self.read(|inner| inner.compacted)
+    }
+
+    pub(crate) fn set_compacted(&self, compacted: Compacted) {
+        self.write(|inner| inner.compacted = compacted);
+    }
+
+    /// What there is to compact outside of the journal's segment `last`.
+    pub(crate) fn dirt(&self, last: u32) -> Dirt {
+        self.read(|inner| {
+            let from = inner.compacted.end.max(inner.log_start);
+            let stable = inner.transactions.last_stable(inner.high_watermark);
+            let bytes = |is_dirty: bool| {
+                let movable = inner.entries.iter().filter(|it| it.segment != last);
+                let stable = movable.filter(|it| it.base_offset < stable);
+                let alike = stable.filter(|it| (it.last_offset() >= from) == is_dirty);
+                alike.map(|entry| u64::from(entry.bytes)).sum()
+            };
+            let unsealed = inner.entries.iter().find(|it| it.segment == last);
+            let unsealed_from = unsealed.map(|entry| entry.base_offset.max(inner.log_start));
+            Dirt {
+                unsealed_from: unsealed_from.filter(|from| *from < stable),
+                clean_bytes: bytes(false),
+                dirty_bytes: if from < stable { bytes(true) } else { 0 },
+                from,
+                tombstones_since_ms: inner
+                    .compacted
+                    .tombstones
+                    .then_some(inner.compacted.settled_ms),
+            }
         })
     }
 

@@ -253,6 +253,7 @@ mod tests {
             producer_id: 8,
             producer_epoch: epoch,
             base_sequence: first,
+            records: count,
             part: None,
         }
     }

@@ -91,6 +91,11 @@ impl Recovery {
             Fact::Transactions(id, transactions) => {
                 self.view.restore_transactions(id, transactions);
             }
+            Fact::Compacted(id, compacted) => {
+                if let Some(partition) = self.view.partition(id) {
+                    partition.set_compacted(compacted);
+                }
+            }
             Fact::Producers(id, producers) => {
                 for producer in producers {
                     self.staging.producers.restore(id, producer);

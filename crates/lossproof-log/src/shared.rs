@@ -1,5 +1,6 @@
 //! What handle and commit thread have in common.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -8,6 +9,8 @@ use tokio::sync::{Semaphore, watch};
 
 use lossproof_env::Environment;
 
+use crate::commit::PartitionId;
+use crate::compaction::Order;
 use crate::config::LogConfig;
 use crate::counters::{Counters, LogFigures};
 use crate::error::{FenceCause, Fenced};
@@ -30,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) acknowledged: watch::Sender<u64>,
     pub(crate) mover: MoverSignal,
     pub(crate) counters: Counters,
+    /// The journal is to go on in its next segment.
+    seal: AtomicBool,
     fenced: OnceLock<Fenced>,
     /// Wall and monotonic time of the open.
     opened_at: (i64, Duration),
@@ -41,6 +46,8 @@ pub(crate) struct MoverSignal {
     stopped: AtomicBool,
     /// Something was removed: there may be cold files that hold little.
     garbage: AtomicBool,
+    /// What is to be compacted; one wish of each partition at most.
+    orders: Mutex<BTreeMap<PartitionId, Order>>,
     woken: Mutex<bool>,
     wake: Condvar,
 }
@@ -67,6 +74,20 @@ impl MoverSignal {
 
     pub(crate) fn take_garbage(&self) -> bool {
         self.garbage.swap(false, Ordering::AcqRel)
+    }
+
+    /// Wishes to compact are carried out together; a later one takes the place of an earlier one.
+    pub(crate) fn order(&self, orders: impl IntoIterator<Item = (PartitionId, Order)>) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
+        self.wake();
+    }
+
+    pub(crate) fn has_orders(&self) -> bool {
+        !self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn take_orders(&self) -> BTreeMap<PartitionId, Order> {
+        std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for [`MoverSignal::wake`], for at most `patience`.
@@ -115,6 +136,7 @@ impl Shared {
             acknowledged: watch::Sender::new(0),
             mover: MoverSignal::default(),
             counters: Counters::new(),
+            seal: AtomicBool::new(false),
             fenced: OnceLock::new(),
             opened_at,
             config,
@@ -146,6 +168,18 @@ impl Shared {
             fenced
         });
         fenced.clone()
+    }
+
+    pub(crate) fn seal(&self) {
+        self.seal.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn wants_seal(&self) -> bool {
+        self.seal.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_seal(&self) -> bool {
+        self.seal.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn clock_drift_ms(&self) -> i64 {

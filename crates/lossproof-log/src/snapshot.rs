@@ -4,6 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::commit::{FlushPolicy, PartitionId, StateKind};
+use crate::compaction::Compacted;
 use crate::effect::{Effect, flush_code, flush_from};
 use crate::epochs::EpochFact;
 use crate::error::OffsetRange;
@@ -24,6 +25,7 @@ pub(crate) enum Fact {
     /// Before everything else that concerns it.
     Partition(PartitionId, PartitionFact),
     Index(PartitionId, Vec<IndexEntry>),
+    Compacted(PartitionId, Compacted),
     Producers(PartitionId, Vec<ProducerFact>),
     /// Some of them, of each sort in order.
     Transactions(PartitionId, Transactions),
@@ -74,6 +76,7 @@ const TAG_INDEX: u8 = 4;
 const TAG_PRODUCERS: u8 = 5;
 const TAG_STATE_DAMAGED: u8 = 6;
 const TAG_TRANSACTIONS: u8 = 7;
+const TAG_COMPACTED: u8 = 8;
 
 /// Stands for no offset.
 const NONE: i64 = -1;
@@ -110,6 +113,14 @@ impl Fact {
                 for entry in entries {
                     put_index_entry(entry, &mut out);
                 }
+            }
+            Self::Compacted(id, compacted) => {
+                entry.partition = *id;
+                out.put_u8(TAG_COMPACTED);
+                out.put_i64(compacted.end);
+                out.put_i64(compacted.settled);
+                out.put_i64(compacted.settled_ms);
+                out.put_u8(u8::from(compacted.tombstones));
             }
             Self::Producers(id, producers) => {
                 entry.partition = *id;
@@ -158,6 +169,15 @@ impl Fact {
             }),
             TAG_PARTITION => Self::Partition(id, PartitionFact::get(&mut from)?),
             TAG_INDEX => Self::Index(id, get_all(&mut from, get_index_entry)?),
+            TAG_COMPACTED => Self::Compacted(
+                id,
+                Compacted {
+                    end: from.try_get_i64().ok()?,
+                    settled: from.try_get_i64().ok()?,
+                    settled_ms: from.try_get_i64().ok()?,
+                    tombstones: from.try_get_u8().ok()? == 1,
+                },
+            ),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
             TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
             TAG_STATE_DAMAGED => {
@@ -400,6 +420,10 @@ mod tests {
             Fact::Cold(ColdFact { sequence: 1, incarnation: 2, bytes: 3 }),
             Fact::Partition(PartitionId(4), partition),
             Fact::Index(PartitionId(4), vec![entry, entry]),
+            Fact::Compacted(
+                PartitionId(4),
+                Compacted { end: 9, settled: 5, settled_ms: 1 << 40, tombstones: true },
+            ),
             Fact::Producers(
                 PartitionId(4),
                 vec![producer.clone(), ProducerFact { transaction_start: Some(3), ..producer }],

@@ -181,6 +181,9 @@ impl Staging {
         let partition = append.partition;
         let header = BatchHeader::parse(&append.batch)
             .map_err(|reason| CommitCause::InvalidBatch { partition, reason })?;
+        if header.records == 0 {
+            return Err(CommitCause::InvalidBatch { partition, reason: "it holds no records" });
+        }
         if let Some(staged) = self.partitions.get(&partition) {
             if let Some(range) = staged.closed {
                 return Err(CommitCause::Damaged { partition, range });

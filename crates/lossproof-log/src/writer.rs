@@ -151,10 +151,17 @@ impl Writer {
         self.active.zeroed() - self.position
     }
 
-    /// Makes room for a frame of `need` bytes and tells how many there are beside the reserve.
-    pub(crate) fn room(&mut self, need: u64, segments: &Segments) -> Result<u64, RoomError> {
+    /// Makes room for a frame of `need` bytes and tells how many there are beside the reserve; in
+    /// the next segment, where this one is full or `seals` and not empty.
+    pub(crate) fn room(
+        &mut self,
+        need: u64,
+        seals: bool,
+        segments: &Segments,
+    ) -> Result<u64, RoomError> {
         assert!(need <= self.frame_bytes_max(), "LOG-3: larger commits are refused before");
-        if self.position + need + self.reserve > self.active.capacity {
+        let is_full = self.position + need + self.reserve > self.active.capacity;
+        if is_full || seals && self.position > DATA_AT {
             self.roll(segments)?;
         }
         let target = self.position + need + self.reserve;

@@ -28,7 +28,7 @@ const fn only(
 /// Another way to give a setting, without a value of its own.
 const fn instead_of(name: &'static str, about: &'static str) -> Setting {
     let setting = enforced(name, Int, "", Within(-1, i32::MAX as i64), about);
-    Setting { default: None, standing: Standing::Stored, ..setting }
+    Setting { default: None, ..setting }
 }
 
 const INT_FROM_1: Rule = Within(1, i32::MAX as i64);
@@ -114,16 +114,10 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         Long,
         "300000",
         Within(1, i64::MAX),
-        "How often it is looked for records that need not be kept any more.",
+        "How often it is looked for records that need not be kept any more or can be compacted.",
     ),
-    Setting {
-        standing: Standing::Enforced,
-        ..instead_of("log.retention.hours", "log.retention.ms in hours; the finer one wins.")
-    },
-    Setting {
-        standing: Standing::Enforced,
-        ..instead_of("log.retention.minutes", "log.retention.ms in minutes; the finer one wins.")
-    },
+    instead_of("log.retention.hours", "log.retention.ms in hours; the finer one wins."),
+    instead_of("log.retention.minutes", "log.retention.ms in minutes; the finer one wins."),
     instead_of("log.roll.hours", "log.roll.ms in hours; the finer one wins."),
     enforced(
         "lossproof.partitions.max",

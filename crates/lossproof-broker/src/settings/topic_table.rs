@@ -22,19 +22,6 @@ const fn enforced(
     Setting { name, kind, default, rule, standing: Standing::Enforced, broker_name, about }
 }
 
-/// A setting that the log will carry out.
-const fn stored(
-    name: &'static str,
-    broker_name: &'static str,
-    kind: SettingType,
-    default: &'static str,
-    rule: Rule,
-    about: &'static str,
-) -> Setting {
-    let setting = enforced(name, broker_name, kind, default, rule, about);
-    Setting { standing: Standing::Stored, ..setting }
-}
-
 /// A setting of another storage than this.
 const fn unused(
     name: &'static str,
@@ -60,8 +47,8 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         List,
         "delete",
         SomeOf(&["delete", "compact"]),
-        "With delete, records go by retention.ms and retention.bytes; with compact, a record \
-         without a key is refused, and compaction itself is not carried out yet.",
+        "With delete, records go by retention.ms and retention.bytes; with compact, of each key \
+         the last record stays, and a record without a key is refused.",
     ),
     unused(
         "compression.gzip.level",
@@ -95,13 +82,14 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         Within(-131_072, 22),
         "Level of Zstandard, where a broker compresses.",
     ),
-    stored(
+    enforced(
         "delete.retention.ms",
         "log.cleaner.delete.retention.ms",
         Long,
         "86400000",
         FROM_0,
-        "How long a compacted topic keeps the record that deletes a key.",
+        "How long a compacted topic keeps the record that deletes a key, once the older ones of \
+         the key are gone.",
     ),
     unused(
         "file.delete.delay.ms",
@@ -176,7 +164,7 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         "When a record counts as stored: after the fdatasync that covers it; or UNSAFE, at once, \
          with a sync within a second or when the operating system likes to.",
     ),
-    stored(
+    enforced(
         "max.compaction.lag.ms",
         "log.cleaner.max.compaction.lag.ms",
         Long,
@@ -216,15 +204,15 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         OneOf(&["CreateTime", "LogAppendTime"]),
         "Whose clock timestamps are of: the producer's, or the broker's at the append.",
     ),
-    stored(
+    enforced(
         "min.cleanable.dirty.ratio",
         "log.cleaner.min.cleanable.ratio",
         Double,
         "0.5",
         Ratio,
-        "Share of a log that must be uncompacted before it is compacted.",
+        "A log is compacted when a larger share of its bytes than this is uncompacted.",
     ),
-    stored(
+    enforced(
         "min.compaction.lag.ms",
         "log.cleaner.min.compaction.lag.ms",
         Long,
@@ -281,13 +269,14 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         FROM_NONE,
         "How long records are kept; -1 is for ever.",
     ),
-    stored(
+    unused(
         "segment.bytes",
-        "log.segment.bytes",
+        Some("log.segment.bytes"),
         Int,
         "67108864",
         Within(1 << 20, i64::MAX),
-        "Bytes after which a part of the log is closed, so that it can be removed or compacted.",
+        "Bytes after which a part of the log is closed; all topics share the journal's segments, \
+         whose size is not a topic's to set.",
     ),
     unused(
         "segment.index.bytes",
@@ -297,21 +286,23 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         Within(4, i64::MAX),
         "Size of the index of a part of the log.",
     ),
-    stored(
+    unused(
         "segment.jitter.ms",
-        "log.roll.jitter.ms",
+        Some("log.roll.jitter.ms"),
         Long,
         "0",
         FROM_0,
-        "By how much segment.ms is shortened at random.",
+        "By how much segment.ms is shortened at random; there are no segments of a topic's own \
+         that could all be closed at once.",
     ),
-    stored(
+    enforced(
         "segment.ms",
         "log.roll.ms",
         Long,
         "604800000",
         FROM_1,
-        "Time after which a part of the log is closed even if it is not full.",
+        "Time after which the journal's last segment is closed even if it is not full, when it \
+         holds records of a compacted topic. Only what is in closed ones is compacted.",
     ),
     unused(
         "unclean.leader.election.enable",

@@ -21,6 +21,8 @@
 //! - `BATCH-2`: validation and [`find_record`] walk the records in a stream; they hold 40 MiB at
 //!   most, however much the records decompress to.
 //! - `BATCH-3`: [`set_base_offset`] and [`set_leader_epoch`] leave the checksum valid.
+//! - `BATCH-4`: what [`retain`] leaves has its offsets, and the batch its range, producer, sequence
+//!   and compression.
 //!
 //! # Example
 //! ```
@@ -42,6 +44,7 @@ mod compression;
 mod header;
 mod record;
 mod records;
+mod retain;
 mod validate;
 
 pub use builder::BatchBuilder;
@@ -51,6 +54,7 @@ pub use header::{
     set_leader_epoch, with_append_time, with_max_timestamp,
 };
 pub use records::{Record, RecordHeader, RecordIterator, records, records_within};
+pub use retain::{KeyedRecord, Retained, empty_batch, retain, visit_keys};
 pub use validate::{
     BATCH_BYTES_MAX, BatchInfo, Found, Limits, RecordFacts, Split, UNCOMPRESSED_BYTES_MAX,
     find_record, split, validate, visit_records,

@@ -56,12 +56,21 @@ pub fn records(batch: &Bytes) -> Result<RecordIterator, BatchError> {
 
 /// As [`records`], with another bound on what the batch may decompress to.
 pub fn records_within(batch: &Bytes, limits: &Limits) -> Result<RecordIterator, BatchError> {
+    let (header, compression, content) = open_content(batch, limits.uncompressed_bytes_max)?;
+    Ok(RecordIterator { header, compression, content, index: 0 })
+}
+
+/// The parts of the batch at the front of `batch`; the last one is its records, decompressed.
+pub(super) fn open_content(
+    batch: &Bytes,
+    limit: u64,
+) -> Result<(BatchHeader, Compression, Bytes), BatchError> {
     let (header, compression, payload) = open(batch)?;
     let content = match compression {
         Compression::None => payload,
-        _ => decompress_all(compression, &payload, limits.uncompressed_bytes_max)?,
+        _ => decompress_all(compression, &payload, limit)?,
     };
-    Ok(RecordIterator { header, compression, content, index: 0 })
+    Ok((header, compression, content))
 }
 
 /// The parts of the batch at the front of `batch`; the last one is its records as they are stored.
