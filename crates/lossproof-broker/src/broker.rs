@@ -33,6 +33,8 @@ pub(crate) struct Broker {
     /// For requests.
     pub(crate) budget: Budget,
     pub(crate) answers: Budget,
+    /// Bytes of answers that are written and wait for a share.
+    pub(crate) waiting: Semaphore,
     /// Places for [`Broker::decode`].
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) host: String,

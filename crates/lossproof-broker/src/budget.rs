@@ -2,9 +2,9 @@
 //!
 //! - BUDGET-1: the bytes of all requests in flight, until they are answered, are covered by one
 //!   budget, but for [`SMALL_BYTES`] of small ones per connection; those of all answers, until they
-//!   are sent, by another, but for: a batch that is larger than an answer may be, and per
-//!   connection one answer that is written and waits for its share, and those that take no more
-//!   than their requests did.
+//!   are sent, by another, but for: a batch that is larger than an answer may be, per connection
+//!   one answer of [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
+//!   [`WAITING_BYTES`] together, and those that take no more than their requests did.
 //! - BUDGET-2: no set of half received requests can block all of them for good: one at a time
 //!   may finish on the reserve, which is as large as the largest request.
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
@@ -12,6 +12,9 @@
 //! - BUDGET-4: nobody waits for a share of a budget while he holds another of the same, but for
 //!   BUDGET-2; and who holds a share of the requests needs none to be answered. So slow readers
 //!   cannot hold up producers, and requests that wait for each other always fit in.
+//! - BUDGET-5: readers who take nothing can hold all memory of the answers for as long as they are
+//!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
+//!   get small ones.
 
 use std::sync::Arc;
 
@@ -25,6 +28,11 @@ pub(crate) const DECODERS_MAX: usize = 4;
 pub(crate) const SMALL_BYTES: usize = 128 << 10;
 /// Memory for answers under way: sixteen of the largest.
 pub(crate) const ANSWER_BYTES: usize = 256 << 20;
+
+/// An answer that needs no share, one at a time on each connection.
+pub(crate) const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// Answers that are written before there is memory for them; whose answer comes on top is dropped.
+pub(crate) const WAITING_BYTES: usize = 64 << 20;
 
 /// Permits are handed out in units of this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -57,16 +65,22 @@ impl Budget {
         }
     }
 
+    /// Makes `share` cover `bytes` where there is so much at hand.
+    pub(crate) fn try_grow(&self, share: &mut Share, bytes: usize) -> bool {
+        if bytes <= share.bytes || share.reserve.is_some() {
+            return true;
+        }
+        let units = units(bytes - share.bytes);
+        let permit = Arc::clone(&self.shared).try_acquire_many_owned(units);
+        permit.map(|permit| share.add(permit, units)).is_ok()
+    }
+
     /// Makes `share` cover `bytes`; waits for the reserve where the budget is used up.
     pub(crate) async fn grow(&self, share: &mut Share, bytes: usize) {
-        if bytes <= share.bytes || share.reserve.is_some() {
+        if self.try_grow(share, bytes) {
             return;
         }
         let units = units(bytes - share.bytes);
-        if let Ok(permit) = Arc::clone(&self.shared).try_acquire_many_owned(units) {
-            share.add(permit, units);
-            return;
-        }
         tracing::debug!(bytes, "memory budget is used up; waiting");
         tokio::select! {
             permit = Arc::clone(&self.shared).acquire_many_owned(units) => {

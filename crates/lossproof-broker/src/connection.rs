@@ -16,16 +16,14 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
-use crate::frame::{FrameError, FrameLimits, FrameReader};
+use crate::budget::SMALL_ANSWER_BYTES;
+use crate::call::{Answer, Call, CallError, Reply};
+use crate::frame::{BYTES_PER_SECOND_MIN, FrameError, FrameLimits, FrameReader};
 use crate::handlers;
 
 /// Requests of one connection that were taken and not answered; librdkafka sends up to a million,
 /// which then wait in the socket.
 const PIPELINE_MAX: usize = 128;
-
-/// Slower than any line that a consumer is put on.
-const SENT_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
 type Stream = Box<dyn Connection>;
 
@@ -39,6 +37,8 @@ enum ConnectionError {
     Stalled(Duration),
     #[error("the peer did not take an answer within {} s", .0.as_secs())]
     Slow(Duration),
+    #[error("answers that nobody takes hold all memory, and {waiting} bytes more wait for it")]
+    Crowded { waiting: usize },
     #[error("cannot write to the connection: {0}")]
     Write(#[source] std::io::Error),
 }
@@ -128,9 +128,7 @@ async fn send_answers(
             Reply::Later(later) => later.await?,
         };
         if let Some(mut answer) = answer {
-            // BUDGET-1, -4: a share of each answer, one at a time.
-            answer.share.shrink(answer.bytes.len());
-            broker.answers.grow(&mut answer.share, answer.bytes.len()).await;
+            charge(broker, &mut answer).await?;
             let clock = &*broker.env.clock;
             send(clock, broker.config.stalled_connection, stream, &answer.bytes).await?;
         }
@@ -138,7 +136,20 @@ async fn send_answers(
     Ok(())
 }
 
-/// Sends all of an answer. A peer that takes it more slowly than [`SENT_BYTES_PER_SECOND_MIN`]
+/// BUDGET-1, -4: a share of each answer, one at a time.
+async fn charge(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionError> {
+    let bytes = answer.bytes.len();
+    answer.share.shrink(bytes);
+    if bytes <= SMALL_ANSWER_BYTES || broker.answers.try_grow(&mut answer.share, bytes) {
+        return Ok(()); // BUDGET-5
+    }
+    let place = broker.waiting.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
+    let _place = place.map_err(|_| ConnectionError::Crowded { waiting: bytes })?;
+    broker.answers.grow(&mut answer.share, bytes).await;
+    Ok(())
+}
+
+/// Sends all of an answer. A peer that takes it more slowly than [`BYTES_PER_SECOND_MIN`]
 /// holds memory that others wait for, and is dropped.
 async fn send(
     clock: &dyn Clock,
@@ -146,7 +157,7 @@ async fn send(
     stream: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
 ) -> Result<(), ConnectionError> {
-    let slowest = Duration::from_secs(bytes.len() as u64 / SENT_BYTES_PER_SECOND_MIN);
+    let slowest = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
     tokio::select! {
         sent = write_all(clock, stalled, stream, bytes) => sent,
         () = clock.sleep(stalled + slowest) => Err(ConnectionError::Slow(stalled + slowest)),

@@ -2,9 +2,13 @@
 //!
 //! # Invariants
 //!
-//! - FRAME-1: memory grows with the bytes that have come, never with the length they announce.
-//! - FRAME-2: a peer that stops in the middle of a request is dropped after a bounded time.
+//! - FRAME-1: memory grows with the bytes that have come, never with the length they announce; a
+//!   peer that is silent between two requests holds none.
+//! - FRAME-2: a peer that stops in the middle of a request, or sends it byte by byte, is dropped
+//!   after a bounded time: it holds memory that others wait for.
 
+use core::future::poll_fn;
+use core::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +22,8 @@ use crate::budget::{Budget, SMALL_BYTES, Share};
 /// Least and usual size of a read.
 const CHUNK_BYTES: usize = 8 << 10;
 const LENGTH_BYTES: usize = 4;
+/// Slower than any line that a client is put on.
+pub(crate) const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
 /// Why a connection ended that was not closed between two requests.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,8 @@ pub(crate) enum FrameError {
     Truncated,
     #[error("the peer was silent for {} s", .silent.as_secs())]
     Silent { silent: Duration },
+    #[error("the peer sent {bytes} bytes of a request in {} s: {min} are wanted", .time.as_secs())]
+    Slow { bytes: usize, time: Duration, min: usize },
     #[error("cannot read from the connection: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -38,7 +46,21 @@ pub(crate) enum FrameError {
 pub(crate) struct FrameLimits {
     pub(crate) bytes_max: usize,
     pub(crate) idle: Duration,
+    /// In each such time a request ends, or [`FrameLimits::bytes_min`] of it come.
     pub(crate) stalled: Duration,
+}
+
+impl FrameLimits {
+    fn bytes_min(&self) -> usize {
+        usize::try_from(self.stalled.as_secs() * BYTES_PER_SECOND_MIN).unwrap_or(usize::MAX)
+    }
+}
+
+/// What has come of a request in the time that runs, and what is left of that.
+#[derive(Debug)]
+struct Pace {
+    bytes: usize,
+    left: Duration,
 }
 
 /// The reading half of a connection.
@@ -67,11 +89,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next request without its length, with the memory it takes; `None` when the peer has
     /// closed the connection between two requests.
     pub(crate) async fn next(&mut self) -> Result<Option<(Bytes, Share)>, FrameError> {
+        if self.buffer.is_empty() && self.begin().await? == 0 {
+            return Ok(None);
+        }
+        let mut pace = Pace { bytes: 0, left: self.limits.stalled };
         while self.buffer.len() < LENGTH_BYTES {
-            let limit = if self.buffer.is_empty() { self.limits.idle } else { self.limits.stalled };
             self.buffer.reserve(CHUNK_BYTES);
-            if self.fill(limit).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
+            if self.fill(&mut pace).await? == 0 {
+                return Err(FrameError::Truncated);
             }
         }
         let length = self.length()?;
@@ -83,7 +108,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             let step = self.buffer.len().max(CHUNK_BYTES).min(length - self.buffer.len());
             self.budget.grow(&mut share, self.buffer.len() + step).await;
             self.buffer.reserve(step);
-            if self.fill(self.limits.stalled).await? == 0 {
+            if self.fill(&mut pace).await? == 0 {
                 return Err(FrameError::Truncated);
             }
         }
@@ -106,12 +131,41 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// FRAME-2.
-    async fn fill(&mut self, limit: Duration) -> Result<usize, FrameError> {
+    /// Waits for the first bytes of a request, and holds no memory meanwhile (FRAME-1).
+    async fn begin(&mut self) -> Result<usize, FrameError> {
+        let Self { stream, buffer, limits, clock, .. } = self;
+        let come = poll_fn(|context| {
+            buffer.reserve(CHUNK_BYTES);
+            let read = pin!(stream.read_buf(buffer)).poll(context);
+            if read.is_pending() {
+                *buffer = BytesMut::new();
+            }
+            read
+        });
         tokio::select! {
-            count = self.stream.read_buf(&mut self.buffer) => Ok(count?),
-            () = self.clock.sleep(limit) => Err(FrameError::Silent { silent: limit }),
+            count = come => Ok(count?),
+            () = clock.sleep(limits.idle) => Err(FrameError::Silent { silent: limits.idle }),
         }
+    }
+
+    /// FRAME-2. The time that the broker takes for other things is not the peer's.
+    async fn fill(&mut self, pace: &mut Pace) -> Result<usize, FrameError> {
+        let (bytes, min) = (pace.bytes, self.limits.bytes_min());
+        let slow = FrameError::Slow { bytes, time: self.limits.stalled, min };
+        if pace.left.is_zero() {
+            return Err(slow);
+        }
+        let began = self.clock.monotonic();
+        let count = tokio::select! {
+            count = self.stream.read_buf(&mut self.buffer) => count?,
+            () = self.clock.sleep(pace.left) => return Err(slow),
+        };
+        pace.bytes += count;
+        pace.left = pace.left.saturating_sub(self.clock.monotonic().saturating_sub(began));
+        if pace.bytes >= min {
+            *pace = Pace { bytes: 0, left: self.limits.stalled };
+        }
+        Ok(count)
     }
 }
 
@@ -186,6 +240,26 @@ mod tests {
         }
     }
 
+    /// FRAME-1.
+    #[tokio::test]
+    async fn a_peer_that_is_silent_holds_no_memory() {
+        let (mut peer, mut reader) = reader(1 << 20);
+        peer.write_all(&[0, 0, 0, 1, b'x']).await.expect("the reader is there");
+        reader.next().await.expect("a request").expect("a request");
+        {
+            let mut next = pin!(reader.next());
+            let waker = core::task::Waker::noop();
+            assert!(next.as_mut().poll(&mut core::task::Context::from_waker(waker)).is_pending());
+        }
+        assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    async fn until_deadline(clock: &ManualClock, deadline: Duration) {
+        while clock.next_deadline() != Some(deadline) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// FRAME-2.
     #[tokio::test]
     async fn a_peer_that_stops_in_the_middle_is_dropped() {
@@ -194,12 +268,48 @@ mod tests {
         reader.clock = Arc::new(clock.clone());
         peer.write_all(&[0, 0, 1, 0, b'x']).await.expect("the reader is there");
         let waiting = tokio::spawn(async move { reader.next().await.map(|_| ()) });
-        while clock.next_deadline() != Some(Duration::from_mins(1)) {
-            tokio::task::yield_now().await;
-        }
+        until_deadline(&clock, Duration::from_mins(1)).await;
         clock.advance(Duration::from_mins(1));
         let outcome = waiting.await.expect("the task does not panic");
-        assert!(matches!(outcome, Err(FrameError::Silent { .. })));
+        assert!(matches!(outcome, Err(FrameError::Slow { .. })));
         drop(peer);
+    }
+
+    /// FRAME-2: the minute is that of the request, and does not begin anew with each byte.
+    #[tokio::test]
+    async fn a_peer_that_sends_byte_by_byte_is_dropped() {
+        let (mut peer, mut reader) = reader(1 << 20);
+        let clock = ManualClock::new(0);
+        reader.clock = Arc::new(clock.clone());
+        peer.write_all(&[0, 0, 1, 0]).await.expect("the reader is there");
+        let waiting = tokio::spawn(async move { reader.next().await.map(|_| ()) });
+        for _ in 0..60 {
+            peer.write_all(b"x").await.expect("the reader is there");
+            tokio::task::yield_now().await; // The reader takes it.
+            clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+        assert!(waiting.is_finished(), "the 256 bytes may not take four minutes");
+        let outcome = waiting.await.expect("the task does not panic");
+        assert!(matches!(outcome, Err(FrameError::Slow { .. })), "{outcome:?}");
+    }
+
+    /// FRAME-2: a slow line is no attack.
+    #[tokio::test]
+    async fn a_slow_peer_that_goes_on_is_waited_for() {
+        let (mut peer, mut reader) = reader(4 << 20);
+        let clock = ManualClock::new(0);
+        reader.clock = Arc::new(clock.clone());
+        let minute = BYTES_PER_SECOND_MIN as usize * 60;
+        let length = 3 * minute;
+        peer.write_all(&(length as i32).to_be_bytes()).await.expect("the reader is there");
+        let waiting = tokio::spawn(async move { reader.next().await });
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(59));
+            peer.write_all(&vec![0; minute]).await.expect("the reader is there");
+        }
+        let frame = waiting.await.expect("the task does not panic").expect("a request");
+        assert_eq!(frame.expect("a request").0.len(), length);
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX};
+use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX, WAITING_BYTES};
 use crate::config::BrokerConfig;
 use crate::connection;
 use crate::fetch_sessions::FetchSessions;
@@ -122,6 +122,7 @@ impl Server {
             groups: Coordinator::new(clock, rng, config.groups.clone()),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
+            waiting: Semaphore::new(WAITING_BYTES),
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),

@@ -16,7 +16,7 @@ use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
-use crate::budget::{DECODERS_MAX, Share};
+use crate::budget::{DECODERS_MAX, SMALL_ANSWER_BYTES, Share, WAITING_BYTES};
 use crate::compaction;
 use crate::group::GroupError;
 use crate::offsets::{CommittedOffset, OffsetKey};
@@ -162,6 +162,45 @@ async fn groups_and_consumers_go_on_while_requests_wait_for_memory() {
         client.read_exact(&mut vec![0; length]).await.expect("all of it");
         assert!(length > 4, "request {number}");
     }
+    drop((client, held));
+    stopper.drain();
+    served.await.expect("no panic").expect("the log closes");
+}
+
+/// BUDGET-5: readers who take nothing hold all memory for answers. Others are told what is small,
+/// and read, in small pieces; what is large and finds no place to wait in is not kept.
+#[tokio::test]
+async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
+    const BATCHES: usize = 3;
+    let (server, net) = server().await;
+    let broker = Arc::clone(&server.broker);
+    let topic = broker.create_topic(topic("t", 1)).await.expect("a topic");
+    for _ in 0..BATCHES {
+        let mut builder = BatchBuilder::new();
+        builder.push(0, None, Some(&[b'x'; SMALL_ANSWER_BYTES / 3]), &[]);
+        let batch = builder.build().expect("a batch");
+        broker.log.commit(Commit::append(topic.partitions[0], batch)).await.expect("acknowledged");
+    }
+    let stopper = server.stopper();
+    let served = tokio::spawn(server.run());
+    // The pool, and then the reserve.
+    let mut held = Vec::new();
+    for bytes in [broker.answers.free_bytes(), 1] {
+        let mut share = Share::default();
+        broker.answers.grow(&mut share, bytes).await;
+        held.push(share);
+    }
+    let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
+    for offset in 0..BATCHES {
+        client.write_all(&frame(&one_partition(offset as i64), 12)).await.expect("connected");
+        let length = client.read_i32().await.expect("an answer") as usize;
+        client.read_exact(&mut vec![0; length]).await.expect("all of it");
+        assert!(length > SMALL_ANSWER_BYTES / 3 && length < SMALL_ANSWER_BYTES, "one batch");
+    }
+    broker.create_topic(self::topic("many", 5_000)).await.expect("a topic");
+    let _all = broker.waiting.try_acquire_many(WAITING_BYTES as u32).expect("nobody waits");
+    client.write_all(&frame(&MetadataRequest::default(), 12)).await.expect("connected");
+    assert!(client.read_i32().await.is_err(), "BUDGET-1: one that waits would be one too many");
     drop((client, held));
     stopper.drain();
     served.await.expect("no panic").expect("the log closes");

@@ -1,9 +1,12 @@
-//! What other brokers have got wrong, one test for each trap.
+//! What other brokers have got wrong, one test for each trap. Where each trap of the protocol is
+//! tested, here or elsewhere: traps.md.
 
 mod common;
 
 use bytes::{BufMut, BytesMut};
+use common::producer::Producer;
 use common::{Broker, fetch, produce, records, sequenced, values_of};
+use lossproof_env::Fault;
 use lossproof_wire::batch::Compression;
 use lossproof_wire::*;
 
@@ -224,5 +227,131 @@ async fn a_fetch_out_of_range_says_so_and_is_never_clamped() {
         assert_eq!(data.error_code, ErrorCode::OFFSET_OUT_OF_RANGE, "{offset}");
     }
     assert_eq!(client.fetch("t", 0, 1).await.error_code, ErrorCode::NONE);
+    broker.stop().await;
+}
+
+/// PRODUCE-1. The trap: the retry comes while the original is on its way to the disk, and is found
+/// in memory. Its producer would take the answer for the acknowledgement of what is then lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_what_is_not_durable_is_not_acknowledged() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let producer = client.producer_id().await;
+    broker.disk.inject(Fault::sync(0).sticky());
+    let batch = sequenced(&["a"], producer, 0);
+    for _ in 0..5 {
+        client.send(&produce("t", 0, -1, batch.clone()), 9).await;
+    }
+    for _ in 0..5 {
+        let answer: ProduceResponse = client.receive(9).await;
+        let code = answer.responses[0].partition_responses[0].error_code;
+        assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
+    }
+    let broker = broker.power_cut().await;
+    let mut client = broker.client().await;
+    assert_eq!(client.values("t", 0).await, [""; 0]);
+    assert_eq!(client.produce("t", 0, batch).await.base_offset, 0, "and is stored when it comes");
+    broker.stop().await;
+}
+
+/// FETCH-1, FETCH-2. The trap: a reader in the middle of an aborted batch gets all of the batch, and
+/// without its abort in the list would take the rest of it for committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_fetch_inside_an_aborted_batch_names_its_abort() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    producer.add("t", &[0]).await;
+    assert_eq!(producer.send("t", 0, 0, &["a", "b", "c"]).await, ErrorCode::NONE);
+    assert_eq!(producer.end(false).await, ErrorCode::NONE);
+    client.produce("t", 0, records(&["d", "e"])).await;
+    producer.add("t", &[0]).await;
+    assert_eq!(producer.send("t", 0, 3, &["f"]).await, ErrorCode::NONE);
+    for (offset, first) in [(1, 0), (2, 0), (3, 3), (5, 4)] {
+        let data = client.fetch_committed("t", offset).await;
+        let records = data.records.expect("records");
+        let header = lossproof_wire::batch::BatchHeader::parse(&records).expect("a batch");
+        assert_eq!(header.base_offset, first, "the whole batch with {offset}");
+        let aborted = data.aborted_transactions.expect("a list");
+        let named: Vec<i64> = aborted.iter().map(|it| it.first_offset).collect();
+        assert_eq!(named, if offset < 4 { vec![0] } else { vec![] }, "from {offset} on");
+        assert_eq!(data.last_stable_offset, 6, "what is open is not given");
+    }
+    assert_eq!(client.committed_values("t").await, ["d", "e"]);
+    broker.stop().await;
+}
+
+/// The trap: a commit of the producer before, late on its way, ends the transaction of the one that
+/// has taken its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_end_of_an_old_epoch_does_not_end_the_next_transaction() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let mut before = Producer::new(&broker, "payments").await;
+    before.add("t", &[0]).await;
+    assert_eq!(before.send("t", 0, 0, &["old"]).await, ErrorCode::NONE);
+    let mut after = Producer::new(&broker, "payments").await;
+    after.add("t", &[0]).await;
+    assert_eq!(after.send("t", 0, 0, &["new"]).await, ErrorCode::NONE);
+    for committed in [true, false] {
+        assert_eq!(before.end(committed).await, ErrorCode::PRODUCER_FENCED);
+        assert_eq!(client.fetch("t", 0, 0).await.last_stable_offset, 2, "still open");
+    }
+    assert_eq!(after.end(true).await, ErrorCode::NONE);
+    assert_eq!(client.committed_values("t").await, ["new"]);
+    broker.stop().await;
+}
+
+/// TOPIC-2. The trap: a client that knows the topic of before goes on in the new one of that name,
+/// at offsets that mean something else there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_a_topic_that_was_made_anew_is_unknown() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let old = client.create("t", 1).await.topic_id;
+    client.produce("t", 0, records(&["a"])).await;
+    let topics = vec![DeleteTopicState { topic_id: old, ..Default::default() }];
+    let request = DeleteTopicsRequest { topics, ..Default::default() };
+    let _: DeleteTopicsResponse = client.call(&request, 6).await;
+    assert_ne!(client.create("t", 1).await.topic_id, old);
+    client.produce("t", 0, records(&["b"])).await;
+
+    let mut request = fetch("", 0, 0);
+    request.topics[0].topic_id = old;
+    let answer: FetchResponse = client.call(&request, 13).await;
+    let code = answer.responses[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_ID);
+    let mut request = produce("", 0, -1, records(&["c"]));
+    request.topic_data[0].topic_id = old;
+    let answer: ProduceResponse = client.call(&request, 13).await;
+    let code = answer.responses[0].partition_responses[0].error_code;
+    assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_ID);
+    let mut request = common::offset_commit("g", -1, "", "", 0, 1);
+    request.topics[0].topic_id = old;
+    let answer: OffsetCommitResponse = client.call(&request, 10).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+    assert_eq!(client.values("t", 0).await, ["b"]);
+    broker.stop().await;
+}
+
+/// The epoch of a producer never falls, whoever asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_below_the_known_one_is_refused() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let (id, epoch) = client.producer_id().await;
+    let in_epoch = |epoch, sequence| sequenced(&["a"], (id, epoch), sequence);
+    assert_eq!(client.produce("t", 0, in_epoch(epoch + 1, 0)).await.error_code, ErrorCode::NONE);
+    for sequence in [0, 1] {
+        let answer = client.produce("t", 0, in_epoch(epoch, sequence)).await;
+        assert_eq!(answer.error_code, ErrorCode::INVALID_PRODUCER_EPOCH);
+    }
+    let answer = client.produce("t", 0, in_epoch(epoch + 2, 1)).await;
+    assert_eq!(answer.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "a new one begins at 0");
+    assert_eq!(client.values("t", 0).await, ["a"]);
     broker.stop().await;
 }

@@ -1,11 +1,16 @@
-//! Valid messages of every API and version, drawn from bytes: for tests and fuzzing only.
+//! Valid messages of every API and version, drawn from bytes, and ways to break them: for tests and
+//! fuzzing only.
 //!
 //! The bytes decide everything and run out into zeros, so that a test which shrinks them shrinks
 //! the message too.
 
+mod mutation;
+
 use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
+
+pub use mutation::{Seeded, broken_counts, broken_tags, mutate};
 
 use crate::wire::Form;
 use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Uuid};

@@ -10,65 +10,18 @@ mod support;
 
 use bytes::Bytes;
 use lossproof_wire::batch::{self, BatchBuilder, Compression, Limits};
-use lossproof_wire::samples::probes;
+use lossproof_wire::samples::{Seeded, broken_counts, broken_tags, mutate, probes};
 use lossproof_wire::{
     ApiKey, DECODED_BYTES_MAX, DecodeError, FindCoordinatorRequest, MetadataRequest,
     ProduceRequest, RequestHeader,
 };
-use support::{Seeded, reseal};
+use support::reseal;
 
 const MUTATIONS: u64 = 200;
 const SEED: u64 = 3;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// Counts and lengths as attackers like them, in all the widths of the protocol.
-const NASTY: [&[u8]; 12] = [
-    &[0x7f, 0xff, 0xff, 0xff],
-    &[0x80, 0, 0, 0],
-    &[0xff, 0xff, 0xff, 0xff],
-    &[0xff, 0xff, 0xff, 0xfe],
-    &[0x7f, 0xff],
-    &[0x80, 0],
-    &[0xff, 0xff, 0xff, 0xff, 0x0f],
-    &[0xff, 0xff, 0xff, 0xff, 0x7f],
-    &[0x80, 0x80, 0x80, 0x80, 0x00],
-    &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
-    &[0],
-    &[1],
-];
-
-fn mutate(valid: &[u8], random: &mut Seeded) -> Vec<u8> {
-    let mut bytes = valid.to_vec();
-    for _ in 0..=random.below(3) {
-        let at = random.below(bytes.len() + 1);
-        match random.below(6) {
-            0 => bytes.truncate(at),
-            1 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            2 => {
-                let nasty = NASTY[random.below(NASTY.len())];
-                let end = (at + nasty.len()).min(bytes.len());
-                bytes.splice(at..end, nasty.iter().copied());
-            }
-            3 => {
-                let extra_count = random.below(20);
-                let extra = random.bytes(extra_count);
-                bytes.splice(at..at, extra);
-            }
-            4 => {
-                let end = at + random.below(bytes.len() + 1 - at);
-                bytes.drain(at..end);
-            }
-            _ => {
-                let end = at + random.below(bytes.len() + 1 - at);
-                let copied = bytes[at..end].to_vec();
-                bytes.splice(at..at, copied);
-            }
-        }
-    }
-    bytes
 }
 
 #[test]
@@ -100,6 +53,59 @@ fn mutated_messages_of_every_api_and_version() {
     }
     // The loop is only worth its time if it reaches both outcomes often.
     assert!(accepted * 20 > refused && refused * 20 > accepted, "{accepted} to {refused}");
+}
+
+/// What is served has a sample: a new API is broken here, in the broker's tests and by the fuzzer
+/// without anybody thinking of it.
+#[test]
+fn every_api_and_version_has_a_sample() {
+    for key in ApiKey::ALL {
+        for kind in ["Request", "Response"] {
+            let probes = probes();
+            let probe = probes.iter().find(|it| it.api_key == key && it.name.ends_with(kind));
+            let probe = probe.unwrap_or_else(|| panic!("no sample of a {key:?}{kind}"));
+            assert_eq!(probe.versions(), key.served(), "{}", probe.name);
+        }
+    }
+}
+
+/// Nothing here is left to chance but the message: each count is met with each wrong value.
+#[test]
+fn every_count_at_and_over_every_bound_and_every_broken_tag() {
+    const DRAW_BYTES: usize = 40;
+    let mut random = Seeded(setting("LOSSPROOF_WIRE_SEED", SEED));
+    let (mut accepted, mut refused) = (0_u64, 0_u64);
+    for probe in probes() {
+        for version in probe.versions() {
+            let draw = random.bytes(DRAW_BYTES);
+            let valid = probe.sample(&draw, version).unwrap();
+            let tags = broken_tags(&valid).filter(|_| probe.api_key.is_flexible(version));
+            for mutant in broken_counts(&valid).chain(tags) {
+                match probe.decode(&mut mutant.into(), version) {
+                    Ok(decoded) => {
+                        accepted += 1;
+                        decoded.encoded.expect("what was decoded can be encoded");
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(accepted * 20 > refused && refused * 20 > accepted, "{accepted} to {refused}");
+}
+
+#[test]
+fn bytes_behind_a_message_are_left_alone() {
+    let mut random = Seeded(SEED);
+    for probe in probes() {
+        for version in probe.versions() {
+            let draw = random.bytes(60);
+            let valid = probe.sample(&draw, version).unwrap();
+            let mut longer = Bytes::from([&valid[..], b"more"].concat());
+            probe.decode(&mut longer, version).unwrap();
+            assert_eq!(&longer[..], b"more", "{} {version}", probe.name);
+        }
+    }
 }
 
 #[test]
@@ -153,7 +159,7 @@ fn mutated_batches_of_every_compression() {
             for _ in 0..=random.below(4) {
                 let length = random.below(200);
                 let value = random.bytes(length);
-                builder.push(random.next() as i64 >> 20, Some(b"key"), Some(&value), &[]);
+                builder.push(random.draw() as i64 >> 20, Some(b"key"), Some(&value), &[]);
             }
             let valid = builder.build().unwrap();
             let mut bytes = mutate(&valid, &mut random);

@@ -8,6 +8,7 @@ mod lines;
 mod seam;
 mod source;
 mod test_code;
+mod traps;
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -57,6 +58,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Violation>, Failure> {
     }
     violations.extend(invariants::check(&sources));
     violations.extend(durability(&files));
+    violations.extend(traps::check(&files));
     violations.extend(dependencies::check(workspace)?);
     violations.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     Ok(violations)

@@ -33,6 +33,9 @@ const FIRST_WITH_ZSTD: i16 = 7;
 const FIRST_WITH_IDS: i16 = 13;
 /// Larger batches, and all that are compressed, are checked on a thread of their own.
 const INLINE_BYTES_MAX: usize = 128 << 10;
+/// A batch may decompress to so many times what its topic takes of compressed ones: text seldom
+/// shrinks to a hundredth.
+const UNCOMPRESSED_PER_BYTE_MAX: u64 = 256;
 
 /// Why one batch was refused.
 #[derive(Debug)]
@@ -203,8 +206,11 @@ async fn validate(
     records: Bytes,
     bytes_max: usize,
 ) -> Result<BatchInfo, Refusal> {
-    let limits =
-        Limits { batch_bytes_max: bytes_max, uncompressed_bytes_max: UNCOMPRESSED_BYTES_MAX };
+    let uncompressed = (bytes_max as u64).saturating_mul(UNCOMPRESSED_PER_BYTE_MAX);
+    let limits = Limits {
+        batch_bytes_max: bytes_max,
+        uncompressed_bytes_max: uncompressed.min(UNCOMPRESSED_BYTES_MAX),
+    };
     let plain = BatchHeader::parse(&records)
         .is_ok_and(|header| header.attributes.compression() == Ok(Compression::None));
     let validated = if plain && records.len() <= INLINE_BYTES_MAX {

@@ -18,7 +18,7 @@ use lossproof_wire::{
 };
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
-use crate::budget::Share;
+use crate::budget::{SMALL_ANSWER_BYTES, Share};
 use crate::call::{Call, CallError, Reply};
 use crate::connection::drained;
 use crate::error::read_error;
@@ -41,6 +41,13 @@ struct PlannedTopic {
     name: String,
     id: Uuid,
     partitions: Vec<(FetchPartition, Result<PartitionId, ErrorCode>)>,
+}
+
+impl Plan {
+    /// Twice: what is read, and the answer it is copied into.
+    fn share_bytes(&self) -> usize {
+        self.bytes_max.saturating_mul(2)
+    }
 }
 
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
@@ -97,7 +104,13 @@ async fn poll(
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
         if has_news(broker, &plan) {
-            let (response, share) = read(broker, Arc::clone(&plan)).await;
+            let mut share = Share::default();
+            if !broker.answers.try_grow(&mut share, plan.share_bytes())
+                && let Some(response) = read_small(broker, &plan).await
+            {
+                return (response, share); // BUDGET-5
+            }
+            let (response, share) = read(broker, Arc::clone(&plan), share).await;
             if last || is_enough(&response, bytes_min) {
                 return (response, share);
             }
@@ -138,10 +151,17 @@ fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
     bytes_of(response) >= bytes_min || partitions.any(|partition| !partition.error_code.is_none())
 }
 
-async fn read(broker: &Arc<Broker>, plan: Arc<Plan>) -> (FetchResponse, Share) {
-    let mut share = Share::default();
-    // Twice: what is read, and the answer it is copied into.
-    broker.answers.grow(&mut share, plan.bytes_max.saturating_mul(2)).await;
+/// What is small enough to need no share.
+async fn read_small(broker: &Arc<Broker>, plan: &Plan) -> Option<FetchResponse> {
+    let bytes_max = plan.bytes_max.min(SMALL_ANSWER_BYTES / 2);
+    let small = Plan { bytes_max, ..plan.clone() };
+    // A single batch may be large, so only few are read at a time.
+    let response = broker.decode(move |broker| read_all(broker, &small)).await.ok()?;
+    (bytes_of(&response) <= bytes_max).then_some(response)
+}
+
+async fn read(broker: &Arc<Broker>, plan: Arc<Plan>, mut share: Share) -> (FetchResponse, Share) {
+    broker.answers.grow(&mut share, plan.share_bytes()).await;
     let reader = Arc::clone(broker);
     let response = tokio::task::spawn_blocking(move || read_all(&reader, &plan)).await;
     let response = response.unwrap_or_else(|panic| {

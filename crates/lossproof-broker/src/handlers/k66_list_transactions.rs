@@ -3,14 +3,13 @@ use std::sync::Arc;
 use lossproof_wire::{
     ErrorCode, ListTransactionsRequest, ListTransactionsResponse, ListedTransaction,
 };
-
 use regex_lite::{Regex, RegexBuilder};
 
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::transaction::Transaction;
 
-/// What an expression may take when it is compiled: one id costs no more than this times its length.
+/// What an expression may take when it is compiled; so what one id costs is bounded as well.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
 
 /// All that there are in Kafka. Here a transaction ends at once, so nobody is ever seen preparing.

@@ -43,6 +43,11 @@ impl Broker {
         Self::start(data, &["--disk", "forgets", "--listen", listen])
     }
 
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }

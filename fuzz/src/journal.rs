@@ -1,0 +1,114 @@
+//! Any bytes anywhere in the files of a journal: it opens or says why it does not, and each batch
+//! that it gives is the one that was acknowledged at its offset. Opened once more it gives the same.
+//!
+//! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+use lossproof_log::{
+    Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, RecoveryReport, StateKind,
+    Stepper,
+};
+use lossproof_wire::batch::BatchBuilder;
+
+const DATA: &str = "/data";
+const PARTITION: PartitionId = PartitionId(1);
+/// Enough for several segments and a checkpoint.
+const BATCHES: i64 = 60;
+
+/// Of a process that was killed under load.
+static SAMPLE: LazyLock<SimDisk> = LazyLock::new(sample);
+
+pub fn check(data: &[u8]) {
+    let disk = SAMPLE.killed();
+    spoil(&disk, data);
+    let Ok((log, stepper, report)) = open(&disk) else { return };
+    let first = judge(&log, &report);
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk).expect("what opened once opens again");
+    assert_eq!(judge(&log, &report), first, "what was read is read again");
+}
+
+fn spoil(disk: &SimDisk, data: &[u8]) {
+    let paths = disk.paths();
+    let mut rest = data;
+    while let [file, high, middle, low, length, more @ ..] = rest {
+        let path = &paths[usize::from(*file) % paths.len()];
+        let (bytes, after) = more.split_at(usize::from(*length).min(more.len()));
+        rest = after;
+        let size = disk.bytes(path).map_or(0, |bytes| bytes.len());
+        let place = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+        let place = place % size.max(1);
+        let fits = bytes.len().min(size.saturating_sub(place));
+        // Directories cannot be spoilt.
+        let _ = disk.damage(path, place as u64, &bytes[..fits]);
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<(Log, Stepper, RecoveryReport), lossproof_log::OpenError> {
+    let environment = Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(ManualClock::new(1_000_000)),
+        rng: Arc::new(SeededRng::new(disk.position() as u64)),
+    };
+    Log::open_stepped(&environment, Path::new(DATA), LogConfig::small())
+}
+
+fn sample() -> SimDisk {
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk).expect("an empty disk");
+    let change = PartitionChange::Create {
+        id: PARTITION,
+        topic_id: [1; 16],
+        index: 0,
+        flush: FlushPolicy::Commit,
+    };
+    stepper.submit(vec![Commit::partition(change)]);
+    for number in 0..BATCHES {
+        let committed = stepper.submit(vec![
+            Commit::append(PARTITION, batch(number)),
+            Commit::state(StateKind::Offsets, "group", Some(Bytes::from(number.to_string()))),
+        ]);
+        assert!(committed.iter().all(Result::is_ok));
+    }
+    stepper.checkpoint().expect("there is room");
+    disk
+}
+
+fn value(number: i64) -> Vec<u8> {
+    vec![number as u8; 200 + 4_000 * usize::from(number % 3 == 0)]
+}
+
+fn batch(number: i64) -> Bytes {
+    let mut builder = BatchBuilder::new().producer(7, 0, number as i32);
+    builder.push(1_000 + number, None, Some(&value(number)), &[]);
+    builder.build().expect("a batch")
+}
+
+/// The offsets that can be read. Any other is an error, or beyond the end of a log that is not said
+/// to be sound.
+fn judge(log: &Log, report: &RecoveryReport) -> Vec<i64> {
+    let Some(view) = log.partition(PARTITION) else {
+        assert!(!report.is_sound(), "the partition is missing in silence");
+        return Vec::new();
+    };
+    let mut read = Vec::new();
+    for offset in 0..BATCHES {
+        let Ok(slice) = log.read(PARTITION, offset, 1) else { continue };
+        let Some(stored) = slice.batches.into_iter().next() else {
+            let is_cut = offset >= view.high_watermark && !report.is_sound();
+            assert!(is_cut, "offset {offset} is missing in silence");
+            continue;
+        };
+        let record = lossproof_wire::batch::records(&stored.bytes).expect("a batch").next();
+        let record = record.expect("one record").expect("a record");
+        assert_eq!(record.offset, offset, "another record than the one that was asked for");
+        assert_eq!(record.value.as_deref(), Some(&value(offset)[..]), "altered");
+        read.push(offset);
+    }
+    assert!(view.high_watermark <= BATCHES, "more than was ever acknowledged");
+    read
+}
