@@ -109,6 +109,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// FRAME-2.
     async fn fill(&mut self, limit: Duration) -> Result<usize, FrameError> {
         tokio::select! {
+            biased; // No timer is begun for what is there already.
             count = self.stream.read_buf(&mut self.buffer) => Ok(count?),
             () = self.clock.sleep(limit) => Err(FrameError::Silent { silent: limit }),
         }

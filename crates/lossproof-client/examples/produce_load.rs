@@ -1,5 +1,5 @@
 //! As many records as librdkafka can deliver: acks=all, idempotent, the library's own batching.
-//! Works against every Kafka broker; `cargo xtask bench produce` compares brokers with it.
+//! Works against every Kafka broker; `cargo xtask bench broker` compares brokers with it.
 //!
 //! The topic must exist. One JSON object on standard output: records, the seconds from the first
 //! send to the last acknowledgement, and the time from handing a record in to its acknowledgement.
