@@ -14,11 +14,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use lossproof_env::{Planted, planted};
+use lossproof_env::{Planted, lower_thread_priority, planted};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
@@ -42,6 +44,10 @@ use crate::zeroer::Zeroer;
 
 /// Sealed segments are moved when there are so many, however small they are.
 const SEALED_MAX: usize = 16;
+
+/// The journal may become so many times as long as what is moved at a time, before moving is as
+/// urgent as committing.
+const BACKLOG_MAX: u64 = 4;
 
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -71,6 +77,10 @@ impl MoveError {
             _ => false,
         }
     }
+}
+
+fn bytes_of(segments: &[Arc<ReadSegment>]) -> u64 {
+    segments.iter().filter_map(|segment| segment.file.len().ok()).sum()
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
@@ -109,14 +119,37 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let journal = shared.segments.journal();
-        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
+        let sealed = self.sealed();
+        let bytes = bytes_of(&sealed);
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
+    }
+
+    /// The segments that are full.
+    fn sealed(&self) -> Vec<Arc<ReadSegment>> {
+        let mut journal = self.shared.segments.journal();
+        journal.pop();
+        journal
+    }
+
+    /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
+    /// where the journal grows faster than it is moved, as urgent as the commits.
+    fn run_behind(&mut self) -> Result<(), MoveError> {
+        let backlog_max = self.shared.config.checkpoint_bytes.saturating_mul(BACKLOG_MAX);
+        if bytes_of(&self.sealed()) > backlog_max {
+            return self.run();
+        }
+        let moved = thread::scope(|scope| {
+            let behind = scope.spawn(|| {
+                lower_thread_priority();
+                self.run()
+            });
+            behind.join()
+        });
+        moved.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
@@ -130,7 +163,7 @@ impl Mover {
             if !self.is_due() {
                 continue;
             }
-            match self.run() {
+            match self.run_behind() {
                 Ok(()) => {}
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {

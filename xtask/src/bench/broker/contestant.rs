@@ -10,9 +10,6 @@ use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::service::{Broker, Kafka, Process, free_port};
 
-/// Brokers on one core, the load on the other.
-pub(super) const BROKER_CPU: &str = "0";
-pub(super) const LOAD_CPU: &str = "1";
 const STUB_START_MAX: Duration = Duration::from_secs(20);
 /// As many as any load that it gets has.
 const STUB_PARTITIONS: &str = "16";
@@ -56,7 +53,7 @@ pub(super) struct Contestant {
     program: Program,
 }
 
-/// What they are made from.
+/// What they are made from, and where they run.
 #[derive(Debug)]
 pub(super) struct Binaries {
     pub(super) lossproof: PathBuf,
@@ -64,6 +61,28 @@ pub(super) struct Binaries {
     pub(super) load: PathBuf,
     pub(super) recovery: PathBuf,
     pub(super) rdkafka_load: PathBuf,
+    pub(super) cpus: Cpus,
+}
+
+/// Processors, as `taskset` names them.
+#[derive(Debug)]
+pub(super) struct Cpus {
+    pub(super) broker: String,
+    pub(super) load: String,
+}
+
+impl Cpus {
+    /// Brokers on one, the load on another.
+    pub(super) fn apart() -> Self {
+        Self { broker: "0".to_owned(), load: "1".to_owned() }
+    }
+
+    /// Whoever wants one takes it.
+    pub(super) fn shared() -> Self {
+        let last = std::thread::available_parallelism().map_or(0, |count| count.get() - 1);
+        let all = format!("0-{last}");
+        Self { broker: all.clone(), load: all }
+    }
 }
 
 impl Contestant {
@@ -73,12 +92,12 @@ impl Contestant {
         cache: &Cache,
         run: &Path,
     ) -> Result<Self, Failure> {
+        let cpu = &binaries.cpus.broker;
         let ours = |binary: &Path, name: &str| {
-            let directory = run.join(name);
-            Broker::start_on_cpu(binary, &directory, BROKER_CPU).map(Program::Ours)
+            Broker::start_on_cpu(binary, &run.join(name), cpu).map(Program::Ours)
         };
         let kafka = |name: &str, settings| {
-            Kafka::start(cache, &run.join(name), BROKER_CPU, settings).map(Program::Kafka)
+            Kafka::start(cache, &run.join(name), cpu, settings).map(Program::Kafka)
         };
         let program = match who {
             Who::Ours => ours(&binaries.lossproof, "lossproof")?,
@@ -120,7 +139,11 @@ impl Contestant {
 fn stub(binaries: &Binaries, run: &Path) -> Result<Program, Failure> {
     let address = format!("127.0.0.1:{}", free_port()?);
     let mut command = Command::new("taskset");
-    command.args(["-c", BROKER_CPU]).arg(&binaries.load).args(["stub", &address, STUB_PARTITIONS]);
+    command.args(["-c", &binaries.cpus.broker]).arg(&binaries.load).args([
+        "stub",
+        &address,
+        STUB_PARTITIONS,
+    ]);
     let mut process = Process::start("the stub", &run.join("stub.log"), &mut command)?;
     process.wait_for_log(STUB_READY, 0, STUB_START_MAX)?;
     Ok(Program::Stub { process, address })

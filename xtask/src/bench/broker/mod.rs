@@ -22,7 +22,7 @@ use crate::command::{cargo, run_to_log};
 use crate::failure::{Context, Failure};
 use crate::workspace::Workspace;
 use cases::{CASES, Case, Load};
-use contestant::{Binaries, Contestant, LOAD_CPU, Who};
+use contestant::{Binaries, Contestant, Cpus, Who};
 use report::{Idle, Report, Row, Sample};
 use standing::{MANY, RECOVERY};
 
@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Megabytes of each saturating load, and of what is consumed
     #[arg(long, default_value_t = 400)]
     megabytes: u64,
+    /// Seconds of load that each Kafka gets before the first round, so that it is compiled
+    #[arg(long, default_value_t = 15.0)]
+    warm_up: f64,
     /// Only the cases whose names begin so; may be given again
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -56,6 +59,9 @@ pub(crate) struct Options {
     /// Leave Apache Kafka out
     #[arg(long)]
     without_kafka: bool,
+    /// All processors for brokers and load alike, instead of one for each side
+    #[arg(long)]
+    shared: bool,
     /// Keep the figures in docs/evidence
     #[arg(long)]
     record: bool,
@@ -121,6 +127,7 @@ fn build(workspace: &Workspace, options: &Options) -> Result<Binaries, Failure> 
         load: examples.join("broker_load"),
         recovery: examples.join("bench_recovery"),
         rdkafka_load: examples.join("produce_load"),
+        cpus: if options.shared { Cpus::shared() } else { Cpus::apart() },
     })
 }
 
@@ -186,6 +193,11 @@ impl Bench<'_> {
             for (name, partitions) in &topics {
                 self.load(&["create", &contestant.address(), name, &partitions.to_string()])?;
             }
+            if matches!(contestant.who, Who::Flushing | Who::Defaults) {
+                self.load(&["create", &contestant.address(), "warm", "16"])?;
+                let seconds = self.options.warm_up.to_string();
+                self.load(&["closed", &contestant.address(), "warm", "16", "64", &seconds])?;
+            }
             if cases.iter().any(reads) {
                 self.saturate(contestant, "consume", 1, RECORD_BYTES)?;
             }
@@ -244,7 +256,7 @@ impl Bench<'_> {
     /// Runs our own load to its end, and reads what it prints.
     fn load(&self, arguments: &[&str]) -> Result<Value, Failure> {
         let mut command = Command::new("taskset");
-        command.args(["-c", LOAD_CPU]).arg(&self.binaries.load).args(arguments);
+        command.args(["-c", &self.binaries.cpus.load]).arg(&self.binaries.load).args(arguments);
         self.json_of(&mut command)
     }
 
@@ -257,7 +269,7 @@ impl Bench<'_> {
     ) -> Result<Value, Failure> {
         let records = self.options.megabytes * 1_000_000 / record_bytes;
         let mut command = Command::new("taskset");
-        command.args(["-c", LOAD_CPU]).arg(&self.binaries.rdkafka_load);
+        command.args(["-c", &self.binaries.cpus.load]).arg(&self.binaries.rdkafka_load);
         command.args([&contestant.address(), topic, &partitions.to_string()]);
         command.args([records.to_string(), record_bytes.to_string()]);
         self.json_of(&mut command)

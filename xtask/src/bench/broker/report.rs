@@ -116,7 +116,8 @@ impl Report {
 
     pub(super) fn table(&self) -> String {
         let mut out = String::new();
-        self.write_figures(&mut out).and_then(|()| self.write_bars(&mut out)).unwrap_or_default();
+        let figures = if self.rows.is_empty() { Ok(()) } else { self.write_figures(&mut out) };
+        figures.and_then(|()| self.write_bars(&mut out)).unwrap_or_default();
         out
     }
 
@@ -220,26 +221,26 @@ impl Report {
         spread(ours.zip(theirs).map(|(ours, theirs)| ours / theirs)).0
     }
 
-    /// Keeps everything in `docs/evidence`, with the commit and the machine.
+    /// Adds everything to `docs/evidence`, with the commit and the machine.
     pub(super) fn record(&self, workspace: &Workspace) -> Result<(), Failure> {
-        let (day, commit) = (today()?, commit(workspace)?);
-        let machine = machine()?;
+        let (day, commit, machine) = (today()?, commit(workspace)?, machine()?);
+        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         let folder = workspace.root().join("docs/evidence");
         let page = folder.join(format!("broker-{day}.md"));
-        let text = format!(
-            "# The broker beside Apache Kafka, {day}\n\n`cargo xtask bench broker --rounds {} \
-             --seconds {} --megabytes {}` at commit {commit}; {machine}.\nEach broker on one core, \
-             the load on the other. Medians, least to most in brackets.\n\n{}",
-            self.rounds,
-            self.seconds,
-            self.megabytes,
-            self.table()
-        );
+        let title = || format!("# The broker beside Apache Kafka, {day}\n");
+        let text = fs::read_to_string(&page).unwrap_or_else(|_| title());
+        let about = format!("`cargo xtask {command}` at commit {commit}; {machine}.");
+        let text = format!("{text}\n## Run at {commit}\n{about}\n\n{}", self.table());
         fs::write(&page, text).context(page.display())?;
+
         let data = folder.join(format!("broker-{day}.json"));
+        let kept = fs::read_to_string(&data).unwrap_or_else(|_| "[]".to_owned());
+        let mut runs: Vec<Value> = serde_json::from_str(&kept).context(data.display())?;
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
-        let all = json!({ "commit": commit, "machine": machine, "rows": rows });
-        let text = serde_json::to_string_pretty(&all).context(data.display())? + "\n";
+        runs.push(json!({
+            "commit": commit, "command": command, "machine": machine, "rows": rows,
+        }));
+        let text = serde_json::to_string_pretty(&runs).context(data.display())? + "\n";
         fs::write(&data, text).context(data.display())
     }
 }

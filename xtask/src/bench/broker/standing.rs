@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::probe;
 use super::LOAD_TIME_MAX;
-use super::contestant::{BROKER_CPU, Binaries};
+use super::contestant::Binaries;
 use crate::cache::remove_all;
 use crate::command::run_to_log;
 use crate::failure::{Context, Failure};
@@ -38,7 +38,7 @@ pub(super) const RECOVERY: &str = "recovery";
 /// Starts a broker over many partitions, after an end in order and after a kill.
 pub(super) fn many_partitions(binaries: &Binaries, run: &Path) -> Result<Vec<Standing>, Failure> {
     let directory = run.join("many");
-    let mut broker = Broker::start_on_cpu(&binaries.lossproof, &directory, BROKER_CPU)?;
+    let mut broker = Broker::start_on_cpu(&binaries.lossproof, &directory, &binaries.cpus.broker)?;
     for number in 0..TOPICS {
         let mut command = Command::new(&binaries.load);
         command.args(["create", &broker.address(), &format!("many-{number}")]);
@@ -74,7 +74,7 @@ pub(super) fn recovery(binaries: &Binaries, run: &Path) -> Result<Standing, Fail
     let directory = run.join("recovery");
     fs::create_dir_all(&directory).context(directory.display())?;
     let mut command = Command::new("taskset");
-    command.args(["-c", BROKER_CPU]).arg(&binaries.recovery);
+    command.args(["-c", &binaries.cpus.broker]).arg(&binaries.recovery);
     command.arg(RECOVERY_MEGABYTES.to_string()).arg(&directory);
     let ended = run_to_log(&run.join("recovery.log"), &mut command, LOAD_TIME_MAX)?;
     let text = ended.expect_success("the recovery")?;
