@@ -159,6 +159,7 @@ async fn send(
 ) -> Result<(), ConnectionError> {
     let slowest = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
     tokio::select! {
+        biased; // Most answers go at once, and no timer is begun for them.
         sent = write_all(clock, stalled, stream, bytes) => sent,
         () = clock.sleep(stalled + slowest) => Err(ConnectionError::Slow(stalled + slowest)),
     }
@@ -172,6 +173,7 @@ async fn write_all(
 ) -> Result<(), ConnectionError> {
     while !bytes.is_empty() {
         let written = tokio::select! {
+            biased;
             written = stream.write(bytes) => written.map_err(ConnectionError::Write)?,
             () = clock.sleep(stalled) => return Err(ConnectionError::Stalled(stalled)),
         };

@@ -143,6 +143,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             read
         });
         tokio::select! {
+            biased; // No timer is begun for what is there already.
             count = come => Ok(count?),
             () = clock.sleep(limits.idle) => Err(FrameError::Silent { silent: limits.idle }),
         }
@@ -157,6 +158,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let began = self.clock.monotonic();
         let count = tokio::select! {
+            biased;
             count = self.stream.read_buf(&mut self.buffer) => count?,
             () = self.clock.sleep(pace.left) => return Err(slow),
         };

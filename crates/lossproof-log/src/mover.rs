@@ -15,12 +15,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_env::{Planted, planted};
+use lossproof_env::{Planted, lower_thread_priority, planted};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter, write_facts};
@@ -47,6 +49,10 @@ const SEALED_MAX: usize = 16;
 
 /// What fails where a cold file cannot be written.
 const COPY: &str = "write a cold file";
+
+/// The journal may become so many times as long as what is moved at a time, before moving is as
+/// urgent as committing.
+const BACKLOG_MAX: u64 = 4;
 
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -83,6 +89,10 @@ impl From<CompactionError> for MoveError {
     fn from(error: CompactionError) -> Self {
         Self::Damage(error.to_string())
     }
+}
+
+fn bytes_of(segments: &[Arc<ReadSegment>]) -> u64 {
+    segments.iter().filter_map(|segment| segment.file.len().ok()).sum()
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
@@ -153,15 +163,38 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let journal = shared.segments.journal();
-        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
+        let sealed = self.sealed();
+        let bytes = bytes_of(&sealed);
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
             || shared.mover.has_orders()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
+    }
+
+    /// The segments that are full.
+    fn sealed(&self) -> Vec<Arc<ReadSegment>> {
+        let mut journal = self.shared.segments.journal();
+        journal.pop();
+        journal
+    }
+
+    /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
+    /// where the journal grows faster than it is moved, as urgent as the commits.
+    fn run_behind(&mut self) -> Result<(), MoveError> {
+        let backlog_max = self.shared.config.checkpoint_bytes.saturating_mul(BACKLOG_MAX);
+        if bytes_of(&self.sealed()) > backlog_max {
+            return self.run();
+        }
+        let moved = thread::scope(|scope| {
+            let behind = scope.spawn(|| {
+                lower_thread_priority();
+                self.run()
+            });
+            behind.join()
+        });
+        moved.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
@@ -175,7 +208,7 @@ impl Mover {
             if !self.is_due() {
                 continue;
             }
-            match self.run() {
+            match self.run_behind() {
                 Ok(()) => {}
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {

@@ -1,7 +1,8 @@
 //! How fast it is, beside the raw disk and beside Apache Kafka. A bench asserts nothing: what it
 //! prints goes to `docs/evidence`, with the commit and the machine.
 
-mod produce;
+mod broker;
+mod probe;
 
 use clap::Subcommand;
 
@@ -24,23 +25,14 @@ pub(crate) enum Bench {
         #[arg(long)]
         json: bool,
     },
-    /// librdkafka, acks=all, 1 KiB: the broker beside Apache Kafka with and without fsync
-    Produce {
-        /// Rounds that count, after one that warms up
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// Records per measurement
-        #[arg(long, default_value_t = 200_000)]
-        records: u64,
-    },
+    /// The broker beside Apache Kafka with and without fsync, under the same loads
+    Broker(broker::Options),
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     match bench {
         Bench::Log { rounds, ms, json } => log(workspace, rounds, ms, json),
-        Bench::Produce { rounds, records } => {
-            produce::run(workspace, &Cache::find()?, rounds, records)
-        }
+        Bench::Broker(options) => broker::run(workspace, &Cache::find()?, &options),
     }
 }
 
