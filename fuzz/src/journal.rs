@@ -1,5 +1,6 @@
 //! Any bytes anywhere in the files of a journal: it opens or says why it does not, and each batch
-//! that it gives is the one that was acknowledged at its offset. Opened once more it gives the same.
+//! that it gives is the one that was acknowledged at its offset. Opened once more it gives the
+//! same.
 //!
 //! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there.
 

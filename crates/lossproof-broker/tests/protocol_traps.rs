@@ -255,8 +255,8 @@ async fn a_retry_of_what_is_not_durable_is_not_acknowledged() {
     broker.stop().await;
 }
 
-/// FETCH-1, FETCH-2. The trap: a reader in the middle of an aborted batch gets all of the batch, and
-/// without its abort in the list would take the rest of it for committed.
+/// FETCH-1, FETCH-2. The trap: a reader in the middle of an aborted batch gets all of the batch,
+/// and without its abort in the list would take the rest of it for committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_committed_fetch_inside_an_aborted_batch_names_its_abort() {
     let broker = Broker::start().await;

@@ -32,13 +32,15 @@ pub(crate) fn check(files: &[TextFile]) -> Vec<Violation> {
 
 /// Line, file and test of each row.
 fn rows(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
-    let quoted = |cell: &'_ str| cell.trim().strip_prefix('`')?.strip_suffix('`').map(str::len);
-    text.lines().enumerate().filter_map(move |(index, line)| {
+    text.lines().enumerate().filter_map(|(index, line)| {
         let mut cells = line.trim().trim_matches('|').rsplit('|');
-        let (test, file) = (cells.next()?, cells.next()?);
-        quoted(test).and(quoted(file))?;
-        Some((index + 1, file.trim().trim_matches('`'), test.trim().trim_matches('`')))
+        let (test, file) = (quoted(cells.next()?)?, quoted(cells.next()?)?);
+        Some((index + 1, file, test))
     })
+}
+
+fn quoted(cell: &str) -> Option<&str> {
+    cell.trim().strip_prefix('`')?.strip_suffix('`')
 }
 
 #[cfg(test)]
