@@ -153,8 +153,7 @@ fn group(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
         Ok(records(&first.lines()?).len() > before)
     })?;
     let lines = second.leave()?;
-    floor.check(&lines)?;
-    floor.left(&lines);
+    floor.after_leaving(&lines, scene.program.says_committed())?;
     scene.sent.check_values(&records(&lines))?;
     scene.others = records(&lines).into_iter().map(|(_, value)| value).collect();
 
@@ -238,8 +237,7 @@ fn kill(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
     }
     read_all(&mut member, scene.sent.values(), &scene.others)?;
     let lines = member.leave()?;
-    scene.floor.check(&lines)?;
-    scene.floor.left(&lines);
+    scene.floor.after_leaving(&lines, scene.program.says_committed())?;
     scene.sent.check_values(&records(&lines))
 }
 
