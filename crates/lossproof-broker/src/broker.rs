@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 use crate::budget::Budget;
 use crate::config::BrokerConfig;
 use crate::fetch_sessions::FetchSessions;
+use crate::gates::OffsetGates;
 use crate::group::Coordinator;
 use crate::monitor::Counters;
 use crate::producer_ids::ProducerIdBlocks;
@@ -26,6 +27,7 @@ pub(crate) struct Broker {
     pub(crate) log: Log,
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
+    pub(crate) offset_gates: OffsetGates,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) producer_ids: ProducerIdBlocks,

@@ -58,6 +58,8 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: usize,
     /// How often it is looked for records that need not be kept any more.
     pub retention_check: Duration,
+    /// How long offsets are kept that nobody needs; `None` is for ever.
+    pub offsets_retention: Option<Duration>,
     pub drain_max: Duration,
     pub groups: GroupSettings,
     pub transactions: TransactionSettings,
@@ -86,6 +88,7 @@ impl BrokerConfig {
             message_bytes_max: MESSAGE_BYTES_MAX,
             fetch_bytes_max: FETCH_BYTES_MAX,
             retention_check: RETENTION_CHECK,
+            offsets_retention: None,
             drain_max: DRAIN_MAX,
             groups: GroupSettings::default(),
             transactions: TransactionSettings::default(),

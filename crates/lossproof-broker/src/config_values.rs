@@ -65,6 +65,9 @@ impl BrokerConfig {
             "max.connections.per.ip" => self.connections_per_address_max = size(),
             "message.max.bytes" => self.message_bytes_max = size(),
             "num.partitions" => self.partitions_default = number() as i32,
+            "offsets.retention.minutes" => {
+                self.offsets_retention = u64::try_from(number()).ok().map(Duration::from_mins);
+            }
             "producer.id.expiration.ms" => self.log.producer_expiry = milliseconds(),
             "queued.max.request.bytes" => self.memory_budget_bytes = size(),
             "socket.request.max.bytes" => self.request_bytes_max = size(),
@@ -99,6 +102,10 @@ impl BrokerConfig {
             "max.connections.per.ip" => Some(self.connections_per_address_max.to_string()),
             "message.max.bytes" => Some(self.message_bytes_max.to_string()),
             "num.partitions" => Some(self.partitions_default.to_string()),
+            "offsets.retention.minutes" => Some(
+                self.offsets_retention
+                    .map_or_else(|| "-1".to_owned(), |kept| (kept.as_secs() / 60).to_string()),
+            ),
             "producer.id.expiration.ms" => milliseconds(self.log.producer_expiry),
             "queued.max.request.bytes" => Some(self.memory_budget_bytes.to_string()),
             "socket.request.max.bytes" => Some(self.request_bytes_max.to_string()),

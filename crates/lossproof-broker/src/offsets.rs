@@ -1,4 +1,5 @@
-//! Committed group offsets: one keyed entry of the journal each.
+//! Committed group offsets: one keyed entry of the journal each. Those of the groups themselves
+//! ([`crate::group::stored`]) stand among them.
 //!
 //! # Invariants
 //!
@@ -12,6 +13,8 @@ use std::collections::BTreeSet;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lossproof_log::{Log, StateKind};
 
+use crate::group::StoredGroup;
+use crate::group::stored;
 use crate::topics::TopicId;
 
 const VERSION: u8 = 1;
@@ -82,8 +85,21 @@ pub(crate) fn groups_of(log: &Log) -> Result<BTreeSet<String>, UnreadableEntry> 
     if is_damaged(log) {
         return Err(UnreadableEntry);
     }
-    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| OffsetKey::decode(key));
+    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| key);
+    let keys = keys.filter(|key| !stored::is_key(key)).map(OffsetKey::decode);
     keys.map(|key| Ok(key?.group)).collect()
+}
+
+/// What is kept of groups (OFFSETS-3: all of it, or an error).
+pub(crate) fn stored_groups(log: &Log) -> Result<Vec<(String, StoredGroup)>, UnreadableEntry> {
+    if log.state_is_damaged(StateKind::Offsets) {
+        return Err(UnreadableEntry);
+    }
+    let entries = log.state(StateKind::Offsets).into_iter();
+    let entries = entries.filter(|(key, _)| stored::is_key(key));
+    let read =
+        |(key, value): (Bytes, Bytes)| Ok((stored::group_of(&key)?, StoredGroup::decode(value)?));
+    entries.map(read).collect()
 }
 
 /// What a group has offsets for (OFFSETS-3: all of it, or an error).

@@ -1,4 +1,4 @@
-//! Removal of what a topic need not keep any more, by age and size.
+//! Removal of what a topic, or a group, need not keep any more.
 //!
 //! # Invariants
 //!
@@ -14,6 +14,7 @@ use lossproof_log::{Commit, CommitCause, PartitionChange, PartitionId};
 
 use crate::broker::Broker;
 use crate::compaction;
+use crate::offset_expiry;
 use crate::topic_config::TopicSettings;
 
 /// The wall clock may be set right by so much while the broker runs.
@@ -32,6 +33,9 @@ pub(crate) async fn run(broker: &Arc<Broker>) {
 pub(crate) async fn run_once(broker: &Arc<Broker>) {
     let now_ms = trusted_now(broker);
     let catalog = broker.topics.catalog();
+    if let Some(now_ms) = now_ms {
+        offset_expiry::run_once(broker, now_ms).await;
+    }
     for topic in catalog.iter().filter(|topic| topic.settings.cleanup.delete) {
         for id in &topic.partitions {
             if let Err(cause) = expire(broker, &topic.settings, *id, now_ms).await {

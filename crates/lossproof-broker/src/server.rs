@@ -24,6 +24,7 @@ use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX, WAITING_BYTES};
 use crate::config::BrokerConfig;
 use crate::connection;
 use crate::fetch_sessions::FetchSessions;
+use crate::gates::OffsetGates;
 use crate::group::Coordinator;
 use crate::monitor::{Counters, Monitor};
 use crate::producer_ids::ProducerIdBlocks;
@@ -115,11 +116,14 @@ impl Server {
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
         let settings = config.transactions.clone().within(config.log.segment_bytes);
         let transactions = TransactionCoordinator::open(log.clone(), clock.clone(), settings);
+        let settings = config.groups.clone().within(&config.log);
+        let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
-            fetch_sessions: FetchSessions::new(Arc::clone(&clock)),
+            fetch_sessions: FetchSessions::new(clock),
             transactions: Arc::new(transactions),
-            groups: Coordinator::new(clock, rng, config.groups.clone()),
+            groups,
+            offset_gates: OffsetGates::new(),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),
@@ -172,6 +176,10 @@ impl Server {
     pub async fn run(self) -> Result<(), StopError> {
         let Self { broker, listener, drain, .. } = self;
         let mut connections = JoinSet::new();
+        // To its end, unlike what is dropped with the drain: a commit is not cut in two.
+        let mut storing = JoinSet::new();
+        let storer = Arc::clone(&broker);
+        storing.spawn(async move { storer.groups.store().await });
         tokio::select! {
             () = accept(&broker, listener, &mut connections) => {}
             () = broker.groups.run() => {}
@@ -180,6 +188,9 @@ impl Server {
         }
         drop(drain);
         drain_connections(&broker, &mut connections).await;
+        if let Some(Err(error)) = storing.join_next().await {
+            tracing::error!(%error, "groups may not be stored as they are");
+        }
         broker.log.close().await?; // BROKER-2
         Ok(())
     }

@@ -100,7 +100,7 @@ async fn a_group_that_only_has_offsets_is_listed_and_described_also_after_a_rest
     broker.client().await.commit("old", "t", 0, 0).await;
     for _ in 0..2 {
         let mut client = broker.client().await;
-        let _member = Member::alone(&broker, Age::Newest).await;
+        let mut member = Member::alone(&broker, Age::Newest).await;
         let both = ["g consumer Stable classic", "old  Empty classic"];
         assert_eq!(list(&mut client, &[], &[], 5).await, both);
         assert_eq!(list(&mut client, &["empty"], &[], 5).await, both[1..]);
@@ -113,6 +113,8 @@ async fn a_group_that_only_has_offsets_is_listed_and_described_also_after_a_rest
             ..Default::default()
         };
         assert_eq!(described, expected);
+        // An end in order stores that nobody is left.
+        assert_eq!(member.leave().await, ErrorCode::NONE);
         drop(client);
         broker = broker.restart().await;
     }
@@ -163,7 +165,11 @@ async fn only_a_group_without_members_is_deleted_and_for_good() {
             assert_eq!(client.committed("idle", "t", partition).await, (-1, ErrorCode::NONE));
             assert_eq!(client.committed("kept", "t", partition).await, (0, ErrorCode::NONE));
         }
-        // Its member is gone with the process that died: now it can be deleted.
+        // Its member has outlived the broker.
+        let answers = delete(&mut client, &["g"], version).await;
+        assert_eq!(answers, [ErrorCode::NON_EMPTY_GROUP]);
+        member.client = broker.client().await;
+        assert_eq!(member.leave().await, ErrorCode::NONE);
         assert_eq!(delete(&mut client, &["g"], version).await, [ErrorCode::NONE]);
         assert_eq!(list(&mut client, &[], &[], 4).await, ["kept  Empty "]);
         broker.stop().await;

@@ -1,14 +1,15 @@
 //! Any order of requests, by clients that crash, repeat themselves and lie, over any passing of
-//! time: the group state machine is compared with the little that a group must guarantee, kept
-//! apart here from nothing but its answers.
+//! time, restarts of the broker, and a journal that is slow and refuses now and then: the group
+//! state machine is compared with the little that a group must guarantee, kept apart here from
+//! nothing but its answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_broker::group::{
-    Answer, ClientName, CommitFence, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase, Sync,
-    SyncAnswer, Token,
+    Answer, ClientName, CommitFence, GroupSettings, Groups, Join, JoinAnswer, Leaving, Phase,
+    StoredGroup, Sync, SyncAnswer, Token, Unstored,
 };
 use proptest::prelude::*;
 
@@ -45,6 +46,12 @@ enum Step {
     Pass {
         milliseconds: u64,
     },
+    /// The oldest of what is under way to the journal is stored, or refused.
+    Store {
+        succeeded: bool,
+    },
+    /// Of the broker: connections are gone, and what was not stored.
+    Restart,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -58,6 +65,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => client.clone().prop_map(|client| Step::Leave { client }),
         1 => client.prop_map(|client| Step::Crash { client }),
         3 => (0..4_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
+        4 => (0..8_u8).prop_map(|luck| Step::Store { succeeded: luck > 0 }),
+        1 => Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -80,8 +89,14 @@ struct Generation {
 
 struct Model {
     groups: Groups,
+    settings: GroupSettings,
     now: Duration,
     static_members: bool,
+    under_way: Vec<Unstored>,
+    /// What a restart will find.
+    kept: Option<StoredGroup>,
+    /// Who has been told an assignment, of which generation, since the group was empty.
+    told: BTreeSet<(i32, String)>,
     clients: Vec<Client>,
     next: u64,
     /// Requests without an answer, and whose they are.
@@ -94,11 +109,14 @@ struct Model {
 
 impl Model {
     fn new(initial: Duration, static_members: bool) -> Self {
+        let settings =
+            GroupSettings { initial_rebalance_delay: initial, ..GroupSettings::default() };
         Self {
-            groups: Groups::new(GroupSettings {
-                initial_rebalance_delay: initial,
-                ..GroupSettings::default()
-            }),
+            groups: Groups::new(settings.clone()),
+            settings,
+            under_way: vec![],
+            kept: None,
+            told: BTreeSet::new(),
             now: Duration::ZERO,
             static_members,
             clients: vec![Client::default(); CLIENTS],
@@ -144,8 +162,45 @@ impl Model {
                 self.now += Duration::from_millis(milliseconds);
                 self.groups.tick(self.now, &mut out);
             }
+            Step::Store { succeeded } => self.store(succeeded, &mut out),
+            Step::Restart => self.restart(),
         }
         self.take(out);
+        self.under_way.extend(self.groups.unstored());
+    }
+
+    fn store(&mut self, succeeded: bool, out: &mut Vec<Answer>) {
+        if self.under_way.is_empty() {
+            return;
+        }
+        let Unstored { group, version, value } = self.under_way.remove(0);
+        if succeeded {
+            self.kept = value;
+        }
+        self.groups.stored(self.now, &group, version, succeeded, out);
+    }
+
+    fn restart(&mut self) {
+        self.groups = Groups::new(self.settings.clone());
+        if let Some(kept) = self.kept.clone() {
+            self.groups.restore(self.now, "g", kept);
+        }
+        self.under_way.clear();
+        self.open.clear();
+        let (generation, protocol, members) = self.groups.view("g").unwrap_or_default();
+        let newest = self.told.last().map_or(0, |(generation, _)| *generation);
+        assert!(generation >= newest, "GROUP-8: {newest} was told, {generation} is known");
+        for (_, member) in self.told.iter().filter(|(told, _)| *told == generation) {
+            let known = members.contains(member) || self.static_members;
+            assert!(known, "GROUP-8: {member} was told its assignment of {generation}");
+            let facts = self.generations.get(&generation);
+            let agreed = facts.is_some_and(|facts| facts.protocols.iter().eq(&protocol));
+            assert!(agreed, "GROUP-3: {protocol:?} in {generation}");
+        }
+        // What nobody was assigned has not been: its number is used again.
+        self.generations.clear();
+        let protocols = protocol.into_iter().collect();
+        self.generations.insert(generation, Generation { protocols, ..Generation::default() });
     }
 
     fn join(&mut self, client: usize, known: bool, likes: u8, out: &mut Vec<Answer>) {
@@ -261,6 +316,9 @@ impl Model {
 
     fn synced(&mut self, client: usize, answer: SyncAnswer) {
         let Client { member_id, generation, .. } = &self.clients[client];
+        if answer.error.is_none() && self.is_current(member_id, *generation) {
+            self.told.insert((*generation, member_id.clone()));
+        }
         if answer.error.is_none() && !self.static_members {
             // Asked before a crash or a new join, perhaps; then it is not this client's any more.
             let text = String::from_utf8(answer.assignment.to_vec()).expect("made here");
@@ -297,18 +355,26 @@ proptest! {
                 .groups
                 .view("g")
                 .map_or((0, 0), |(generation, _, members)| (generation, members.len()));
-            prop_assert!(members == 0 || generation >= newest, "GROUP-2");
+            let restarted = matches!(step, Step::Restart);
+            prop_assert!(members == 0 || generation >= newest || restarted, "GROUP-2");
             newest = if members == 0 { 0 } else { generation };
             if members == 0 {
                 model.generations.clear();
+                model.told.clear();
             }
         }
         // Left alone, every member dies, and nobody is left without an answer.
         let mut ticks = 0;
+        while !model.under_way.is_empty() {
+            model.run(Step::Store { succeeded: true });
+        }
         while let Some(deadline) = model.groups.next_deadline() {
             prop_assert!(deadline >= model.now || ticks == 0, "time goes on");
             let wait = deadline.saturating_sub(model.now).as_millis() as u64 + 1;
             model.run(Step::Pass { milliseconds: wait });
+            while !model.under_way.is_empty() {
+                model.run(Step::Store { succeeded: true });
+            }
             ticks += 1;
             prop_assert!(ticks < 200, "GROUP-6: the group comes to rest");
         }

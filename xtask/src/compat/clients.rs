@@ -215,10 +215,9 @@ impl Program {
         !self.is_kcat
     }
 
-    /// What it says when it has joined a group, where it does not say what it commits: at once
-    /// after a restart of the broker its last commit is refused, and it leaves all the same.
-    pub(crate) fn says_joined(&self) -> Option<&'static str> {
-        self.is_kcat.then_some("assigned: ")
+    /// Does it say what it has committed, once that was answered?
+    pub(crate) fn says_committed(&self) -> bool {
+        !self.is_kcat
     }
 
     /// Does it leave at the end of its input? Otherwise it does at SIGTERM.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::lines::{Line, parse};
 use crate::failure::{Context, Failure};
-use crate::service::{Process, append, log_length};
+use crate::service::{Process, append};
 
 /// No step of a client takes longer on the slowest machine; one that does hangs.
 pub(crate) const STEP_TIME_MAX: Duration = Duration::from_mins(2);
@@ -21,7 +21,6 @@ pub(crate) struct Member {
     /// Gone once the program shall end.
     input: Option<ChildStdin>,
     output: PathBuf,
-    log: PathBuf,
     at_end_of_input: bool,
 }
 
@@ -38,7 +37,7 @@ impl Member {
         command.stdout(File::create(&output).context(output.display())?);
         let mut process = Process::start_with_pipes(name, &log, &mut command)?;
         let input = process.child().stdin.take();
-        Ok(Member { process, input, output, log, at_end_of_input: leaves_at_end_of_input })
+        Ok(Member { process, input, output, at_end_of_input: leaves_at_end_of_input })
     }
 
     /// Hands it values, a line each.
@@ -52,16 +51,6 @@ impl Member {
     pub(crate) fn lines(&mut self) -> Result<Vec<Line>, Failure> {
         self.process.check_alive()?;
         self.read()
-    }
-
-    /// How much chatter there is; what comes later is behind it.
-    pub(crate) fn chatter_length(&self) -> usize {
-        log_length(&self.log)
-    }
-
-    /// Waits until `text` is in the chatter after its first `skip` bytes.
-    pub(crate) fn wait_for_chatter(&mut self, text: &str, skip: usize) -> Result<(), Failure> {
-        self.process.wait_for_log(text, skip, STEP_TIME_MAX).map(drop)
     }
 
     /// Asks it to leave, waits until it has, and returns all that it has printed.

@@ -153,8 +153,7 @@ fn group(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
         Ok(records(&first.lines()?).len() > before)
     })?;
     let lines = second.leave()?;
-    floor.check(&lines)?;
-    floor.left(&lines);
+    floor.after_leaving(&lines, scene.program.says_committed())?;
     scene.sent.check_values(&records(&lines))?;
     scene.others = records(&lines).into_iter().map(|(_, value)| value).collect();
 
@@ -224,22 +223,13 @@ fn kill(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
         Ok(read.iter().any(|(_, value)| start.contains(value)).then_some(()))
     })?;
     producer.give("at", RECORDS)?;
-    let chatter = member.chatter_length();
     scene.broker.kill()?;
     producer.give("after", RECORDS)?;
     scene.broker.restart()?;
     scene.end_producer(producer)?;
-    if let Some(joined) = scene.program.says_joined() {
-        // Without the word of what is committed: only what it has read since it joined again.
-        member.wait_for_chatter(joined, chatter)?;
-        let mut producer = scene.start_producer("none")?;
-        producer.give("joined", RECORDS)?;
-        scene.end_producer(producer)?;
-    }
     read_all(&mut member, scene.sent.values(), &scene.others)?;
     let lines = member.leave()?;
-    scene.floor.check(&lines)?;
-    scene.floor.left(&lines);
+    scene.floor.after_leaving(&lines, scene.program.says_committed())?;
     scene.sent.check_values(&records(&lines))
 }
 

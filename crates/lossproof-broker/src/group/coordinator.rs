@@ -3,13 +3,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lossproof_env::{Clock, Rng};
+use lossproof_log::Log;
 use tokio::sync::{Notify, oneshot};
 
+use super::keeping::Keeper;
 use super::message::{
     Answer, CommitFence, GroupError, Join, JoinAnswer, Leaving, Sync, SyncAnswer, Token,
 };
 use super::overview::{GroupOverview, Inside};
 use super::state::{GroupSettings, Groups, Phase};
+use crate::offsets::stored_groups;
 
 /// Client ids are part of member ids; longer ones are cut.
 const CLIENT_ID_CHARS_MAX: usize = 255;
@@ -22,6 +25,9 @@ pub(crate) struct Coordinator {
     inner: Mutex<Inner>,
     /// Told whenever a deadline may have come nearer.
     changed: Notify,
+    /// Told whenever there may be something to store.
+    to_store: Notify,
+    log: Log,
 }
 
 #[derive(Debug)]
@@ -62,14 +68,34 @@ impl Inner {
 }
 
 impl Coordinator {
-    pub(crate) fn new(clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: GroupSettings) -> Self {
-        let inner = Inner {
-            groups: Groups::new(settings),
-            joins: HashMap::new(),
-            syncs: HashMap::new(),
-            next_token: 0,
-        };
-        Self { clock, rng, inner: Mutex::new(inner), changed: Notify::new() }
+    /// Takes up the groups that the journal holds. Where they cannot be trusted nobody is served: a
+    /// member that is missing would be taken for one that has left (storage rule 14).
+    pub(crate) fn open(
+        log: Log,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: GroupSettings,
+    ) -> Self {
+        let mut groups = Groups::new(settings);
+        match stored_groups(&log) {
+            Ok(stored) => {
+                let now = clock.monotonic();
+                stored.into_iter().for_each(|(name, group)| groups.restore(now, &name, group));
+            }
+            Err(error) => {
+                tracing::error!(%error, "groups or their offsets are damaged: no group is served");
+                groups.stop(&mut Vec::new());
+            }
+        }
+        let inner = Inner { groups, joins: HashMap::new(), syncs: HashMap::new(), next_token: 0 };
+        Self {
+            clock,
+            rng,
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            to_store: Notify::new(),
+            log,
+        }
     }
 
     pub(crate) fn fresh_member_id(&self, client_id: &str) -> String {
@@ -162,6 +188,31 @@ impl Coordinator {
         }
     }
 
+    /// Stores what has changed and answers what waits for that, until the groups are stopped and
+    /// all is stored.
+    pub(crate) async fn store(&self) {
+        let mut keeper = Keeper::new(&self.log, self.lock().groups.settings.clone());
+        loop {
+            let changed = self.to_store.notified();
+            let (unstored, stopped) = {
+                let mut inner = self.lock();
+                (inner.groups.unstored(), inner.groups.stopped)
+            };
+            if unstored.is_empty() && stopped {
+                return;
+            }
+            if unstored.is_empty() {
+                changed.await;
+                continue;
+            }
+            for (unstored, succeeded) in keeper.store(&self.log, &*self.clock, unstored).await {
+                self.step(|inner, now, out| {
+                    inner.groups.stored(now, &unstored.group, unstored.version, succeeded, out);
+                });
+            }
+        }
+    }
+
     fn step<T>(&self, act: impl FnOnce(&mut Inner, Duration, &mut Vec<Answer>) -> T) -> T {
         let now = self.clock.monotonic();
         let mut answers = Vec::new();
@@ -170,6 +221,7 @@ impl Coordinator {
         inner.deliver(answers);
         drop(inner);
         self.changed.notify_one();
+        self.to_store.notify_one();
         result
     }
 

@@ -11,7 +11,12 @@ impl Groups {
         for group in self.by_id.values_mut() {
             group.tick(now, out);
         }
-        self.by_id.retain(|_, group| !group.is_idle());
+        self.note_changes();
+        let idle = self.by_id.iter().filter(|(_, group)| group.is_idle());
+        let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
+        for name in idle {
+            self.forget_if_idle(&name);
+        }
     }
 
     /// When [`Groups::tick`] has something to do next.

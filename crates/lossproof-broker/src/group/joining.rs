@@ -24,6 +24,7 @@ impl Groups {
             };
             out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
         }
+        self.note_change(&name);
         self.forget_if_idle(&name);
     }
 
@@ -218,7 +219,11 @@ impl Group {
             old_id.clone_into(&mut answer.leader);
             answer.members.clear();
         }
-        out.push(Answer::Join(token, answer));
+        // GROUP-8: a restart that knew only the old id would fence the new one.
+        if let Some(member) = self.members.get_mut(&id) {
+            member.returning = Some((token, answer));
+            self.changed = true;
+        }
     }
 
     fn wait_for_rebalance(
@@ -246,7 +251,14 @@ impl Group {
             // Its session stood still while it waited, and must not end for that.
             member.heard_of(now);
         }
+        for member in self.members.values_mut() {
+            // It has joined, if not the generation that it was about to be told of.
+            if let Some((token, _)) = member.returning.take() {
+                member.joining = Some(token);
+            }
+        }
         self.sync_deadline = None;
+        self.awaited = None;
         let deadline = now.saturating_add(self.rebalance_timeout());
         self.phase = Phase::Preparing { deadline, extensible_until: None };
     }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{Answer, ClientName, GroupError, Join, JoinAnswer, SyncAnswer, Token};
+use super::stored::StoredMember;
 
 /// One member of a group, from its first complete JoinGroup to its leaving or expiry.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Member {
     pub(super) session_deadline: Duration,
     /// Its JoinGroup that waits for the rebalance to complete.
     pub(super) joining: Option<Token>,
+    /// Its JoinGroup as a static member that came back, which waits until that is stored.
+    pub(super) returning: Option<(Token, JoinAnswer)>,
     /// Its SyncGroup that waits for the leader's assignment.
     pub(super) syncing: Option<Token>,
     /// It has asked for the assignment of the present generation.
@@ -35,8 +38,38 @@ impl Member {
             assignment: Bytes::new(),
             session_deadline: now.saturating_add(join.session_timeout),
             joining: None,
+            returning: None,
             syncing: None,
             synced: false,
+        }
+    }
+
+    /// As it was stored, with a whole session before it.
+    pub(super) fn restored(stored: StoredMember, now: Duration) -> Self {
+        Self {
+            session_deadline: now.saturating_add(stored.session_timeout),
+            instance: stored.instance,
+            client: stored.client,
+            session_timeout: stored.session_timeout,
+            rebalance_timeout: stored.rebalance_timeout,
+            protocols: stored.protocols,
+            assignment: stored.assignment,
+            joining: None,
+            returning: None,
+            syncing: None,
+            synced: true,
+        }
+    }
+
+    pub(super) fn to_stored(&self, id: &str) -> StoredMember {
+        StoredMember {
+            id: id.to_owned(),
+            instance: self.instance.clone(),
+            client: self.client.clone(),
+            session_timeout: self.session_timeout,
+            rebalance_timeout: self.rebalance_timeout,
+            protocols: self.protocols.clone(),
+            assignment: self.assignment.clone(),
         }
     }
 
@@ -54,7 +87,7 @@ impl Member {
 
     /// A member whose request waits here is alive as far as anybody can know.
     pub(super) fn is_waiting(&self) -> bool {
-        self.joining.is_some() || self.syncing.is_some()
+        self.joining.is_some() || self.returning.is_some() || self.syncing.is_some()
     }
 
     pub(super) fn expired(&self, now: Duration) -> bool {
@@ -79,7 +112,8 @@ impl Member {
     }
 
     pub(super) fn refuse_joining(&mut self, id: &str, error: GroupError, out: &mut Vec<Answer>) {
-        if let Some(token) = self.joining.take() {
+        let returning = self.returning.take().map(|(token, _)| token);
+        for token in self.joining.take().into_iter().chain(returning) {
             out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
         }
     }

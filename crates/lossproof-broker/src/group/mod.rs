@@ -6,10 +6,13 @@
 mod coordinator;
 mod expiry;
 mod joining;
+mod keeping;
 mod member;
 mod message;
 mod overview;
 mod state;
+pub(crate) mod stored;
+mod storing;
 
 pub(crate) use coordinator::Coordinator;
 pub use member::Member;
@@ -19,3 +22,5 @@ pub use message::{
 };
 pub use overview::{GroupOverview, Inside, MemberOverview};
 pub use state::{GroupSettings, Groups, Phase};
+pub use stored::{StoredGroup, StoredMember};
+pub use storing::Unstored;

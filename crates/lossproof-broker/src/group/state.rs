@@ -6,19 +6,27 @@
 //! - GROUP-3: within a generation all members share one protocol, and one of them leads.
 //! - GROUP-4: an instance id belongs to at most one member; a replaced one is fenced.
 //! - GROUP-5: members, pending ids and groups are bounded.
-//! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline.
+//! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline, but for
+//!   that for the journal, which always answers.
 //! - GROUP-7: nobody joins a group while offsets of it are removed, so that a removal never takes
 //!   what a new member has committed.
+//! - GROUP-8: who may speak for a generation is stored before anybody is told: after a restart it
+//!   may still commit what it has read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lossproof_log::LogConfig;
 
 use super::member::Member;
 use super::message::{
     Answer, CommitFence, GroupError, JoinAnswer, JoinedMember, Leaving, Sync, SyncAnswer, Token,
 };
+
+/// An entry of a group takes at most one part in so many of a segment, and all of them together of
+/// the state in memory.
+const SHARES: usize = 8;
 
 /// Limits and delays of all groups.
 #[derive(Clone, Debug)]
@@ -30,6 +38,22 @@ pub struct GroupSettings {
     pub groups_max: usize,
     /// Members and handed-out member ids of one group.
     pub members_max: usize,
+    /// What is kept of one group over a restart; a larger one works, and is not kept.
+    pub stored_bytes_max: usize,
+    /// The same of all groups together.
+    pub all_stored_bytes_max: usize,
+}
+
+impl GroupSettings {
+    /// What one entry of the journal can hold, and leaves of all entries to the offsets.
+    pub(crate) fn within(self, log: &LogConfig) -> Self {
+        let share = usize::try_from(log.segment_bytes).unwrap_or(usize::MAX) / SHARES;
+        Self {
+            stored_bytes_max: self.stored_bytes_max.min(share),
+            all_stored_bytes_max: self.all_stored_bytes_max.min(log.state_bytes_max / SHARES),
+            ..self
+        }
+    }
 }
 
 impl Default for GroupSettings {
@@ -40,6 +64,8 @@ impl Default for GroupSettings {
             initial_rebalance_delay: Duration::from_millis(100),
             groups_max: 10_000,
             members_max: 1_000,
+            stored_bytes_max: 4 << 20,
+            all_stored_bytes_max: 64 << 20,
         }
     }
 }
@@ -52,7 +78,7 @@ pub enum Phase {
     /// Waits for the members to join, at most until `deadline`. With `extensible_until` it is the
     /// first rebalance, which always waits, and longer when more members come.
     Preparing { deadline: Duration, extensible_until: Option<Duration> },
-    /// The members have joined, the leader's assignment is awaited.
+    /// The members have joined; the leader's assignment is awaited, or being stored.
     Completing,
     /// Everybody has, or can have, the assignment.
     Stable,
@@ -73,6 +99,10 @@ pub(super) struct Group {
     pub(super) pending: BTreeMap<String, Duration>,
     /// Until when every member of the generation must have asked for its assignment.
     pub(super) sync_deadline: Option<Duration>,
+    /// There is something to store, of which [`Groups`] has not taken note yet.
+    pub(super) changed: bool,
+    /// The version whose storing members wait for.
+    pub(super) awaited: Option<u64>,
 }
 
 impl Group {
@@ -87,6 +117,8 @@ impl Group {
             instances: BTreeMap::new(),
             pending: BTreeMap::new(),
             sync_deadline: None,
+            changed: false,
+            awaited: None,
         }
     }
 
@@ -159,7 +191,7 @@ impl Group {
             .collect()
     }
 
-    fn assignment_of(&self, member_id: &str) -> SyncAnswer {
+    pub(super) fn assignment_of(&self, member_id: &str) -> SyncAnswer {
         SyncAnswer {
             error: None,
             protocol_type: Some(self.protocol_type.clone()),
@@ -193,7 +225,7 @@ impl Group {
                 member.syncing = Some(token);
                 member.synced = true;
                 if leads {
-                    self.assign(now, sync.assignments, out);
+                    self.assign(sync.assignments);
                 }
             }
             Phase::Stable => {
@@ -215,19 +247,13 @@ impl Group {
         if type_agrees && protocol_agrees { Ok(()) } else { Err(GroupError::InconsistentProtocol) }
     }
 
-    /// The leader's word: everybody that waits gets its part; who is not named gets nothing.
-    fn assign(&mut self, now: Duration, parts: Vec<(String, Bytes)>, out: &mut Vec<Answer>) {
+    /// The leader's word; who is not named gets nothing. It is told once it is stored (GROUP-8).
+    fn assign(&mut self, parts: Vec<(String, Bytes)>) {
         let mut parts: BTreeMap<String, Bytes> = parts.into_iter().collect();
-        self.phase = Phase::Stable;
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        for id in ids {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            member.assignment = parts.remove(&id).unwrap_or_default();
-            if let Some(waiting) = member.syncing.take() {
-                member.heard_of(now);
-                out.push(Answer::Sync(waiting, self.assignment_of(&id)));
-            }
+        for (id, member) in &mut self.members {
+            member.assignment = parts.remove(id).unwrap_or_default();
         }
+        self.changed = true;
     }
 
     fn heartbeat(
@@ -297,12 +323,22 @@ pub struct Groups {
     pub(super) by_id: BTreeMap<String, Group>,
     /// Groups of which offsets are removed just now; one at most for each connection.
     pub(super) closed: BTreeSet<String>,
+    /// Groups that have changed since they were stored, with the version of their last change.
+    pub(super) unstored: BTreeMap<String, u64>,
+    pub(super) last_version: u64,
     pub(super) stopped: bool,
 }
 
 impl Groups {
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, by_id: BTreeMap::new(), closed: BTreeSet::new(), stopped: false }
+        Self {
+            settings,
+            by_id: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            unstored: BTreeMap::new(),
+            last_version: 0,
+            stopped: false,
+        }
     }
 
     /// Every group, with the number of its members.
@@ -313,10 +349,12 @@ impl Groups {
 
     /// Hands over a member's wish for its assignment; the answer may come later.
     pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
-        match self.find(&sync.group) {
+        let name = sync.group.clone();
+        match self.find(&name) {
             Ok(group) => group.sync(now, token, sync, out),
-            Err(error) => out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
+            Err(error) => return out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
         }
+        self.note_change(&name);
     }
 
     pub fn heartbeat(
@@ -353,11 +391,13 @@ impl Groups {
         out: &mut Vec<Answer>,
     ) -> Result<(), GroupError> {
         let result = self.find(group)?.leave(now, leaving, out);
+        self.note_change(group);
         self.forget_if_idle(group);
         result
     }
 
-    /// Answers everything that waits and refuses everything from now on.
+    /// Answers everything that waits and refuses everything from now on: at the end, and where the
+    /// groups that were stored cannot be trusted.
     pub fn stop(&mut self, out: &mut Vec<Answer>) {
         self.stopped = true;
         for group in self.by_id.values_mut() {
@@ -365,6 +405,8 @@ impl Groups {
                 member.refuse_waiting(id, GroupError::CoordinatorNotAvailable, out);
             }
         }
+        // What members wait for is refused; that they have left is still true.
+        self.unstored.retain(|name, _| !self.by_id.contains_key(name));
         self.by_id.clear();
     }
 
@@ -391,6 +433,7 @@ impl Groups {
     pub(super) fn forget_if_idle(&mut self, group: &str) {
         if self.by_id.get(group).is_some_and(Group::is_idle) {
             self.by_id.remove(group);
+            self.note_change(group);
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         member_id: request.member_id.clone(),
         instance: request.group_instance_id.clone(),
     };
+    // GATES-1.
+    let entered = broker.offset_gates.enter(&request.group_id).await;
     if let Err(error) = broker.groups.check_commit(&fence) {
         return call.ready(&refusal(request, group_error(error)));
     }
@@ -41,6 +43,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
             if let Err(error) = pending.await {
                 fail(&mut response, group_storage_error(&error.cause));
             }
+            drop(entered);
             call.late(&response)
         }))),
     }

@@ -71,6 +71,8 @@ async fn add(
     request: TxnOffsetCommitRequest,
     offsets: Vec<(Bytes, Bytes)>,
 ) -> Result<(), ErrorCode> {
+    // GATES-1: from here on it shows as pending.
+    let entered = broker.offset_gates.enter(&request.group_id).await;
     let fence = CommitFence {
         group: request.group_id.clone(),
         generation: request.generation_id,
@@ -90,6 +92,7 @@ async fn add(
         broker.transactions.add_offsets(&id, bearer, &group, offsets).await
     };
     let added = broker.change_transaction(change).await;
+    drop(entered);
     // No version of this request knows PRODUCER_FENCED.
     added.map_err(|error| error.code(ErrorCode::INVALID_PRODUCER_EPOCH))
 }

@@ -143,16 +143,15 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         "Partitions of a topic that does not say how many it wants.",
     ),
     only("offset.metadata.max.bytes", Int, "4096", "Longest note beside a committed offset."),
-    Setting {
-        standing: Standing::Stored,
-        ..enforced(
-            "offsets.retention.minutes",
-            Int,
-            "-1",
-            Within(-1, i32::MAX as i64),
-            "How long the offsets of a group without members are kept; -1 is for ever.",
-        )
-    },
+    enforced(
+        "offsets.retention.minutes",
+        Int,
+        "-1",
+        Within(-1, i32::MAX as i64),
+        "How long the offsets of a group without members are kept, and those of topics that no \
+         member subscribes to; -1 is for ever. A group that comes back later has lost its place: \
+         it begins where auto.offset.reset says, and with latest it skips records.",
+    ),
     only("offsets.topic.replication.factor", Int, "1", "Offsets are in the journal of the node."),
     only("process.roles", List, "broker,controller", "One process is all of the cluster."),
     enforced(

@@ -4,6 +4,7 @@
 
 pub(crate) mod member;
 pub(crate) mod producer;
+pub(crate) mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
