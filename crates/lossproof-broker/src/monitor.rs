@@ -118,9 +118,9 @@ impl Monitor {
         };
         let partitions = catalog.iter().flat_map(|topic| &topic.partitions);
         Figures {
-            log,
             is_fenced: broker.log.fenced().is_some(),
             quarantined: self.quarantined + log.scrub.findings as usize,
+            log,
             unsafe_partitions: partitions.filter(is_unsafe).count(),
             unsafe_default: broker.config.flush != FlushPolicy::Commit,
             connections: load(&counters.connections),
