@@ -48,7 +48,7 @@ pub enum Readiness {
 pub struct Figures {
     pub log: LogFigures,
     pub is_fenced: bool,
-    /// Pieces of the journal that the start found damaged or in doubt.
+    /// Pieces that the start found damaged or in doubt, or that were found so since.
     pub quarantined: usize,
     /// Partitions that are acknowledged before they are synced.
     pub unsafe_partitions: usize,
@@ -108,6 +108,7 @@ impl Monitor {
     pub fn figures(&self) -> Figures {
         let broker = &*self.broker;
         let counters = &broker.counters;
+        let log = broker.log.figures();
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let requests = ApiKey::ALL.iter().zip(&counters.requests);
         let catalog = broker.topics.catalog();
@@ -117,9 +118,9 @@ impl Monitor {
         };
         let partitions = catalog.iter().flat_map(|topic| &topic.partitions);
         Figures {
-            log: broker.log.figures(),
             is_fenced: broker.log.fenced().is_some(),
-            quarantined: self.quarantined,
+            quarantined: self.quarantined + log.scrub.findings as usize,
+            log,
             unsafe_partitions: partitions.filter(is_unsafe).count(),
             unsafe_default: broker.config.flush != FlushPolicy::Commit,
             connections: load(&counters.connections),

@@ -53,7 +53,8 @@ pub trait Disk: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// What tells this machine from others (`/etc/machine-id`); `None` where unknown.
+    /// What tells this machine from others (`/etc/machine-id`); `None` where unknown, as in a
+    /// container.
     fn machine_id(&self) -> io::Result<Option<String>> {
         Ok(None)
     }

@@ -23,6 +23,10 @@ const PREALLOCATE_CHUNK_BYTES: usize = 1 << 20;
 /// Written once at installation, by systemd and most containers' base images.
 const MACHINE_ID_PATH: &str = "/etc/machine-id";
 
+/// Docker, podman and systemd-nspawn leave one of these in a container: its machine id is that of
+/// its image, or new with each container, and says nothing of the machine.
+const CONTAINER_PATHS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -95,6 +99,11 @@ impl Disk for RealDisk {
     }
 
     fn machine_id(&self) -> io::Result<Option<String>> {
+        for path in CONTAINER_PATHS {
+            if self.exists(Path::new(path))? {
+                return Ok(None);
+            }
+        }
         match fs::read_to_string(MACHINE_ID_PATH) {
             Ok(text) if text.trim().is_empty() => Ok(None),
             Ok(text) => Ok(Some(text.trim().to_owned())),

@@ -22,6 +22,7 @@ use crate::frame::{BLOCK, Item, frame_bytes};
 use crate::mark::Mark;
 use crate::partition::Place;
 use crate::queue::{Reply, Submission};
+use crate::rescue::Purpose;
 use crate::shared::Shared;
 use crate::slots::Slots;
 use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
@@ -80,6 +81,8 @@ pub(crate) struct Committer {
     running_before_ms: u64,
     opened_at: Duration,
     last_commit: Duration,
+    /// Something was removed in this step.
+    has_removed: bool,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
     unsynced_since: Option<Duration>,
     _lock: Box<dyn DiskLock>,
@@ -110,6 +113,7 @@ impl Committer {
             running_before_ms: start.running_before_ms,
             opened_at: now,
             last_commit: now,
+            has_removed: false,
             unsynced_since: None,
             _lock: start.lock,
         }
@@ -141,6 +145,9 @@ impl Committer {
             }
         }
         self.commit_draft();
+        if std::mem::take(&mut self.has_removed) {
+            self.leave_segment();
+        }
         self.sync_if_due();
         self.last_commit = self.shared.env.clock.monotonic();
     }
@@ -164,7 +171,8 @@ impl Committer {
             }
         };
         // Markers may use the reserve: ending a transaction must not wait for a full disk.
-        match self.make_room(plan.entries, plan.payload, plan.has_records) {
+        let purpose = Purpose::of(&submission.commit, &plan);
+        match self.make_room(plan.entries, plan.payload, purpose) {
             Ok(true) => {}
             Ok(false) => return Fit::Later(submission),
             Err(cause) => {
@@ -194,7 +202,7 @@ impl Committer {
         &mut self,
         entries: usize,
         payload: usize,
-        has_records: bool,
+        purpose: Purpose,
     ) -> Result<bool, CommitCause> {
         let alone = frame_bytes(entries, payload);
         let max = self.writer.frame_bytes_max();
@@ -206,12 +214,12 @@ impl Committer {
             return Ok(false);
         }
         if !is_begun {
-            let (room, reserve) = self.room(alone, has_records)?;
+            let (room, reserve) = self.room(alone, purpose)?;
             self.draft.room = room;
             self.draft.reserve = reserve;
             return Ok(true);
         }
-        if let Some(cause) = self.draft.reserve.filter(|_| has_records) {
+        if let Some(cause) = self.draft.reserve.filter(|_| purpose == Purpose::Records) {
             return Err(CommitCause::Full(cause));
         }
         let target = self.shared.config.frame_bytes_target as u64;
@@ -223,11 +231,23 @@ impl Committer {
     fn room(
         &mut self,
         need: u64,
-        has_records: bool,
+        purpose: Purpose,
     ) -> Result<(u64, Option<FullCause>), CommitCause> {
         let shared = self.shared.clone();
+        let ballast = &shared.ballast;
+        if purpose == Purpose::Records && ballast.is_given_up() {
+            return Err(CommitCause::Full(FullCause::Disk)); // BALLAST-1
+        }
         let segment = self.writer.active.sequence;
-        let room = self.writer.room(need, shared.take_seal(), &shared.segments);
+        let mut room = self.writer.room(need, shared.take_seal(), &shared.segments);
+        if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
+            ballast.note_full(true);
+            if need > self.writer.reserve_room() {
+                room = self.room_of_ballast(need, purpose, room);
+            }
+        } else if purpose == Purpose::Records && ballast.is_disk_full() {
+            ballast.note_full(false);
+        }
         let activated = !matches!(room, Err(RoomError::Fence(_)));
         if activated && self.writer.active.sequence != segment {
             self.shared.mover.wake();
@@ -239,10 +259,10 @@ impl Committer {
             }
         }
         match room {
-            Ok(room) => Ok((room, None)),
+            Ok(room) => Ok((room, ballast.is_given_up().then_some(FullCause::Disk))),
             Err(RoomError::Short(cause)) => {
                 let room = self.writer.reserve_room();
-                if has_records || need > room {
+                if purpose == Purpose::Records || need > room {
                     return Err(CommitCause::Full(cause));
                 }
                 Ok((room, Some(cause)))
@@ -270,7 +290,7 @@ impl Committer {
     fn fit_producer_ids(&mut self, submission: Submission) -> Fit {
         let Reply::ProducerIds { count, .. } = submission.reply else { return Fit::Refused };
         let sample = Effect::ProducerIds(ProducerIds { first: 0, count }).to_item();
-        match self.make_room(1, sample.payload.len(), false) {
+        match self.make_room(1, sample.payload.len(), Purpose::Small) {
             Ok(true) => {}
             Ok(false) => return Fit::Later(submission),
             Err(cause) => {
@@ -372,11 +392,12 @@ impl Committer {
         self.staging.flush(batch.id).is_some() && self.shared.view.partition(batch.id).is_some()
     }
 
-    fn publish(&self, effects: &[Effect], place: &Place, which: impl Fn(usize) -> bool) {
+    fn publish(&mut self, effects: &[Effect], place: &Place, which: impl Fn(usize) -> bool) {
         for (_, effect) in effects.iter().enumerate().filter(|(index, _)| which(*index)) {
             self.shared.view.apply(effect, place);
             if matches!(effect, Effect::Delete { .. } | Effect::LogStart { .. }) {
                 self.shared.mover.note_garbage();
+                self.has_removed = true;
             }
         }
     }
@@ -400,18 +421,29 @@ impl Committer {
         }
     }
 
+    /// An adopted log gives producer ids that the other one does not, durably before it serves.
+    pub(crate) fn move_producer_ids(&mut self, random: u64) {
+        self.staging.move_producer_ids(random);
+        let effect = Effect::ProducerIds(self.staging.take_producer_ids(1));
+        self.write_alone(effect);
+    }
+
     /// After a start that was not clean: a new leader epoch for every partition, durable before
     /// anything is served (storage rule 11).
     pub(crate) fn raise_epochs(&mut self) {
         if self.staging.partitions.is_empty() {
             return;
         }
-        let effect = Effect::EpochRaise;
+        self.write_alone(Effect::EpochRaise);
+    }
+
+    /// Makes an effect durable before anything is served; else the fence says so.
+    fn write_alone(&mut self, effect: Effect) {
         let item = effect.to_item();
-        let room = self.room(frame_bytes(1, item.payload.len()), false);
+        let room = self.room(frame_bytes(1, item.payload.len()), Purpose::Small);
         if room.is_err() {
             // A full disk is one more reason not to go on: the fence says so.
-            self.fence(FenceCause::Write("no room to raise the leader epochs".into()));
+            self.fence(FenceCause::Write("no room to begin".into()));
             return;
         }
         self.staging.apply(&effect, None, self.running_ms());
@@ -468,7 +500,7 @@ impl Committer {
             return;
         }
         let mark = Mark {
-            open_count: self.shared.open_count,
+            open_count: self.shared.identity.open_count,
             durable_through: self.writer.durable_through + u64::from(planted(Planted::MarkAhead)),
             segment: self.writer.active.sequence,
             clean,

@@ -31,12 +31,21 @@ pub struct LogConfig {
     pub transactions_max: usize,
     /// Keys and values of the keyed state in memory; further changes are refused.
     pub state_bytes_max: usize,
+    /// Held back in a file of its own, for what must go on once the disk is full; the first frame
+    /// begins it, in the background. Cold files add half of `checkpoint_bytes`.
+    pub ballast_bytes: u64,
     /// End of a segment that only commits without appends may use once the disk is full.
     pub reserve_bytes: u64,
     /// Keys that a compaction remembers at a time; a partition with more is done in several.
     pub compaction_keys_max: usize,
     /// Batches are moved out of full segments when these have so many bytes together.
     pub checkpoint_bytes: u64,
+    /// Cold files and full segments are read through so often ...
+    pub scrub_period: Duration,
+    /// ... and no faster than this.
+    pub scrub_bytes_per_second: u64,
+    /// A directory that was copied or restored is taken over, under a new identity.
+    pub adopt: bool,
     /// The durable mark is refreshed when nothing was committed for this long.
     pub mark_after: Duration,
 }
@@ -56,9 +65,15 @@ pub(crate) const PRODUCER_EXPIRY: Duration = Duration::from_hours(24);
 pub(crate) const TRANSACTIONS_MAX: usize = 1 << 20;
 pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
 pub(crate) const RESERVE_BYTES: u64 = 3 << 20;
+/// A new segment, a checkpoint, and small commits.
+pub(crate) const BALLAST_BYTES: u64 = 8 << 20;
 /// 25 bytes each: with these the table has 2^20 places and takes 26 MB, while it is needed.
 pub(crate) const COMPACTION_KEYS_MAX: usize = (1 << 20) / 8 * 7;
 pub(crate) const CHECKPOINT_BYTES: u64 = 128 << 20;
+/// What fails on a disk should be known while there is a copy elsewhere.
+pub(crate) const SCRUB_PERIOD: Duration = Duration::from_hours(7 * 24);
+/// Hardly noticed by a disk that does anything else; 2.4 TB in a week.
+pub(crate) const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// The window within which damage of the last frame cannot be told from a torn write.
 pub(crate) const MARK_AFTER: Duration = Duration::from_millis(80);
 
@@ -76,9 +91,13 @@ impl Default for LogConfig {
             producer_expiry: PRODUCER_EXPIRY,
             transactions_max: TRANSACTIONS_MAX,
             state_bytes_max: STATE_BYTES_MAX,
+            ballast_bytes: BALLAST_BYTES,
             reserve_bytes: RESERVE_BYTES,
             compaction_keys_max: COMPACTION_KEYS_MAX,
             checkpoint_bytes: CHECKPOINT_BYTES,
+            scrub_period: SCRUB_PERIOD,
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+            adopt: false,
             mark_after: MARK_AFTER,
         }
     }
@@ -98,6 +117,7 @@ impl LogConfig {
             producers_max: 100,
             transactions_max: 1000,
             state_bytes_max: 1 << 20,
+            ballast_bytes: 128 << 10,
             reserve_bytes: 8 << 10,
             checkpoint_bytes: 128 << 10,
             ..Self::default()

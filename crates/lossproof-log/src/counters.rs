@@ -1,6 +1,6 @@
 //! What the commit thread measures for operators: counted by one thread, read by any.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of an fdatasync, in microseconds: from a fast disk to a broken one.
@@ -72,6 +72,56 @@ pub struct LogFigures {
     pub frame_batches: Histogram,
     /// Bytes of commits that wait or are in work.
     pub queue_bytes: u64,
+    /// Held back for a full disk.
+    pub ballast_bytes: u64,
+    /// There was no room when it was last asked for, or records wait for the ballast.
+    pub is_disk_full: bool,
+    pub scrub: ScrubFigures,
+}
+
+/// How far the reading through of cold files and full segments has come since the log was opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ScrubFigures {
+    /// Verified, over all rounds.
+    pub bytes: u64,
+    /// Verified in this round, and what it has before it altogether.
+    pub round_bytes: u64,
+    pub round_total_bytes: u64,
+    /// Wall time in milliseconds of the end of the last round; `None` before the first.
+    pub finished_ms: Option<i64>,
+    /// Damaged pieces that it found, beside those of the start.
+    pub findings: u64,
+}
+
+/// Counted by the thread that reads through.
+#[derive(Debug, Default)]
+pub(crate) struct ScrubCounters {
+    pub(crate) bytes: AtomicU64,
+    /// What `bytes` was when this round began.
+    begun_at: AtomicU64,
+    total: AtomicU64,
+    /// 0 before the first round has ended.
+    pub(crate) finished_ms: AtomicI64,
+    pub(crate) findings: AtomicU64,
+}
+
+impl ScrubCounters {
+    pub(crate) fn begin(&self, total: u64) {
+        self.begun_at.store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn figures(&self) -> ScrubFigures {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let finished_ms = self.finished_ms.load(Ordering::Relaxed);
+        ScrubFigures {
+            bytes,
+            round_bytes: bytes.saturating_sub(self.begun_at.load(Ordering::Relaxed)),
+            round_total_bytes: self.total.load(Ordering::Relaxed),
+            finished_ms: (finished_ms != 0).then_some(finished_ms),
+            findings: self.findings.load(Ordering::Relaxed),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +129,7 @@ pub(crate) struct Counters {
     sync_us: Buckets,
     frame_bytes: Buckets,
     frame_batches: Buckets,
+    pub(crate) scrub: ScrubCounters,
 }
 
 impl Counters {
@@ -87,6 +138,7 @@ impl Counters {
             sync_us: Buckets::new(SYNC_US),
             frame_bytes: Buckets::new(FRAME_BYTES),
             frame_batches: Buckets::new(FRAME_BATCHES),
+            scrub: ScrubCounters::default(),
         }
     }
 
@@ -105,6 +157,8 @@ impl Counters {
             frame_bytes: self.frame_bytes.snapshot(),
             frame_batches: self.frame_batches.snapshot(),
             queue_bytes,
+            scrub: self.scrub.figures(),
+            ..LogFigures::default()
         }
     }
 }

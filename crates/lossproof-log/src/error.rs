@@ -192,10 +192,10 @@ pub enum OpenError {
     #[error("{path} has format version {found}, this program reads up to {known}: use a newer one")]
     UnknownVersion { path: PathBuf, found: u8, known: u8 },
     #[error(
-        "{directory} was copied or restored ({what} differs): two logs with one identity would \
-         hide losses, so it is not opened"
+        "{directory} was copied or restored ({what}): two logs with one identity would hide \
+         losses, so it is not opened"
     )]
-    Moved { directory: PathBuf, what: &'static str },
+    Moved { directory: PathBuf, what: String },
     #[error("{path} is damaged, and with it the identity of the log: restore it from a copy")]
     MetaDamaged { path: PathBuf },
     #[error("{directory} has a journal but no meta file: restore it from a copy")]

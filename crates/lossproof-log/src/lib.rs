@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod ballast;
 mod batch;
 mod checkpoint;
 mod cold;
@@ -51,8 +52,10 @@ mod queue;
 mod reader;
 mod recovery;
 mod report;
+mod rescue;
 mod restore;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 mod slots;
@@ -69,7 +72,7 @@ pub use commit::{
 };
 pub use compaction::Compaction;
 pub use config::LogConfig;
-pub use counters::{Histogram, LogFigures};
+pub use counters::{Histogram, LogFigures, ScrubFigures};
 pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,

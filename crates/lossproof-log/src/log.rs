@@ -27,6 +27,7 @@ use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice};
 use crate::recovery::failed;
 use crate::report::RecoveryReport;
+use crate::scrub::Scrubber;
 use crate::shared::Shared;
 use crate::transactions::AbortedTransaction;
 use crate::zeroer::Zeroer;
@@ -69,6 +70,7 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let (mut committer, mut mover, report) = open::open(env, directory, config)?;
         let shared = committer.shared.clone();
+        let scrubber = mover.scrubber();
         let zeroer = committer.start_zeroer();
         mover.zeroer = Some(zeroer.clone());
         let zeroer_thread = zeroer.clone();
@@ -80,7 +82,11 @@ impl Log {
             .name("lossproof-move".to_owned())
             .spawn(move || mover.serve())
             .map_err(failed("start the threads of", directory))?;
-        let helpers = Helpers { zeroer, zeroing, moving };
+        let scrubbing = thread::Builder::new()
+            .name("lossproof-scrub".to_owned())
+            .spawn(move || scrubber.serve())
+            .map_err(failed("start the threads of", directory))?;
+        let helpers = Helpers { zeroer, zeroing, moving, scrubbing };
         thread::Builder::new()
             .name("lossproof-commit".to_owned())
             .spawn(move || serve(committer, helpers))
@@ -99,7 +105,8 @@ impl Log {
         let log = Self { handle: Arc::new(Handle { shared: committer.shared.clone() }) };
         let zeroer = committer.start_zeroer();
         mover.zeroer = Some(zeroer.clone());
-        Ok((log, Stepper { committer, zeroer, mover }, report))
+        let scrubber = mover.scrubber();
+        Ok((log, Stepper { committer, zeroer, mover, scrubber }, report))
     }
 
     fn shared(&self) -> &Shared {
@@ -341,19 +348,19 @@ impl Log {
         Ok(None)
     }
 
-    /// Drawn when the directory was made; never changes.
+    /// Drawn when the directory was made, and anew when it was adopted.
     pub fn directory_id(&self) -> u64 {
-        self.shared().directory_id
+        self.shared().identity.directory_id
     }
 
     /// Drawn when the directory was made; never changes.
     pub fn cluster_id(&self) -> [u8; 16] {
-        self.shared().cluster_id
+        self.shared().identity.cluster_id
     }
 
     /// How often the directory has been opened, this time included.
     pub fn open_count(&self) -> u64 {
-        self.shared().open_count
+        self.shared().identity.open_count
     }
 
     /// Why no more writes are taken, if so.
@@ -400,6 +407,7 @@ struct Helpers {
     zeroer: Arc<Zeroer>,
     zeroing: JoinHandle<()>,
     moving: JoinHandle<()>,
+    scrubbing: JoinHandle<()>,
 }
 
 /// The commit thread.
@@ -416,8 +424,10 @@ fn serve(mut committer: Committer, helpers: Helpers) {
     }));
     helpers.zeroer.stop();
     shared.mover.stop();
+    shared.scrub.stop();
     // What failed there is latched or told already, and they hold nothing that could be lost.
-    let _ = (helpers.zeroing.join(), helpers.moving.join());
+    let Helpers { zeroing, moving, scrubbing, .. } = helpers;
+    let _ = (zeroing.join(), moving.join(), scrubbing.join());
     match served {
         Ok(reply) => {
             let result = committer.close();
@@ -462,6 +472,7 @@ pub struct Stepper {
     committer: Committer,
     zeroer: Arc<Zeroer>,
     mover: Mover,
+    scrubber: Scrubber,
 }
 
 impl Stepper {
@@ -507,6 +518,11 @@ impl Stepper {
     /// it would; whether there is enough to move is not asked. What went wrong, in words.
     pub fn checkpoint(&mut self) -> Result<(), String> {
         self.mover.run().map_err(|error| error.to_string())
+    }
+
+    /// Verifies a piece of cold files and full segments, if the clock says it is due.
+    pub fn scrub(&mut self) {
+        self.scrubber.step();
     }
 
     /// What the commit thread does after a while without commits, if the clock says it is due.

@@ -5,6 +5,8 @@
 //! - META-2: the open counter is durable before anything of that open is written.
 //! - META-3: it says that the journal has begun once the first mark is durable, and before there is
 //!   any segment: from then on a journal without a mark is missing or damaged, never new.
+//! - META-4: an adopted directory gets a name of its own, while the id that seeds all checksums
+//!   stays; until its new range of producer ids is in the journal it counts as being adopted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +23,19 @@ const CRC_AT: usize = COPY_BYTES - 4;
 const MACHINE_AT: usize = 72;
 /// Longer machine ids are cut; `/etc/machine-id` has 32 digits.
 const MACHINE_BYTES_MAX: usize = 128;
+const FLAGS_AT: usize = 47;
+const ADOPTED_AT: usize = 200;
+const ADOPTED: u8 = 1;
+const ADOPTING: u8 = 2;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Meta {
+    /// Seeds all checksums in the directory; never changes.
     pub(crate) directory_id: u64,
+    /// Who the directory is since it was taken over from another one.
+    pub(crate) adopted_id: Option<u64>,
+    /// It is being taken over (META-4).
+    pub(crate) adopting: bool,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) open_count: u64,
     /// High half of all producer ids given here.
@@ -44,6 +55,8 @@ impl Meta {
         cluster_id[8..].copy_from_slice(&env.rng.next_u64().to_be_bytes());
         Self {
             directory_id: env.rng.next_u64(),
+            adopted_id: None,
+            adopting: false,
             cluster_id,
             open_count: 0,
             producer_id_high: (env.rng.next_u64() >> 33) as u32,
@@ -51,6 +64,17 @@ impl Meta {
             machine_id: None,
             begun: false,
         }
+    }
+
+    /// Who the directory is to others.
+    pub(crate) fn identity(&self) -> u64 {
+        self.adopted_id.unwrap_or(self.directory_id)
+    }
+
+    /// Makes it another one than that which it was copied from (META-4).
+    pub(crate) fn adopt(&mut self, env: &Environment) {
+        self.adopted_id = Some(env.rng.next_u64());
+        self.adopting = true;
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -73,6 +97,10 @@ impl Meta {
             copy[MACHINE_AT..MACHINE_AT + bytes.len()].copy_from_slice(bytes);
         }
         copy[46] = u8::from(self.begun);
+        if let Some(id) = self.adopted_id {
+            copy[FLAGS_AT] = ADOPTED | if self.adopting { ADOPTING } else { 0 };
+            copy[ADOPTED_AT..ADOPTED_AT + 8].copy_from_slice(&id.to_be_bytes());
+        }
         let crc = crc32c::crc32c(&copy[..CRC_AT]);
         copy[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         copy.extend_from_within(..);
@@ -88,9 +116,13 @@ impl Meta {
         }
         let stamp = FileStamp { inode: get_u64(copy, 48)?, birth_ns: get_u64(copy, 56)? };
         let machine_end = MACHINE_AT.checked_add(get_u32(copy, 64)? as usize)?;
+        let flags = *copy.get(FLAGS_AT)?;
+        let adopted_id = get_u64(copy, ADOPTED_AT)?;
         let machine = String::from_utf8(copy.get(MACHINE_AT..machine_end)?.to_vec()).ok()?;
         Some(Self {
             directory_id: get_u64(copy, 8)?,
+            adopted_id: (flags & ADOPTED != 0).then_some(adopted_id),
+            adopting: flags & ADOPTING != 0,
             cluster_id: copy.get(16..32)?.try_into().ok()?,
             open_count: get_u64(copy, 32)?,
             producer_id_high: get_u32(copy, 40)?,
@@ -152,25 +184,37 @@ pub(crate) fn write(env: &Environment, directory: &Path, meta: &Meta) -> Result<
     replace().map_err(|source| OpenError::Io { action: "write", path: path.clone(), source })
 }
 
-/// Refuses a directory that is not the one the log was made in (storage rule 16).
-pub(crate) fn check_place(
-    directory: &Path,
+/// What tells a directory from the one that the log was made in (storage rule 16), in words; `None`
+/// where it is the same, as far as that can be told. `mark_count` is the open that wrote the mark.
+pub(crate) fn difference(
     meta: &Meta,
     stamp: Option<FileStamp>,
     machine_id: Option<&str>,
-) -> Result<(), OpenError> {
-    let moved = |what| OpenError::Moved { directory: directory.to_owned(), what };
-    if let (Some(known), Some(found)) = (meta.stamp, stamp)
-        && known != found
-    {
-        return Err(moved("inode or birth time of the lock file"));
+    mark_count: u64,
+) -> Option<String> {
+    let mut differences = Vec::new();
+    if let (Some(known), Some(found)) = (meta.stamp, stamp) {
+        if known.birth_ns != 0 && found.birth_ns != 0 {
+            // Some file systems of containers number their files anew at each mount.
+            if known.birth_ns != found.birth_ns {
+                let (known, found) = (known.birth_ns, found.birth_ns);
+                differences.push(format!("its lock file was made at {found} ns, not {known}"));
+            }
+        } else if known.inode != found.inode {
+            let (known, found) = (known.inode, found.inode);
+            differences.push(format!("its lock file has inode {found}, not {known}"));
+        }
     }
     if let (Some(known), Some(found)) = (meta.machine_id.as_deref(), machine_id)
         && known != &found[..found.len().min(MACHINE_BYTES_MAX)]
     {
-        return Err(moved("the machine id"));
+        differences.push(format!("this is machine {found}, not {known}"));
     }
-    Ok(())
+    if mark_count > meta.open_count {
+        let known = meta.open_count;
+        differences.push(format!("its journal knows of {mark_count} starts, meta of {known}"));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
 }
 
 #[cfg(test)]
@@ -180,6 +224,8 @@ mod tests {
     fn sample() -> Meta {
         Meta {
             directory_id: 1,
+            adopted_id: Some(8),
+            adopting: true,
             cluster_id: [2; 16],
             open_count: 3,
             producer_id_high: 4,
@@ -201,16 +247,35 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_directory_is_refused_by_name() {
+    fn a_directory_of_before_adoption_is_who_it_was() {
+        // META-4
+        let old = Meta { adopted_id: None, adopting: false, ..sample() };
+        let bytes = old.encode();
+        assert_eq!((bytes[FLAGS_AT], &bytes[ADOPTED_AT..ADOPTED_AT + 8]), (0, &[0; 8][..]));
+        let read = Meta::decode(&bytes[..COPY_BYTES]).unwrap();
+        assert_eq!((read.identity(), read.adopting), (1, false));
+        assert_eq!(sample().identity(), 8);
+    }
+
+    #[test]
+    fn what_differs_is_named() {
         let meta = sample();
-        let directory = Path::new("data");
+        let told = |stamp, machine, count| difference(&meta, stamp, machine, count);
+        let stamp = |inode, birth_ns| Some(FileStamp { inode, birth_ns });
         let here = meta.stamp;
-        assert!(check_place(directory, &meta, here, Some("seven")).is_ok());
-        assert!(check_place(directory, &meta, None, None).is_ok());
-        let other = Some(FileStamp { inode: 5, birth_ns: 7 });
-        let refused = check_place(directory, &meta, other, Some("seven"));
-        assert!(matches!(refused, Err(OpenError::Moved { .. })));
-        let refused = check_place(directory, &meta, here, Some("eight"));
-        assert!(matches!(refused, Err(OpenError::Moved { what: "the machine id", .. })));
+        assert_eq!(told(here, Some("seven"), 3), None);
+        assert_eq!(told(None, None, 0), None, "what cannot be told is no difference");
+        assert_eq!(told(stamp(9, 6), Some("seven"), 3), None, "inodes change where births do not");
+        assert_eq!(told(stamp(5, 0), Some("seven"), 3), None, "the birth is not known any more");
+        let cases = [
+            (told(stamp(5, 7), Some("seven"), 3), "made at 7 ns, not 6"),
+            (told(stamp(9, 0), Some("seven"), 3), "inode 9, not 5"),
+            (told(here, Some("eight"), 3), "machine eight, not seven"),
+            (told(here, Some("seven"), 4), "knows of 4 starts, meta of 3"),
+            (told(stamp(5, 7), Some("eight"), 3), "not 6, this is machine eight"),
+        ];
+        for (told, expected) in cases {
+            assert!(told.as_ref().is_some_and(|it| it.contains(expected)), "{told:?}: {expected}");
+        }
     }
 }

@@ -30,7 +30,7 @@ use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::PartitionId;
 use crate::compaction::{Compacted, CompactionError, Order, Pass};
 use crate::effect::Effect;
-use crate::error::OpenError;
+use crate::error::{FullCause, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
 use crate::partition::{IndexEntry, View};
@@ -38,7 +38,9 @@ use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
 use crate::recovery::{Located, Recovery};
 use crate::report::{Finding, FindingKind};
+use crate::rescue::{self, Plan};
 use crate::restore::NOWHERE;
+use crate::scrub::Scrubber;
 use crate::shared::Shared;
 use crate::slots::Slots;
 use crate::writer::shortage;
@@ -73,6 +75,13 @@ pub(crate) enum MoveError {
 }
 
 impl MoveError {
+    fn is_full_disk(&self) -> bool {
+        let (Self::Io { source, .. } | Self::Read(OpenError::Io { source, .. })) = self else {
+            return false;
+        };
+        shortage(source) == Some(FullCause::Disk)
+    }
+
     /// Whether the same may succeed later (MOVE-4).
     pub(crate) fn is_shortage(&self) -> bool {
         match self {
@@ -160,6 +169,12 @@ impl Copied {
 }
 
 impl Mover {
+    /// Who reads through what is not moved.
+    pub(crate) fn scrubber(&self) -> Scrubber {
+        let quarantine = self.paths.quarantine.clone();
+        Scrubber::new(self.shared.clone(), quarantine, self.known.clone())
+    }
+
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
@@ -171,6 +186,7 @@ impl Mover {
             || index_is_long && !sealed.is_empty()
             || shared.mover.has_orders()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
+            || shared.ballast.is_disk_full() && rescue::plan(shared).is_some_and(|it| it.moves())
     }
 
     /// The segments that are full.
@@ -229,21 +245,44 @@ impl Mover {
         if stopped { Err(MoveError::Stopped) } else { Ok(()) }
     }
 
-    /// Moves all sealed segments.
+    /// Moves all sealed segments; on a full disk those for which there is room.
     pub(crate) fn run(&mut self) -> Result<(), MoveError> {
-        let moved = self.move_sealed();
+        let moved = match self.move_sealed(None) {
+            Err(error) if error.is_full_disk() => self.move_what_fits(error),
+            moved => moved,
+        };
         self.halted |= moved.as_ref().is_err_and(|error| !error.is_shortage());
         moved
     }
 
-    fn move_sealed(&mut self) -> Result<(), MoveError> {
+    /// The ballast is given up for what gives back more than it takes.
+    fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
+        let shared = self.shared.clone();
+        shared.ballast.note_full(true);
+        let plan = rescue::plan(&shared).filter(Plan::moves);
+        let Some(plan) = plan else { return Err(error) };
+        let action = "give up what is held back";
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.remove_free().map_err(failed(action))?;
+        }
+        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action))?;
+        let moved = self.move_sealed(Some(&plan));
+        drop(room);
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.note_given_up();
+        }
+        moved
+    }
+
+    fn move_sealed(&mut self, plan: Option<&Plan>) -> Result<(), MoveError> {
         self.check_stop()?;
         let journal = self.shared.segments.journal();
-        let Some((active, sealed)) = journal.split_last() else { return Ok(()) };
+        let part = plan.map_or(journal.len(), |plan| plan.sealed + 1).min(journal.len());
+        let Some((active, sealed)) = journal[..part].split_last() else { return Ok(()) };
         let is_sealed = |it: &Arc<ReadSegment>| it.life.segment < active.life.segment;
         assert!(sealed.iter().all(is_sealed), "MOVE-2");
         let recovery = self.fold(sealed, active.first_frame)?;
-        let moved = self.write(recovery, sealed, active.first_frame);
+        let moved = self.write(recovery, sealed, active.first_frame, plan);
         let Moved { checkpoint, copied, kept } = match moved {
             Ok(moved) => moved,
             Err(error) => {
@@ -318,14 +357,17 @@ impl Mover {
         mut recovery: Recovery,
         sealed: &[Arc<ReadSegment>],
         end: u64,
+        plan: Option<&Plan>,
     ) -> Result<Moved, MoveError> {
         let mut sources: BTreeSet<u32> =
             sealed.iter().map(|segment| segment.life.file_key()).collect();
-        for cold in wasteful(&recovery.view, &recovery.segments) {
+        let mut colds = wasteful(&recovery.view, &recovery.segments);
+        colds.retain(|cold| plan.is_none_or(|plan| plan.colds.contains(&cold.life.file_key())));
+        for cold in colds {
             recovery.locate_cold(&cold).map_err(failed("read a cold file"))?;
             sources.insert(cold.life.file_key());
         }
-        let copied = self.copy(&mut recovery, sources)?;
+        let copied = self.copy(&mut recovery, sources, plan)?;
         for id in recovery.view.partition_ids() {
             check_whole(&recovery.view, id, copied.left_by(id), copied.index(id))?;
         }
@@ -344,10 +386,12 @@ impl Mover {
         &mut self,
         recovery: &mut Recovery,
         sources: BTreeSet<u32>,
+        plan: Option<&Plan>,
     ) -> Result<Copied, MoveError> {
         let mut located = recovery.located.take().unwrap_or_default();
         located.retain(|batch| is_wanted(&recovery.view, batch));
-        let orders = self.shared.mover.take_orders();
+        // A plan has room for what gives back space, and for nothing else.
+        let orders = plan.map_or_else(|| self.shared.mover.take_orders(), |_| BTreeMap::new());
         let (journal, cold) = (recovery.segments.journal(), recovery.segments.cold());
         let left = journal.iter().chain(&cold).map(|file| file.life.file_key()).collect();
         let mut copied = Copied { sources, cold: None, compacted: BTreeMap::new(), left };
@@ -441,7 +485,8 @@ impl Mover {
             segments.remove(segment.life.file_key());
             let is_full = segment.file.len().is_ok_and(|it| it == self.shared.config.segment_bytes);
             let path = segment.path.clone();
-            let taken = is_full && self.zeroer.as_ref().is_some_and(|it| it.offer(path));
+            let wanted = is_full && !self.shared.ballast.is_disk_full();
+            let taken = wanted && self.zeroer.as_ref().is_some_and(|it| it.offer(path));
             if !taken {
                 disk.remove(&segment.path).map_err(removing())?;
             }
@@ -552,7 +597,7 @@ fn check_whole(
 }
 
 /// Cold files of which less than half is still wanted.
-fn wasteful(view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
+pub(crate) fn wasteful(view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
     let mut live: BTreeMap<u32, u64> = BTreeMap::new();
     for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
         for entry in partition.entries() {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 
+use crate::ballast::{self, Ballast};
 use crate::checkpoint::{self, Checkpoint};
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
-use crate::error::{FenceCause, OpenError};
+use crate::error::{FenceCause, FullCause, OpenError};
 use crate::frame::frame_bytes;
 use crate::gather::{Gathered, gather};
 use crate::mark::Mark;
@@ -23,7 +24,7 @@ use crate::report::{Finding, RecoveryReport};
 use crate::segment::{DATA_AT, path_of};
 use crate::shared::{Identity, Shared};
 use crate::slots::{self, Slots};
-use crate::writer::{Writer, WriterStart};
+use crate::writer::{Writer, WriterStart, shortage};
 
 /// Recovers the log in `directory`, which is made where it is missing, up to the point where
 /// commits can be taken.
@@ -32,10 +33,28 @@ pub(crate) fn open(
     directory: &Path,
     config: LogConfig,
 ) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
+    match open_once(env, directory, config.clone()) {
+        // Like a start after a crash in the middle of the first.
+        Err(OpenError::Io { source, .. })
+            if shortage(&source) == Some(FullCause::Disk)
+                && ballast::give_up(&*env.disk, directory)
+                    .map_err(failed("give up the ballast in", directory))? =>
+        {
+            open_once(env, directory, config)
+        }
+        opened => opened,
+    }
+}
+
+fn open_once(
+    env: &Environment,
+    directory: &Path,
+    config: LogConfig,
+) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
     config.check()?;
     let paths = Paths::of(directory);
     let lock = prepare(env, &paths)?;
-    let (mut meta, fresh) = count_open(env, &paths)?;
+    let (mut meta, fresh) = count_open(env, &paths, config.adopt)?;
     let (mut marks, mark) = Slots::open::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let (slots, checkpoint) = open_checkpoint(env, &paths, meta.directory_id)?;
@@ -172,15 +191,20 @@ fn is_foreign(error: &io::Error) -> bool {
 }
 
 /// Reads or makes the meta file and counts this open.
-fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenError> {
+fn count_open(env: &Environment, paths: &Paths, adopt: bool) -> Result<(Meta, bool), OpenError> {
     let known = meta::read(env, &paths.directory)?;
     let stamp = env.disk.stamp(&paths.lock).map_err(failed("look at", &paths.lock))?;
     let machine =
         env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
     let fresh = known.is_none();
+    let mut difference = None;
+    let mut mark_count = 0;
     if let Some(meta) = &known {
-        meta::check_place(&paths.directory, meta, stamp, machine.as_deref())?;
-        check_begun(env, paths, meta)?;
+        mark_count = check_begun(env, paths, meta)?.map_or(0, |mark| mark.open_count);
+        difference = meta::difference(meta, stamp, machine.as_deref(), mark_count);
+        if let Some(what) = difference.clone().filter(|_| !adopt) {
+            return Err(OpenError::Moved { directory: paths.directory.clone(), what });
+        }
     }
     for directory in [&paths.journal, &paths.cold, &paths.checkpoint, &paths.quarantine] {
         env.disk.create_dir_all(directory).map_err(failed("create", directory))?;
@@ -192,6 +216,11 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
     // The lock file whose stamp is in the meta file must not be younger than that.
     env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
     let mut meta = known.unwrap_or_else(|| Meta::new(env));
+    if let Some(what) = difference {
+        meta.adopt(env);
+        meta.open_count = meta.open_count.max(mark_count);
+        tracing::warn!(what, "a directory that was copied or restored is taken over");
+    }
     meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
     meta.open_count += 1;
@@ -200,15 +229,15 @@ fn count_open(env: &Environment, paths: &Paths) -> Result<(Meta, bool), OpenErro
 }
 
 /// Refuses a journal that had begun and has no mark any more, before anything is written: it may
-/// be on a file system that is not mounted (META-3).
-fn check_begun(env: &Environment, paths: &Paths, meta: &Meta) -> Result<(), OpenError> {
+/// be on a file system that is not mounted (META-3). Gives the mark.
+fn check_begun(env: &Environment, paths: &Paths, meta: &Meta) -> Result<Option<Mark>, OpenError> {
     if !meta.begun {
-        return Ok(());
+        return Ok(None);
     }
     let mark = slots::read::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("read the marks in", &paths.journal))?;
     let missing = || OpenError::MarksUnreadable { directory: paths.directory.clone() };
-    mark.map(drop).ok_or_else(missing)
+    mark.map(Some).ok_or_else(missing)
 }
 
 /// Makes this open's segment, with everything beyond the durable mark written anew, and only then
@@ -218,7 +247,7 @@ fn start(
     started: Started,
     mut recovery: Recovery,
 ) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
-    let Started { paths, meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock } =
+    let Started { paths, mut meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock } =
         started;
     let kept = std::mem::take(&mut recovery.kept);
     let first_frame = recovery.expected - kept.len() as u64;
@@ -248,11 +277,14 @@ fn start(
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
     remove_void(env, &paths.journal, &recovery, &segments)?;
     let identity = Identity {
-        directory_id: meta.directory_id,
+        directory_id: meta.identity(),
         cluster_id: meta.cluster_id,
         open_count: meta.open_count,
     };
-    let shared = Shared::new(env.clone(), config, identity, recovery.view, segments);
+    let ballast = Ballast::open(&*env.disk, &paths.directory, &config)
+        .map_err(failed("look at the ballast in", &paths.directory))?;
+    let (seed, view) = (meta.directory_id, recovery.view);
+    let shared = Shared::new(env.clone(), config, seed, identity, view, segments, ballast);
     let mut committer = Committer::new(CommitterStart {
         shared: shared.clone(),
         staging: recovery.staging,
@@ -261,25 +293,39 @@ fn start(
         running_before_ms: recovery.running_ms,
         lock,
     });
-    if recovery.end_lost {
-        shared.fence(FenceCause::EndLost);
-    } else {
-        committer.write_mark(false);
-        if !report.clean && !planted(Planted::EpochNotRaised) {
-            committer.raise_epochs();
-        }
+    begin(env, &paths, &mut committer, &mut meta, (report.clean, recovery.end_lost))?;
+    let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
+    Ok((committer, mover, report))
+}
+
+/// Writes what must be durable before anything is served.
+fn begin(
+    env: &Environment,
+    paths: &Paths,
+    committer: &mut Committer,
+    meta: &mut Meta,
+    (clean, end_lost): (bool, bool),
+) -> Result<(), OpenError> {
+    if end_lost {
+        committer.shared.fence(FenceCause::EndLost);
+        return Ok(());
     }
-    match shared.fenced() {
-        Some(fenced) if fenced.cause != FenceCause::EndLost => Err(OpenError::Io {
-            action: "write to",
-            path: paths.journal,
-            source: io::Error::other(fenced.cause.to_string()),
-        }),
-        _ => {
-            let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
-            Ok((committer, mover, report))
-        }
+    committer.write_mark(false);
+    if !clean && !planted(Planted::EpochNotRaised) {
+        committer.raise_epochs();
     }
+    if meta.adopting {
+        committer.move_producer_ids(env.rng.next_u64());
+    }
+    if let Some(fenced) = committer.shared.fenced() {
+        let source = io::Error::other(fenced.cause.to_string());
+        return Err(OpenError::Io { action: "write to", path: paths.journal.clone(), source });
+    }
+    if meta.adopting {
+        meta.adopting = false; // META-4
+        meta::write(env, &paths.directory, meta)?;
+    }
+    Ok(())
 }
 
 /// Removes what no checkpoint names, and begins behind what is there. Where there is no checkpoint
@@ -324,6 +370,7 @@ fn report(
         mark.clean
             && mark.open_count + 1 == meta.open_count
             && mark.durable_through + 1 == recovery.expected
+            && !meta.adopting
     });
     RecoveryReport {
         fresh,

@@ -236,6 +236,16 @@ impl Partition {
         self.read(|inner| inner.damaged.iter().find(|range| range.contains(offset)).copied())
     }
 
+    /// What cannot be read any more of batches that were applied: nothing is in doubt but they.
+    pub(crate) fn note_loss(&self, range: OffsetRange) {
+        self.write(|inner| {
+            if !inner.damaged.contains(&range) {
+                inner.damaged.push(range);
+                inner.damaged.sort_unstable();
+            }
+        });
+    }
+
     pub(crate) fn note_damage(&self, range: OffsetRange) {
         self.write(|inner| {
             if !inner.damaged.contains(&range) {

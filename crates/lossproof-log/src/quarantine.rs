@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::{Disk, DiskFile};
 
-use crate::report::Finding;
+use crate::report::{Finding, FindingKind};
 use crate::scan::read_around;
 
 const LIST: &str = "list";
@@ -19,7 +19,8 @@ pub(crate) fn keep(
     source: &dyn DiskFile,
     finding: &Finding,
 ) -> io::Result<PathBuf> {
-    let name = format!("{:016}-{:010}.piece", finding.segment, finding.position);
+    let kind = if finding.kind == FindingKind::ColdDamaged { "cold-" } else { "" };
+    let name = format!("{kind}{:016}-{:010}.piece", finding.segment, finding.position);
     let path = quarantine.join(name);
     if disk.exists(&path)? {
         return Ok(path);

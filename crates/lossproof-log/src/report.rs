@@ -73,6 +73,8 @@ pub enum FindingKind {
     TailCut,
     /// A cold file, or its end.
     ColdMissing,
+    /// A frame of a cold file, found when it was read through.
+    ColdDamaged,
     /// Found by an earlier open, in what a checkpoint has replaced since.
     DamagedBefore,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for FindingKind {
             Self::Misplaced => "misplaced",
             Self::TailCut => "tail-cut",
             Self::ColdMissing => "cold-missing",
+            Self::ColdDamaged => "cold-damaged",
             Self::DamagedBefore => "damaged-before",
         })
     }

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use lossproof_env::Environment;
 
+use crate::ballast::Ballast;
 use crate::commit::PartitionId;
 use crate::compaction::Order;
 use crate::config::LogConfig;
@@ -22,9 +23,9 @@ use crate::reader::Segments;
 pub(crate) struct Shared {
     pub(crate) env: Environment,
     pub(crate) config: LogConfig,
+    /// Seeds all checksums.
     pub(crate) directory_id: u64,
-    pub(crate) cluster_id: [u8; 16],
-    pub(crate) open_count: u64,
+    pub(crate) identity: Identity,
     pub(crate) view: View,
     pub(crate) segments: Segments,
     pub(crate) queue: Queue,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) acknowledged: watch::Sender<u64>,
     pub(crate) mover: MoverSignal,
+    pub(crate) scrub: MoverSignal,
+    pub(crate) ballast: Ballast,
     pub(crate) counters: Counters,
     /// The journal is to go on in its next segment.
     seal: AtomicBool,
@@ -109,6 +112,7 @@ impl MoverSignal {
 /// Who a log is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
+    /// To others; that which seeds checksums where the directory was not adopted.
     pub(crate) directory_id: u64,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) open_count: u64,
@@ -118,23 +122,26 @@ impl Shared {
     pub(crate) fn new(
         env: Environment,
         config: LogConfig,
+        directory_id: u64,
         identity: Identity,
         view: View,
         segments: Segments,
+        ballast: Ballast,
     ) -> Arc<Self> {
         let permits = permits_for(config.queue_bytes_max);
         let opened_at = (env.clock.wall_ms(), env.clock.monotonic());
         Arc::new(Self {
             env,
-            directory_id: identity.directory_id,
-            cluster_id: identity.cluster_id,
-            open_count: identity.open_count,
+            directory_id,
+            identity,
             view,
             segments,
             queue: Queue::default(),
             permits: Arc::new(Semaphore::new(permits as usize)),
             acknowledged: watch::Sender::new(0),
             mover: MoverSignal::default(),
+            scrub: MoverSignal::default(),
+            ballast,
             counters: Counters::new(),
             seal: AtomicBool::new(false),
             fenced: OnceLock::new(),
@@ -152,7 +159,11 @@ impl Shared {
     pub(crate) fn figures(&self) -> LogFigures {
         let permits = permits_for(self.config.queue_bytes_max) as usize;
         let used = permits.saturating_sub(self.permits.available_permits());
-        self.counters.figures(used as u64 * 1024)
+        LogFigures {
+            ballast_bytes: self.ballast.held(),
+            is_disk_full: self.ballast.is_disk_full(),
+            ..self.counters.figures(used as u64 * 1024)
+        }
     }
 
     pub(crate) fn fenced(&self) -> Option<Fenced> {

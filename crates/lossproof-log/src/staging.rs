@@ -22,6 +22,8 @@ use crate::transactions::Step;
 
 /// First producer id given by a directory, below its random high half.
 const FIRST_PRODUCER_ID: i64 = 1;
+/// Producer ids are not negative.
+const PRODUCER_ID_HALF_MAX: u64 = (1 << 31) - 1;
 
 #[derive(Clone, Debug)]
 pub(crate) struct StagedPartition {
@@ -97,6 +99,14 @@ impl Staging {
     /// Where a damaged journal may hide blocks that were given, a new random half avoids them.
     pub(crate) fn restart_producer_ids(&mut self, producer_id_high: u32) {
         self.next_producer_id = (i64::from(producer_id_high) << 32) + FIRST_PRODUCER_ID;
+    }
+
+    /// Goes on in a random higher half: the journal says which ids were given last by the highest.
+    pub(crate) fn move_producer_ids(&mut self, random: u64) {
+        let half = (self.next_producer_id >> 32) as u64;
+        let above = (PRODUCER_ID_HALF_MAX - half).max(1);
+        let moved = (half + 1 + random % above).min(PRODUCER_ID_HALF_MAX);
+        self.restart_producer_ids(moved as u32);
     }
 
     pub(crate) fn take_producer_ids(&mut self, count: u32) -> ProducerIds {

@@ -175,6 +175,17 @@ impl Writer {
         Ok(room)
     }
 
+    pub(crate) fn note_given_up(&self) {
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.note_given_up();
+        }
+    }
+
+    /// Leaves the segment, wherever it is full.
+    pub(crate) fn leave(&mut self, segments: &Segments) -> Result<(), RoomError> {
+        self.roll(segments)
+    }
+
     /// Goes on to the next segment (LOG-2). Leaves everything as it is where something runs short.
     fn roll(&mut self, segments: &Segments) -> Result<(), RoomError> {
         self.sync().map_err(RoomError::Fence)?;

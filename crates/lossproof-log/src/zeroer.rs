@@ -92,6 +92,13 @@ impl Zeroer {
         self.wake.notify_one();
     }
 
+    /// Told by whoever gave up ballast: it is to be made again when there is space.
+    pub(crate) fn note_given_up(&self) {
+        // Under the lock, so that it is not between looking and waiting.
+        drop(self.lock());
+        self.wake.notify_one();
+    }
+
     /// Takes a segment that is not needed any more, unless there are enough.
     pub(crate) fn offer(&self, path: PathBuf) -> bool {
         let free = &mut self.lock().free;
@@ -132,6 +139,15 @@ impl Zeroer {
         while !work.stop && self.shared.fenced().is_none() {
             let extension = match self.next(&mut work) {
                 Ok(Some(extension)) => extension,
+                Ok(None) if self.ballast_is_due() => {
+                    drop(work);
+                    let grown = self.grow_ballast();
+                    work = self.lock();
+                    if !work.stop && !grown.unwrap_or(false) {
+                        work = self.pause(work);
+                    }
+                    continue;
+                }
                 Ok(None) => {
                     work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
                     continue;
@@ -158,10 +174,35 @@ impl Zeroer {
             return;
         }
         let next = self.next(&mut self.lock());
-        if let Ok(Some(extension)) = next {
+        match next {
             // Tried again by the next step; a failure that must not be has fenced the journal.
-            let _ = self.extend(&extension);
+            Ok(Some(extension)) => drop(self.extend(&extension)),
+            Ok(None) if self.ballast_is_due() => drop(self.grow_ballast()),
+            Ok(None) | Err(_) => {}
         }
+    }
+
+    /// Whether the ballast is to grow: from the first frame on, and when it was given up.
+    fn ballast_is_due(&self) -> bool {
+        let ballast = &self.shared.ballast;
+        let has_cold = !self.shared.segments.cold().is_empty();
+        let more = if has_cold { self.shared.config.checkpoint_bytes / 2 } else { 0 };
+        let begun = self.position.load(Ordering::Acquire) > 0 || ballast.is_given_up();
+        ballast.wants(more) && begun
+    }
+
+    /// The commit thread has no need of it: what fails here is tried again.
+    fn grow_ballast(&self) -> io::Result<bool> {
+        self.shared.ballast.grow(&*self.shared.env.disk, self.step)
+    }
+
+    /// Removes the segments that were given back, where their space is needed more.
+    pub(crate) fn remove_free(&self) -> io::Result<()> {
+        let mut work = self.lock();
+        while let Some(path) = work.free.pop() {
+            self.shared.env.disk.remove(&path)?;
+        }
+        Ok(())
     }
 
     fn pause<'a>(&self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
@@ -172,6 +213,9 @@ impl Zeroer {
     /// Chooses what to extend next, if anything; makes the spare segment, under the lock, because
     /// the commit thread must not make the same.
     fn next(&self, work: &mut Work) -> io::Result<Option<Extension>> {
+        if self.shared.ballast.is_given_up() {
+            return Ok(None); // BALLAST-1: the room is not for what comes later.
+        }
         let position = self.position.load(Ordering::Acquire);
         if position < self.due.load(Ordering::Acquire) {
             return Ok(None);

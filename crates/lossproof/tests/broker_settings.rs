@@ -136,6 +136,10 @@ fn operators_read_figures_and_readiness() {
     for (sample, expected) in [
         ("lossproof_broker_fenced", "0"),
         ("lossproof_broker_quarantined", "0"),
+        ("lossproof_broker_disk_full", "0"),
+        ("lossproof_broker_scrub_bytes_total", "0"),
+        ("lossproof_broker_scrub_findings", "0"),
+        ("lossproof_broker_scrub_finished_timestamp_seconds", "0"),
         ("lossproof_broker_unsafe_partitions", "0"),
         ("lossproof_broker_batches_refused_total", "0"),
         ("kafka_brokers", "1"),

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::getuid;
 use support::{Broker, Produce, binary};
@@ -68,6 +69,23 @@ fn a_directory_in_use_is_refused() {
     let said = refusal("127.0.0.1:0", &data);
     assert!(said.contains("error[LP1003]") && said.contains(data.to_str().unwrap()), "{said}");
     first.stop();
+}
+
+#[test]
+fn a_copied_directory_is_refused_until_it_is_adopted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, copy) = (scratch.path().join("data"), scratch.path().join("copy"));
+    let broker = Broker::start(&data, &[]);
+    produce(&broker.server, scratch.path(), &["kept"]);
+    broker.stop();
+    let copied = Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let said = refusal("127.0.0.1:0", &copy);
+    assert!(said.contains("error[LP1007]") && said.contains("its lock file"), "{said}");
+    assert!(said.contains("--adopt"), "{said}");
+    Broker::start(&copy, &["--adopt"]).stop();
+    Broker::start(&copy, &[]).stop();
+    Broker::start(&data, &[]).stop();
 }
 
 #[test]

@@ -105,6 +105,7 @@ pub(crate) fn log_config() -> LogConfig {
         initial_zero_bytes: 1 << 20,
         zero_step_bytes: 1 << 20,
         reserve_bytes: 64 << 10,
+        ballast_bytes: 256 << 10,
         ..LogConfig::default()
     }
 }

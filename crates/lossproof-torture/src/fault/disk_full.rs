@@ -1,10 +1,14 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{Offset, TopicPartitionList};
 
+use crate::client::{self, TOPIC};
 use crate::failure::{Context, Failure};
 use crate::mount::Mount;
 use crate::producing::probe;
@@ -15,6 +19,7 @@ const DISK_BYTES: u64 = 64 << 20;
 const LARGE_DISK_BYTES: u64 = 512 << 20;
 const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(40);
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// Acknowledgements after the disk has room again that show that the broker goes on by itself.
 const RESUMED_RECORDS: u64 = 50;
 /// The codes of a refusal that every client tries again.
@@ -22,8 +27,8 @@ const RETRIABLE: [Code; 3] =
     [Code::KafkaStorageError, Code::NotEnoughReplicas, Code::NotLeaderForPartition];
 
 /// The disk is full: at once, by somebody else's file, or by what the broker itself writes. It
-/// refuses with an error that clients try again, goes on alone once there is room, and has all
-/// that it acknowledged.
+/// refuses with an error that clients try again, still takes offsets, starts where not one block is
+/// left, goes on alone once there is room, and has all that it acknowledged.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "disk-full", seed, tally, |round| {
         let disk = Mount::memory(&round.directory.join("disk"), DISK_BYTES)?;
@@ -37,16 +42,25 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
 }
 
 fn fill_and_heal(round: &mut Round, disk: &Mount, sudden: bool) -> Result<(), Failure> {
-    let ballast = disk.path.join("ballast");
+    let (filler, rest) = (disk.path.join("filler"), disk.path.join("rest"));
+    let bootstrap = round.settings.bootstrap();
     let broker = round.settings.start()?;
     round.make_topic()?;
     let load = round.load()?;
+    wait_for_ballast(&round.settings.data)?;
     if sudden {
-        fill(&ballast)?;
+        fill(&filler)?;
     }
-    wait_for_refusal(&round.settings.bootstrap())?;
+    wait_for_refusal(&bootstrap)?;
+    commit_offset(&bootstrap)?;
+    broker.kill()?;
+    fill(&rest)?;
+    let broker = round.settings.start()?;
+    wait_for_refusal(&bootstrap)?;
+    commit_offset(&bootstrap)?;
+    fs::remove_file(&rest).context(rest.display())?;
     if sudden {
-        fs::remove_file(&ballast).context(ballast.display())?;
+        fs::remove_file(&filler).context(filler.display())?;
     } else {
         disk.resize(LARGE_DISK_BYTES)?;
     }
@@ -67,6 +81,28 @@ fn fill(path: &Path) -> Result<(), Failure> {
         while file.write_all(&zeros).is_ok() {}
     }
     Ok(())
+}
+
+/// It is written in the background, a moment after the first record.
+fn wait_for_ballast(data: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + REFUSAL_TIME_MAX;
+    while !data.join("ballast").exists() {
+        if Instant::now() >= deadline {
+            return Err(Failure::broken("the broker holds nothing back for a full disk"));
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(())
+}
+
+/// What a group needs goes on where records have to wait.
+fn commit_offset(bootstrap: &str) -> Result<(), Failure> {
+    let mut config = client::consumer(bootstrap);
+    config.set("group.id", "full-disk");
+    let consumer: BaseConsumer = config.create().context("start a consumer")?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(TOPIC, 0, Offset::Offset(1)).context("commit")?;
+    consumer.commit(&list, CommitMode::Sync).context("commit an offset on a full disk")
 }
 
 fn wait_for_refusal(bootstrap: &str) -> Result<(), Failure> {

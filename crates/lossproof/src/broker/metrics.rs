@@ -4,12 +4,13 @@
 use core::fmt::Error;
 
 use lossproof_broker::Figures;
-use lossproof_log::Histogram;
+use lossproof_log::{Histogram, ScrubFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 const MICROS_PER_SECOND: f64 = 1_000_000.0;
+const MILLIS_PER_SECOND: i64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct BrokerCollector(pub(super) Figures);
@@ -43,8 +44,28 @@ impl Page<'_, '_> {
         self.gauge("lossproof_broker_queue_bytes", help, log.queue_bytes as i64)?;
         let help = "1 when the journal takes no more writes after a failed write or sync";
         self.gauge("lossproof_broker_fenced", help, i64::from(figures.is_fenced))?;
-        let help = "Pieces of the journal that the start found damaged or in doubt";
-        self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)
+        let help = "Pieces of journal and cold files that were found damaged or in doubt";
+        self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)?;
+        let help = "1 when records are refused because the disk is full";
+        self.gauge("lossproof_broker_disk_full", help, i64::from(log.is_disk_full))?;
+        let help = "Bytes that are held back for a full disk";
+        self.gauge("lossproof_broker_ballast_bytes", help, log.ballast_bytes as i64)?;
+        self.scrub(&log.scrub)
+    }
+
+    fn scrub(&mut self, scrub: &ScrubFigures) -> Result<(), Error> {
+        let help = "Bytes of cold files and full segments that were read through";
+        self.counter("lossproof_broker_scrub_bytes", help, scrub.bytes)?;
+        let help = "Bytes read through in the present round";
+        self.gauge("lossproof_broker_scrub_round_bytes", help, scrub.round_bytes as i64)?;
+        let help = "Bytes that there were to read through when the round began";
+        let total = scrub.round_total_bytes as i64;
+        self.gauge("lossproof_broker_scrub_round_total_bytes", help, total)?;
+        let help = "Damaged pieces that reading through has found since the start";
+        self.gauge("lossproof_broker_scrub_findings", help, scrub.findings as i64)?;
+        let help = "Unix time of the end of the last round; 0 before the first";
+        let finished = scrub.finished_ms.unwrap_or(0) / MILLIS_PER_SECOND;
+        self.gauge("lossproof_broker_scrub_finished_timestamp_seconds", help, finished)
     }
 
     fn broker(&mut self, figures: &Figures) -> Result<(), Error> {

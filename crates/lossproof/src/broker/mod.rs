@@ -47,6 +47,10 @@ pub(crate) struct Arguments {
     /// delete everything
     #[arg(long)]
     insecure_listen: bool,
+    /// Take over a directory that was copied or restored, as a broker of its own; the original must
+    /// not come back
+    #[arg(long)]
+    adopt: bool,
     /// Address of /metrics, /livez and /readyz; off without it
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,

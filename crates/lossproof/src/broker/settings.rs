@@ -32,6 +32,7 @@ pub(super) fn config(arguments: &Arguments, env: &Environment) -> Result<BrokerC
         config.set(name, value).map_err(|error| Failure::new(exit::SETTINGS, error))?;
     }
     config.insecure_listen = arguments.insecure_listen;
+    config.log.adopt = arguments.adopt;
     let outside = arguments.metrics_listen.filter(|address| !address.ip().is_loopback());
     if let Some(address) = outside.filter(|_| !arguments.insecure_listen) {
         let message =

@@ -1,0 +1,234 @@
+//! The ballast: a file of zeros that is given up on a full disk for what has to go on there.
+//!
+//! # Invariants
+//! - BALLAST-1: once any of it was given up no records are taken until it is whole again: the room
+//!   is for what gives space back, and for small commits.
+//! - BALLAST-2: small commits take a quarter of it at most; the rest is for starts, checkpoints and
+//!   removals.
+//! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
+//!   when it is whole, so that a shorter one is known to have been given up.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lossproof_env::Disk;
+
+use crate::config::LogConfig;
+
+const COMMITS_SHARE: u64 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Ballast {
+    directory: PathBuf,
+    /// As much as makes it whole.
+    bytes: u64,
+    /// As much as it may grow to; set by the thread that writes zeros.
+    target: AtomicU64,
+    /// As much as there is.
+    held: AtomicU64,
+    given_up: AtomicBool,
+    full: AtomicBool,
+    /// Taken by whoever changes the file, and kept while what was given up is put to use.
+    using: Mutex<()>,
+}
+
+/// What was given up is not taken back while this lives.
+pub(crate) type Room<'a> = MutexGuard<'a, ()>;
+
+fn whole_path(directory: &Path) -> PathBuf {
+    directory.join("ballast")
+}
+
+fn growing_path(directory: &Path) -> PathBuf {
+    directory.join("ballast.new")
+}
+
+/// Its file, under whichever name.
+fn find(disk: &dyn Disk, directory: &Path) -> io::Result<Option<PathBuf>> {
+    for path in [whole_path(directory), growing_path(directory)] {
+        if disk.exists(&path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Gives up all there is before the log is open; false where there is nothing.
+pub(crate) fn give_up(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
+    let Some(path) = find(disk, directory)? else { return Ok(false) };
+    let held = disk.open(&path)?.len()?;
+    shorten(disk, &path, 0)?;
+    Ok(held > 0)
+}
+
+/// A file system may give the space to others only when the shorter length is durable.
+fn shorten(disk: &dyn Disk, path: &Path, length: u64) -> io::Result<()> {
+    let file = disk.open(path)?;
+    file.truncate(length)?;
+    file.sync_data()
+}
+
+impl Ballast {
+    /// Looks at what there is.
+    pub(crate) fn open(disk: &dyn Disk, directory: &Path, config: &LogConfig) -> io::Result<Self> {
+        let path = find(disk, directory)?;
+        let held = match &path {
+            Some(path) => disk.open_read_only(path)?.len()?,
+            None => 0,
+        };
+        let has_been_whole = path.is_some_and(|path| path == whole_path(directory));
+        let given_up = has_been_whole && held < config.ballast_bytes; // BALLAST-3
+        Ok(Self {
+            directory: directory.to_owned(),
+            bytes: config.ballast_bytes,
+            target: AtomicU64::new(config.ballast_bytes),
+            held: AtomicU64::new(held),
+            given_up: AtomicBool::new(given_up),
+            full: AtomicBool::new(given_up),
+            using: Mutex::new(()),
+        })
+    }
+
+    /// Whether records must wait (BALLAST-1).
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk was full when room was last asked for.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.full.load(Ordering::Acquire) || self.is_given_up()
+    }
+
+    pub(crate) fn note_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// As much as it may come to.
+    pub(crate) fn target(&self) -> u64 {
+        self.target.load(Ordering::Acquire)
+    }
+
+    /// With `more` to copy in a checkpoint it is larger by that; whether it is to grow.
+    pub(crate) fn wants(&self, more: u64) -> bool {
+        self.target.store(self.bytes + more, Ordering::Release);
+        self.held() < self.bytes + more
+    }
+
+    /// Adds up to `step` bytes; false while what was given up is in use.
+    pub(crate) fn grow(&self, disk: &dyn Disk, step: u64) -> io::Result<bool> {
+        let Ok(using) = self.using.try_lock() else { return Ok(false) };
+        let found = find(disk, &self.directory)?;
+        let path = found.clone().unwrap_or_else(|| growing_path(&self.directory));
+        let file = if found.is_some() { disk.open(&path)? } else { disk.create(&path)? };
+        let length = file.len()?.saturating_add(step).min(self.target());
+        let grown = file.preallocate(length).and_then(|()| file.sync_data());
+        // Part of a step is there even where it failed, and can be given up like the rest.
+        self.held.store(file.len()?, Ordering::Release);
+        grown?;
+        if self.held() >= self.bytes {
+            let whole = whole_path(&self.directory);
+            if path != whole {
+                disk.rename(&path, &whole)?;
+                disk.sync_dir(&self.directory)?;
+            }
+            if self.given_up.swap(false, Ordering::AcqRel) {
+                tracing::info!("the disk has space again: records are taken");
+            }
+        }
+        drop(using);
+        Ok(true)
+    }
+
+    /// Gives up `bytes` for commits without records; `None` where they have had their share, or
+    /// somebody else makes use of it (BALLAST-2).
+    pub(crate) fn lend(&self, disk: &dyn Disk, bytes: u64) -> Option<Room<'_>> {
+        let using = self.using.try_lock().ok()?;
+        let (held, floor) = (self.held(), self.target() / COMMITS_SHARE * (COMMITS_SHARE - 1));
+        let rest = held.checked_sub(bytes).filter(|rest| *rest >= floor)?;
+        self.shrink(disk, rest).ok()?;
+        Some(using)
+    }
+
+    /// Gives up all of it, for what gives space back.
+    pub(crate) fn give_up(&self, disk: &dyn Disk) -> io::Result<Room<'_>> {
+        let using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shrink(disk, 0)?;
+        Ok(using)
+    }
+
+    /// The same for the commit thread, which waits for nobody; `None` while it is in use.
+    pub(crate) fn give_up_now(&self, disk: &dyn Disk) -> Option<Room<'_>> {
+        let using = self.using.try_lock().ok()?;
+        self.shrink(disk, 0).ok()?;
+        Some(using)
+    }
+
+    fn shrink(&self, disk: &dyn Disk, length: u64) -> io::Result<()> {
+        if self.held() <= length {
+            return Ok(());
+        }
+        let Some(path) = find(disk, &self.directory)? else { return Ok(()) };
+        // Before it is so: no record may come in between (BALLAST-1).
+        if !self.given_up.swap(true, Ordering::AcqRel) {
+            tracing::warn!("the disk is full: records are refused until it has space again");
+        }
+        shorten(disk, &path, length)?;
+        self.held.store(length, Ordering::Release);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lossproof_env::SimDisk;
+
+    use super::*;
+
+    fn ballast(disk: &SimDisk) -> Ballast {
+        let directory = Path::new("/data");
+        disk.create_dir_all(directory).unwrap();
+        let config = LogConfig { ballast_bytes: 64, ..LogConfig::small() };
+        Ballast::open(disk, directory, &config).unwrap()
+    }
+
+    #[test]
+    fn it_grows_by_steps_and_is_lent_in_part() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        assert!(!held.is_given_up(), "one that never was is not missed");
+        for length in [40, 64, 64] {
+            held.grow(&disk, 40).unwrap();
+            assert_eq!(held.held(), length);
+        }
+        // BALLAST-2
+        drop(held.lend(&disk, 16).unwrap());
+        assert!(held.lend(&disk, 16).is_none());
+        assert!(held.is_given_up() && ballast(&disk).is_given_up(), "BALLAST-1, BALLAST-3");
+        let room = held.give_up(&disk).unwrap();
+        assert!(!held.grow(&disk, 64).unwrap(), "not while it is in use");
+        assert_eq!((held.held(), disk.used_bytes()), (0, 0));
+        drop(room);
+        held.grow(&disk, 64).unwrap();
+        assert!(!held.is_given_up() && !ballast(&disk).is_given_up());
+    }
+
+    #[test]
+    fn what_fits_on_a_full_disk_is_taken_and_given_up_again() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        disk.set_capacity(50);
+        held.grow(&disk, 40).unwrap();
+        held.grow(&disk, 40).unwrap_err();
+        assert!(!ballast(&disk).is_given_up(), "BALLAST-3: it was never whole");
+        assert_eq!(held.held(), 40);
+        assert!(give_up(&disk, Path::new("/data")).unwrap());
+        assert!(!give_up(&disk, Path::new("/data")).unwrap());
+        assert_eq!(disk.used_bytes(), 0);
+    }
+}

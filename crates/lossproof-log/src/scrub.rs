@@ -1,0 +1,261 @@
+//! Reads through what nobody may have read for long: cold files and full segments.
+//!
+//! # Invariants
+//! - SCRUB-1: a round verifies every frame of every cold file and full segment that is there when
+//!   it begins, no faster than its rate, and begins a period after the one before.
+//! - SCRUB-2: damage is kept and reported as by a start, and its offsets are offline from then on;
+//!   nothing is repaired, and nothing removed.
+//! - SCRUB-3: what was moved or given back while it was read is not judged.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::commit::StateKind;
+use crate::effect::state_kind;
+use crate::error::{OffsetRange, ReadError};
+use crate::frame::{BLOCK, COLD_KEY};
+use crate::quarantine;
+use crate::reader::{self, ReadSegment};
+use crate::report::{Finding, FindingKind, PartitionRange};
+use crate::scan::{FoundFrame, Scan};
+use crate::segment::DATA_AT;
+use crate::shared::Shared;
+
+/// So much is read at a time; the rate decides how long after it nothing is.
+const STEP_BYTES: u64 = 1 << 20;
+/// A start has enough to do; and how long to leave a log alone that has nothing to verify.
+const REST: Duration = Duration::from_mins(1);
+/// Read at once while it is looked which offsets are lost.
+const READ_BYTES: usize = 256 << 10;
+
+/// Where in a file the next frame begins.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: u32,
+    position: u64,
+    number: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scrubber {
+    shared: Arc<Shared>,
+    quarantine: PathBuf,
+    /// What the start of the log and earlier rounds have reported.
+    known: Vec<Finding>,
+    /// Keys of the files of this round that were not begun.
+    files: Vec<u32>,
+    place: Option<Place>,
+    begun_at: Duration,
+    due_at: Duration,
+}
+
+impl Scrubber {
+    pub(crate) fn new(shared: Arc<Shared>, quarantine: PathBuf, known: Vec<Finding>) -> Self {
+        let now = shared.env.clock.monotonic();
+        let (files, place) = (Vec::new(), None);
+        Self { shared, quarantine, known, files, place, begun_at: now, due_at: now + REST }
+    }
+
+    /// The thread's life.
+    pub(crate) fn serve(mut self) {
+        while !self.shared.scrub.is_stopped() {
+            let patience = self.step();
+            self.shared.scrub.wait(Some(patience));
+        }
+    }
+
+    /// Verifies the next piece if it is time to; how long it is until the one after.
+    pub(crate) fn step(&mut self) -> Duration {
+        let clock = self.shared.env.clock.clone();
+        let now = clock.monotonic();
+        if now >= self.due_at {
+            self.due_at = now + self.verify_next(now);
+        }
+        self.due_at.saturating_sub(clock.monotonic()).max(Duration::from_millis(1))
+    }
+
+    fn verify_next(&mut self, now: Duration) -> Duration {
+        let place = self.place.take().or_else(|| self.next_file());
+        let Some(place) = place.or_else(|| self.begin_round(now)) else { return REST };
+        let read = match self.verify(place) {
+            Ok(read) => read,
+            Err(error) => {
+                // The next round tries it again; a medium that does not answer is told as damage.
+                tracing::warn!(%error, "a file could not be read through");
+                STEP_BYTES
+            }
+        };
+        self.shared.counters.scrub.bytes.fetch_add(read, Ordering::Relaxed);
+        let rate = self.shared.config.scrub_bytes_per_second.max(1);
+        let pause = Duration::from_micros(read.saturating_mul(1_000_000) / rate);
+        if self.place.is_none() && self.files.is_empty() {
+            return self.end_round(now).max(pause);
+        }
+        pause
+    }
+
+    fn next_file(&mut self) -> Option<Place> {
+        while let Some(key) = self.files.pop() {
+            if let Some(segment) = self.shared.segments.get(key) {
+                return Some(Place { key, position: DATA_AT, number: segment.first_frame });
+            }
+        }
+        None
+    }
+
+    /// Begins anywhere, so that a log that is opened often is verified as a whole all the same.
+    fn begin_round(&mut self, now: Duration) -> Option<Place> {
+        let segments = &self.shared.segments;
+        let journal = segments.journal();
+        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let cold = segments.cold();
+        let files: Vec<&Arc<ReadSegment>> = sealed.iter().chain(&cold).collect();
+        let bytes = files.iter().filter_map(|it| it.file.len().ok()).sum();
+        self.shared.counters.scrub.begin(bytes);
+        self.files = files.iter().map(|it| it.life.file_key()).collect();
+        let count = self.files.len().max(1) as u64;
+        self.files.rotate_left((self.shared.env.rng.next_u64() % count) as usize);
+        self.begun_at = now;
+        self.next_file()
+    }
+
+    /// How long to wait for the next one (SCRUB-1).
+    fn end_round(&self, now: Duration) -> Duration {
+        let wall_ms = self.shared.env.clock.wall_ms();
+        self.shared.counters.scrub.finished_ms.store(wall_ms, Ordering::Relaxed);
+        (self.begun_at + self.shared.config.scrub_period).saturating_sub(now)
+    }
+
+    /// Verifies frames from `place` on, up to a step; how many bytes that were.
+    fn verify(&mut self, place: Place) -> io::Result<u64> {
+        let Some(segment) = self.shared.segments.get(place.key) else { return Ok(0) };
+        let limit = self.first_frame_behind(place.key);
+        let mut scan = Scan::new(segment.file.clone(), segment.life)?.recycled(segment.recycled);
+        let mut at = place;
+        while at.position < scan.length && limit.is_none_or(|limit| at.number < limit) {
+            if at.position - place.position >= STEP_BYTES {
+                self.place = Some(at);
+                break;
+            }
+            let found = scan.frame_at(at.position)?.filter(|it| it.header.number == at.number);
+            let (position, number) = match &found {
+                Some(frame) => (frame.end(), at.number + 1),
+                None => behind_damage(&mut scan, at, limit)?,
+            };
+            if !found.as_ref().is_some_and(|frame| frame.whole) {
+                let is_there = self.shared.segments.get(place.key);
+                if !is_there.is_some_and(|it| Arc::ptr_eq(&it, &segment)) {
+                    return Ok(at.position - place.position); // SCRUB-3
+                }
+                self.report(&segment, found.as_ref(), at, (position, number))?;
+            }
+            at = Place { position, number, ..at };
+        }
+        Ok(at.position - place.position)
+    }
+
+    /// The first frame of the next segment: of a cold file the length says where it ends.
+    fn first_frame_behind(&self, key: u32) -> Option<u64> {
+        let journal = self.shared.segments.journal();
+        let next = journal.iter().find(|it| it.life.file_key() > key);
+        next.filter(|_| key < COLD_KEY).map(|next| next.first_frame)
+    }
+
+    /// Keeps and tells of the frames from `from` to below `to`, a position and a frame (SCRUB-2).
+    fn report(
+        &mut self,
+        segment: &ReadSegment,
+        found: Option<&FoundFrame>,
+        from: Place,
+        to: (u64, u64),
+    ) -> io::Result<()> {
+        let is_cold = from.key >= COLD_KEY;
+        let kind = match found {
+            _ if is_cold => FindingKind::ColdDamaged,
+            Some(_) => FindingKind::FrameDamaged,
+            None => FindingKind::FramesLost,
+        };
+        let file = u64::from(segment.life.file_sequence());
+        let mut finding = Finding {
+            position: from.position,
+            first_frame: from.number,
+            last_frame: to.1 - 1,
+            states: states_in(found, is_cold),
+            ..Finding::whole_file(kind, file, to.0 - from.position)
+        };
+        let same = |known: &Finding| {
+            (known.segment, known.position) == (finding.segment, finding.position)
+                && (known.kind == FindingKind::ColdDamaged) == is_cold
+        };
+        if self.known.iter().any(same) {
+            return Ok(());
+        }
+        finding.partitions = self.lose(from, to.0);
+        let disk = &*self.shared.env.disk;
+        let kept = quarantine::keep(disk, &self.quarantine, &*segment.file, &finding);
+        let open_count = self.shared.identity.open_count;
+        let listed = std::slice::from_ref(&finding);
+        let listed = quarantine::list(disk, &self.quarantine, open_count, listed);
+        tracing::error!(%finding, "acknowledged data is damaged; it is kept and reported");
+        self.shared.counters.scrub.findings.fetch_add(1, Ordering::Relaxed);
+        self.known.push(finding);
+        kept.map(drop).and(listed)
+    }
+
+    /// The offsets that cannot be read of what the index says is between `from` and `end`.
+    fn lose(&self, from: Place, end: u64) -> Vec<PartitionRange> {
+        let Shared { view, segments, .. } = &*self.shared;
+        let mut lost = Vec::new();
+        for id in view.partition_ids() {
+            let Some(partition) = view.partition(id) else { continue };
+            let concerned = |entry: &crate::partition::IndexEntry| {
+                let begin = u64::from(entry.block) * BLOCK;
+                let length = u64::from(entry.blocks) * BLOCK;
+                entry.segment == from.key && begin < end && begin + length > from.position
+            };
+            for entry in partition.entries().into_iter().filter(concerned) {
+                let mut next = entry.base_offset.max(partition.bounds().0);
+                while next <= entry.last_offset() {
+                    match reader::read(segments, id, &partition, next, READ_BYTES) {
+                        Ok(slice) => match slice.batches.last() {
+                            Some(last) => next = last.last_offset + 1,
+                            None => break,
+                        },
+                        Err(ReadError::Damaged { range, .. }) => {
+                            let last = range.last.min(entry.last_offset());
+                            let range = OffsetRange { first: next, last };
+                            partition.note_loss(range);
+                            lost.push(PartitionRange { partition: id, range });
+                            next = last + 1;
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+        lost
+    }
+}
+
+/// Where the next frame begins that can be told, and its number; else where the file ends.
+fn behind_damage(scan: &mut Scan, at: Place, limit: Option<u64>) -> io::Result<(u64, u64)> {
+    let next = scan.next_frame(at.position, at.number + 1)?;
+    let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
+    Ok(match (next, limit) {
+        (Some((position, header)), _) => (position, header.number),
+        (None, Some(limit)) => (scan.data_end(at.position)?.max(at.position + BLOCK), limit),
+        (None, None) => (scan.length, at.number + 1),
+    })
+}
+
+/// Keyed entries that a damaged frame held or may have held.
+fn states_in(found: Option<&FoundFrame>, is_cold: bool) -> Vec<StateKind> {
+    match found {
+        Some(frame) => frame.entries.iter().filter_map(|it| state_kind(it.kind)).collect(),
+        None if is_cold => Vec::new(),
+        None => StateKind::ALL.to_vec(),
+    }
+}

@@ -1,0 +1,175 @@
+//! A full disk keeps the log usable: small commits go on from the ballast, what is removed frees
+//! its space, and a start needs none. Records wait until there is room for all of that again.
+//! (BALLAST-1, BALLAST-2, storage rule 8)
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use lossproof_env::SimDisk;
+use lossproof_log::{
+    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, RecoveryReport,
+    StateKind, Stepper,
+};
+use support::{P1, P2, append, create, simulated, values};
+
+const DATA: &str = "/data";
+/// More than any test has steps to write zeros.
+const ZEROS_MAX: usize = 50;
+/// Of the moments of a power cut one in so many is looked at.
+const IMAGE_STEP: usize = 7;
+
+fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
+}
+
+fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
+    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
+}
+
+fn offset(value: usize) -> Commit {
+    Commit::state(StateKind::Offsets, "group", Some(Bytes::from(value.to_string())))
+}
+
+fn record(index: usize) -> String {
+    format!("{index} {}", "x".repeat(3_000))
+}
+
+fn zero(stepper: &mut Stepper) {
+    (0..ZEROS_MAX).for_each(|_| stepper.zero());
+}
+
+/// Fills P1, with a little of P2 in between, until the disk is full; how many each has.
+fn fill(stepper: &mut Stepper) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for index in 0..1_000 {
+        if index % 16 == 0 && cause(stepper, append(P2, &[&format!("kept {index}")])).is_none() {
+            counts.1 += 1;
+        }
+        match cause(stepper, append(P1, &[&record(index)])) {
+            None => counts.0 += 1,
+            Some(cause) => {
+                assert_eq!(cause, CommitCause::Full(FullCause::Disk));
+                return counts;
+            }
+        }
+        stepper.zero();
+    }
+    panic!("the disk never gets full");
+}
+
+/// A log on a disk that has room for so much, with its ballast.
+fn started(capacity: u64) -> (SimDisk, Log, Stepper) {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    zero(&mut stepper);
+    disk.set_capacity(capacity);
+    (disk, log, stepper)
+}
+
+/// Commits offsets until there is no room for these either.
+fn use_up(stepper: &mut Stepper) -> usize {
+    let refused = (0..1_000).find(|index| cause(stepper, offset(*index)).is_some());
+    refused.expect("what small commits may take has an end")
+}
+
+#[test]
+fn small_commits_go_on_from_the_ballast_and_records_wait_for_it() {
+    let (disk, log, mut stepper) = started(400 << 10);
+    let (count, _) = fill(&mut stepper);
+    let most = use_up(&mut stepper);
+    let reserve = LogConfig::small().reserve_bytes / 4096;
+    assert!(most as u64 > reserve, "{most} frames are no more than the reserve");
+    // BALLAST-1: there is room for a small record in what was given up, and not for it.
+    disk.heal();
+    let full = Some(CommitCause::Full(FullCause::Disk));
+    assert_eq!(cause(&mut stepper, append(P1, &["early"])), full);
+    assert_eq!(cause(&mut stepper, offset(7)), None);
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P1, &["again"])), None);
+    assert_eq!(values(&log, P1, 0).len(), count + 1);
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.power_cut());
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(values(&log, P1, 0).len(), count + 1);
+    assert_eq!(log.state_value(StateKind::Offsets, b"group"), Some(Bytes::from("7")));
+}
+
+#[test]
+fn what_is_deleted_on_a_full_disk_frees_its_space() {
+    frees(|_| Commit::partition(PartitionChange::Delete { id: P1 }));
+}
+
+#[test]
+fn records_deleted_on_a_full_disk_free_their_space() {
+    frees(|count| Commit::partition(PartitionChange::LogStart { id: P1, offset: count as i64 }));
+}
+
+/// Whatever the disk holds when it is full: in the segment in use, in sealed ones, in cold files.
+fn frees(removal: impl Fn(usize) -> Commit) {
+    for capacity in (350..1_000).step_by(50) {
+        let (disk, log, mut stepper) = started(capacity << 10);
+        if capacity % 100 == 0 {
+            for index in 0..40 {
+                stepper.submit(vec![append(P1, &[&record(index)])]);
+            }
+            // What does not fit is not moved.
+            let _ = stepper.checkpoint();
+        }
+        fill(&mut stepper);
+        let kept = values(&log, P2, 0);
+        let count = values(&log, P1, 0).len();
+        use_up(&mut stepper);
+        zero(&mut stepper);
+        let full = Some(CommitCause::Full(FullCause::Disk));
+        assert_eq!(cause(&mut stepper, append(P2, &["early"])), full, "{capacity}");
+        let used = disk.used_bytes();
+        let begin = disk.position();
+        assert_eq!(cause(&mut stepper, removal(count)), None, "{capacity}: it is not refused");
+        stepper.checkpoint().unwrap_or_else(|error| panic!("{capacity}: {error}"));
+        zero(&mut stepper);
+        let freed = used as i64 - disk.used_bytes() as i64;
+        // Beside the ballast and two segments there was little in the smallest.
+        assert!(freed > (capacity as i64 - 340) << 9, "{capacity}: {freed} of {used} bytes");
+        assert_eq!(cause(&mut stepper, append(P2, &["again"])), None, "{capacity}: it goes on");
+        let (recording, end) = (disk.recording(), disk.position());
+        for position in (begin..end).step_by(IMAGE_STEP).chain([end]) {
+            let (after, _stepper, report) = open(&recording.synced(position));
+            assert!(report.is_sound(), "{capacity}, cut at {position}: {report:?}");
+            let found = values(&after, P2, 0);
+            assert_eq!(found[..kept.len()], kept, "{capacity}, cut at {position}");
+            assert!(position < end || found.len() == kept.len() + 1, "{capacity}");
+        }
+    }
+}
+
+#[test]
+fn it_starts_on_a_wholly_full_disk_again_and_again() {
+    for capacity in (350..450).step_by(20) {
+        let (disk, log, mut stepper) = started(capacity << 10);
+        let (count, kept) = fill(&mut stepper);
+        drop(log);
+        stepper.close().unwrap();
+        let mut disk = disk;
+        for round in 0..5 {
+            // Not one byte is left, whatever was.
+            disk.set_capacity(disk.used_bytes());
+            let (log, mut stepper, report) = open(&disk);
+            assert!(report.is_sound(), "{capacity}: {report:?}");
+            assert_eq!(values(&log, P1, 0).len(), count, "{capacity}");
+            assert_eq!(values(&log, P2, 0).len(), kept, "{capacity}");
+            assert_eq!(cause(&mut stepper, offset(round)), None, "{capacity}, start {round}");
+            zero(&mut stepper);
+            drop((log, stepper));
+            disk = disk.killed();
+        }
+        disk.heal();
+        let (_log, mut stepper, _) = open(&disk);
+        zero(&mut stepper);
+        assert_eq!(cause(&mut stepper, append(P1, &["again"])), None, "{capacity}");
+    }
+}

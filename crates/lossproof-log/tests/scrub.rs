@@ -1,0 +1,147 @@
+//! Damage of data that nobody reads is found while the log is up, reported as by a start, and
+//! neither repaired nor removed: SCRUB-1 to SCRUB-3.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lossproof_env::{Environment, ManualClock, SimDisk};
+use lossproof_log::{FlushPolicy, Log, LogConfig, PartitionChange, ReadError, Stepper};
+use support::{P1, P2, append, create, simulated};
+
+/// Of 3 kB: some twenty of them fill a segment.
+const RECORDS: i64 = 60;
+const FRAME_AT: u64 = 8_192;
+const MINUTE: Duration = Duration::from_mins(1);
+
+struct Run {
+    disk: SimDisk,
+    clock: ManualClock,
+    log: Log,
+    stepper: Stepper,
+}
+
+/// Several segments, those before the last one moved where `moved` is set.
+fn run(moved: bool) -> Run {
+    let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
+    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
+    let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+    let (log, mut stepper, _) = opened.unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    for index in 0..RECORDS {
+        let long = format!("{index} {}", "x".repeat(3_000));
+        let done = stepper.submit(vec![append(P1, &[&long]), append(P2, &["other"])]);
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        stepper.zero();
+    }
+    if moved {
+        stepper.checkpoint().unwrap();
+    }
+    Run { disk, clock, log, stepper }
+}
+
+impl Run {
+    /// As often as a round may take, with all the time that it may take.
+    fn round(&mut self) {
+        for _ in 0..20 {
+            self.clock.advance(MINUTE);
+            self.stepper.scrub();
+        }
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        let found = |path: &PathBuf| path.extension().is_some_and(|it| it == extension);
+        self.disk.paths().into_iter().find(found).unwrap()
+    }
+
+    fn list(&self) -> String {
+        let list = self.disk.bytes(Path::new("/data/quarantine/list"));
+        list.map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_round_verifies_everything_once_in_a_period() {
+    let mut run = run(true);
+    let figures = run.log.figures().scrub;
+    assert_eq!((figures.bytes, figures.finished_ms), (0, None));
+    run.round();
+    let figures = run.log.figures().scrub;
+    let cold = run.disk.bytes(&run.file("cold")).unwrap().len() as u64;
+    assert_eq!(figures.round_total_bytes, cold);
+    assert_eq!(figures.bytes, cold - FRAME_AT, "all but the headers");
+    let finished = figures.finished_ms.unwrap();
+    run.round();
+    assert_eq!(run.log.figures().scrub, figures, "a week has not passed");
+    run.clock.advance(Duration::from_hours(7 * 24));
+    run.round();
+    let figures = run.log.figures().scrub;
+    assert!(figures.finished_ms.unwrap() > finished, "{figures:?}");
+    assert_eq!((figures.bytes, figures.findings), (2 * (cold - FRAME_AT), 0));
+    assert_eq!(run.list(), "");
+}
+
+#[test]
+fn a_flipped_bit_in_a_cold_file_is_found_without_any_read() {
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let before = run.disk.bytes(&cold).unwrap();
+    // In the payload of the first frame, which is P1's.
+    let at = FRAME_AT + 5_000;
+    run.disk.damage(&cold, at, &[before[at as usize] ^ 1]).unwrap();
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 1);
+    let list = run.list();
+    assert!(list.contains("cold-damaged") && list.contains("partition=1:"), "{list}");
+    assert_eq!(list.lines().count(), 1);
+    let damaged = run.log.partition(P1).unwrap().damaged;
+    assert_eq!(damaged.len(), 1, "SCRUB-2: offline before anybody reads it");
+    let first = damaged[0].first;
+    let read = run.log.read(P1, first, 1_000);
+    assert!(matches!(read, Err(ReadError::Damaged { range, .. }) if range == damaged[0]));
+    assert!(run.log.read(P1, damaged[0].last + 1, 1_000).is_ok(), "the rest is served");
+    assert!(run.log.partition(P2).unwrap().damaged.is_empty());
+    // The piece is kept, the file stays, and the next round says nothing new.
+    assert!(run.disk.paths().iter().any(|path| path.extension().is_some_and(|it| it == "piece")));
+    run.clock.advance(Duration::from_hours(7 * 24));
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 1);
+    let mut after = run.disk.bytes(&cold).unwrap();
+    after[at as usize] ^= 1;
+    assert_eq!(after, before, "SCRUB-2: nothing is repaired");
+}
+
+#[test]
+fn every_frame_of_a_full_segment_is_verified() {
+    for frame in [0, 5] {
+        let mut run = run(false);
+        let segment = run.file("wal");
+        // Each frame before the sixth has two blocks at most: it is hit, whatever it holds.
+        let at = FRAME_AT + frame * 8_192 + 70;
+        let before = run.disk.bytes(&segment).unwrap()[at as usize];
+        run.disk.damage(&segment, at, &[before ^ 1]).unwrap();
+        run.round();
+        assert_eq!(run.log.figures().scrub.findings, 1, "{}", run.list());
+        assert!(run.list().contains("frame-damaged"), "{}", run.list());
+    }
+}
+
+#[test]
+fn what_was_given_back_is_not_judged() {
+    // SCRUB-3
+    let mut run = run(true);
+    let cold = run.file("cold");
+    run.clock.advance(MINUTE);
+    let deletion = PartitionChange::Delete { id: P1 };
+    let second = PartitionChange::Delete { id: P2 };
+    let commits = [deletion, second].map(lossproof_log::Commit::partition);
+    assert!(run.stepper.submit(commits.to_vec()).iter().all(Result::is_ok));
+    run.stepper.checkpoint().unwrap();
+    assert!(!run.disk.paths().contains(&cold));
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 0, "{}", run.list());
+}
