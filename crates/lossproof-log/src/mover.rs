@@ -30,6 +30,7 @@ use crate::effect::Effect;
 use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
+use crate::pace::{self, Pace};
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
@@ -44,10 +45,6 @@ use crate::zeroer::Zeroer;
 
 /// Sealed segments are moved when there are so many, however small they are.
 const SEALED_MAX: usize = 16;
-
-/// The journal may become so many times as long as what is moved at a time, before moving is as
-/// urgent as committing.
-const BACKLOG_MAX: u64 = 4;
 
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -77,10 +74,6 @@ impl MoveError {
             _ => false,
         }
     }
-}
-
-fn bytes_of(segments: &[Arc<ReadSegment>]) -> u64 {
-    segments.iter().filter_map(|segment| segment.file.len().ok()).sum()
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
@@ -119,8 +112,8 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let sealed = self.sealed();
-        let bytes = bytes_of(&sealed);
+        let sealed = shared.segments.sealed();
+        let bytes = pace::bytes_of(&sealed);
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
@@ -128,18 +121,10 @@ impl Mover {
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
     }
 
-    /// The segments that are full.
-    fn sealed(&self) -> Vec<Arc<ReadSegment>> {
-        let mut journal = self.shared.segments.journal();
-        journal.pop();
-        journal
-    }
-
     /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
     /// where the journal grows faster than it is moved, as urgent as the commits.
     fn run_behind(&mut self) -> Result<(), MoveError> {
-        let backlog_max = self.shared.config.checkpoint_bytes.saturating_mul(BACKLOG_MAX);
-        if bytes_of(&self.sealed()) > backlog_max {
+        if pace::is_urgent(&self.shared) {
             return self.run();
         }
         let moved = thread::scope(|scope| {
@@ -303,6 +288,7 @@ impl Mover {
         let path = cold::path_of(&self.paths.cold, sequence);
         let action = "write a cold file";
         let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(action))?;
+        let mut pace = Pace::begin(&self.shared);
         for batch in &located {
             self.check_stop()?;
             // It was located in one of them.
@@ -320,6 +306,7 @@ impl Mover {
                 return Err(MoveError::Damage(what));
             }
             writer.push(batch.entry, bytes.into()).map_err(failed(action))?;
+            pace.give_way(writer.synced());
         }
         let cold = writer.finish().map_err(failed(action))?;
         env.disk.sync_dir(&self.paths.cold).map_err(failed(action))?;
