@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::writer::{shortage, sync_fault};
 
 /// So many segments are kept to be used again; more are removed.
-const FREE_MAX: usize = 8;
+const FREE_MAX: usize = 4;
 /// How long to leave a full disk alone.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
