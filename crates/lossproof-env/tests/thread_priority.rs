@@ -8,9 +8,10 @@ use lossproof_env::lower_thread_priority;
 
 /// The nice value of this thread: the 19th field, the 17th after the name in brackets.
 fn nice() -> i32 {
-    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.split(' ').nth(16).unwrap().parse().unwrap()
+    let stat = fs::read_to_string("/proc/thread-self/stat").expect("what the kernel tells of it");
+    let (_, fields) = stat.rsplit_once(") ").expect("fields after the name");
+    let nice = fields.split(' ').nth(16).expect("a nice value");
+    nice.parse().expect("a number")
 }
 
 #[test]

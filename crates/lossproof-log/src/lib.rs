@@ -44,6 +44,7 @@ mod mark;
 mod meta;
 mod mover;
 mod open;
+mod pace;
 mod partition;
 mod paths;
 mod producer;

@@ -33,6 +33,7 @@ use crate::effect::Effect;
 use crate::error::{FullCause, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
+use crate::pace::{self, Pace};
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
@@ -51,10 +52,6 @@ const SEALED_MAX: usize = 16;
 
 /// What fails where a cold file cannot be written.
 const COPY: &str = "write a cold file";
-
-/// The journal may become so many times as long as what is moved at a time, before moving is as
-/// urgent as committing.
-const BACKLOG_MAX: u64 = 4;
 
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -98,10 +95,6 @@ impl From<CompactionError> for MoveError {
     fn from(error: CompactionError) -> Self {
         Self::Damage(error.to_string())
     }
-}
-
-fn bytes_of(segments: &[Arc<ReadSegment>]) -> u64 {
-    segments.iter().filter_map(|segment| segment.file.len().ok()).sum()
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
@@ -178,8 +171,8 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let sealed = self.sealed();
-        let bytes = bytes_of(&sealed);
+        let sealed = shared.segments.sealed();
+        let bytes = pace::bytes_of(&sealed);
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
@@ -189,18 +182,10 @@ impl Mover {
             || shared.ballast.is_disk_full() && rescue::plan(shared).is_some_and(|it| it.moves())
     }
 
-    /// The segments that are full.
-    fn sealed(&self) -> Vec<Arc<ReadSegment>> {
-        let mut journal = self.shared.segments.journal();
-        journal.pop();
-        journal
-    }
-
     /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
     /// where the journal grows faster than it is moved, as urgent as the commits.
     fn run_behind(&mut self) -> Result<(), MoveError> {
-        let backlog_max = self.shared.config.checkpoint_bytes.saturating_mul(BACKLOG_MAX);
-        if bytes_of(&self.sealed()) > backlog_max {
+        if pace::is_urgent(&self.shared) {
             return self.run();
         }
         let moved = thread::scope(|scope| {
@@ -406,10 +391,12 @@ impl Mover {
         copied.compacted = self.compact(recovery, orders, &mut writer)?;
         located.retain(|batch| !copied.compacted.contains_key(&batch.entry.partition));
         located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
+        let mut pace = Pace::begin(&self.shared);
         for batch in &located {
             self.check_stop()?;
             let bytes = read_located(recovery, batch)?;
             writer.push(batch.entry, bytes).map_err(failed(COPY))?;
+            pace.give_way(writer.synced());
         }
         copied.cold = Some(writer.finish().map_err(failed(COPY))?);
         env.disk.sync_dir(&self.paths.cold).map_err(failed(COPY))?;
@@ -425,6 +412,7 @@ impl Mover {
     ) -> Result<BTreeMap<PartitionId, Compacted>, MoveError> {
         let keys_max = self.shared.config.compaction_keys_max;
         let is_stopped = || self.check_stop().is_err();
+        let mut pace = Pace::begin(&self.shared);
         let mut compacted = BTreeMap::new();
         for (id, order) in orders {
             let Some(partition) = recovery.view.partition(id) else { continue };
@@ -440,7 +428,9 @@ impl Mover {
             };
             let done = pass.rewrite(|entry, bytes| {
                 self.check_stop()?;
-                writer.push(entry, bytes).map_err(failed(COPY))
+                writer.push(entry, bytes).map_err(failed(COPY))?;
+                pace.give_way(writer.synced());
+                Ok(())
             })?;
             compacted.insert(id, done);
         }

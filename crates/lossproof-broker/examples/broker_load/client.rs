@@ -146,8 +146,13 @@ pub(crate) async fn create(topic: &Topic) {
     let request = CreateTopicsRequest { topics: vec![created], ..Default::default() };
     let answer: CreateTopicsResponse = client.call(&request, CREATE_VERSION).await;
     assert_eq!(answer.topics[0].error_code, ErrorCode::NONE, "{answer:?}");
+    wait_until(&mut client, topic).await;
+}
+
+/// Until all of its partitions can be written to.
+async fn wait_until(client: &mut Client, topic: &Topic) {
     for _ in 0..CREATE_TRIES_MAX {
-        let offsets = next_offsets(&mut client, topic).await;
+        let offsets = next_offsets(client, topic).await;
         if offsets.len() == topic.partitions as usize {
             return;
         }

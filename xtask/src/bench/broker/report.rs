@@ -224,7 +224,9 @@ impl Report {
     /// Adds everything to `docs/evidence`, with the commit and the machine.
     pub(super) fn record(&self, workspace: &Workspace) -> Result<(), Failure> {
         let (day, commit, machine) = (today()?, commit(workspace)?, machine()?);
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        // Where a binary lay is of no use to others.
+        let name = |it: String| it.rsplit('/').next().unwrap_or_default().to_owned();
+        let command = std::env::args().skip(1).map(name).collect::<Vec<_>>().join(" ");
         let folder = workspace.root().join("docs/evidence");
         let page = folder.join(format!("broker-{day}.md"));
         let title = || format!("# The broker beside Apache Kafka, {day}\n");
@@ -298,6 +300,7 @@ fn machine() -> Result<String, Failure> {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([':', '\t', ' ']);
     let kernel = said_by(std::process::Command::new("uname").arg("-sr"))?;
+    let kernel = kernel.split('-').next().unwrap_or_default();
     Ok(format!("{processors} processors ({model}), {kernel}"))
 }
 
