@@ -216,7 +216,15 @@ impl DiskFile for ScratchFile {
             overlay.grow(offset + bytes.len() as u64);
             return Ok(());
         }
-        overlay.write(&self.node.below(), bytes, offset)
+        let below = self.node.below();
+        // What cannot be read and is written over in part has to be something.
+        let or_zeros = |buffer: &mut [u8], offset| {
+            below(buffer, offset).or_else(|_| {
+                buffer.fill(0);
+                Ok(())
+            })
+        };
+        overlay.write(&or_zeros, bytes, offset)
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {

@@ -35,6 +35,9 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Batches are moved out of full segments when these have so many bytes together.
     pub checkpoint_bytes: u64,
+    /// Takes writes although acknowledged frames at the end are missing: from then on these count
+    /// as frames that are missing in the middle. A person has to have decided so.
+    pub accept_lost_end: bool,
     /// The durable mark is refreshed when nothing was committed for this long.
     pub mark_after: Duration,
 }
@@ -74,6 +77,7 @@ impl Default for LogConfig {
             state_bytes_max: STATE_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
             checkpoint_bytes: CHECKPOINT_BYTES,
+            accept_lost_end: false,
             mark_after: MARK_AFTER,
         }
     }

@@ -25,13 +25,16 @@
 //! # }
 //! ```
 
+mod accept;
 mod batch;
+mod check;
 mod checkpoint;
 mod cold;
 mod commit;
 mod committer;
 mod config;
 mod counters;
+mod dump;
 mod effect;
 mod epochs;
 mod error;
@@ -62,12 +65,15 @@ mod transactions;
 mod writer;
 mod zeroer;
 
+pub use accept::{AcceptError, Loss};
+pub use check::{CheckProgress, CheckReport, Checked, Flaw, FlawKind, LookedAt, check};
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
     ProducerIds, ProducerView, StateChange, StateKind,
 };
 pub use config::LogConfig;
 pub use counters::{Histogram, LogFigures};
+pub use dump::{DumpOptions, Field, Line, dump};
 pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,

@@ -21,11 +21,12 @@ use std::time::Duration;
 use lossproof_env::{Planted, planted};
 use thiserror::Error;
 
+use crate::accept::without;
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
 use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::{PartitionId, StateKind};
 use crate::effect::Effect;
-use crate::error::OpenError;
+use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
 use crate::partition::{IndexEntry, View};
@@ -408,6 +409,7 @@ fn is_wanted(view: &View, batch: &Located) -> bool {
     let Some(partition) = view.partition(batch.entry.partition) else { return false };
     let entry = partition.entry_at(batch.entry.base_offset);
     batch.entry.last_offset >= partition.bounds().0
+        && partition.accepted_at(batch.entry.base_offset).is_none()
         && entry.is_some_and(|entry| {
             entry.segment == batch.file && entry.base_offset <= batch.entry.base_offset
         })
@@ -422,16 +424,14 @@ fn check_whole(
 ) -> Result<(), MoveError> {
     let Some(partition) = view.partition(id) else { return Ok(()) };
     let log_start = partition.bounds().0;
+    let accepted = partition.view().accepted;
+    let copied: Vec<OffsetRange> = moved.iter().map(IndexEntry::range).collect();
     let entries = partition.entries().into_iter();
     for entry in entries.filter(|entry| sources.contains(&entry.segment)) {
-        let mut next = entry.base_offset.max(log_start);
-        for part in moved.iter().filter(|part| part.last_offset() >= entry.base_offset) {
-            if part.base_offset <= next {
-                next = next.max(part.last_offset() + 1);
-            }
-        }
-        if next <= entry.last_offset() {
-            let what = format!("partition {id} from offset {next} on");
+        let whole = OffsetRange { first: entry.base_offset.max(log_start), ..entry.range() };
+        let missing = without(whole, &copied).into_iter();
+        if let Some(lost) = missing.flat_map(|range| without(range, &accepted)).next() {
+            let what = format!("partition {id} from offset {} on", lost.first);
             return Err(MoveError::Damage(what));
         }
     }
@@ -490,6 +490,9 @@ fn write_facts(
     for kind in view.state(crate::state::StateTable::damaged_kinds) {
         writer.push(&Fact::StateDamaged(kind))?;
     }
+    for kind in view.state(crate::state::StateTable::accepted_kinds) {
+        writer.push(&Fact::StateAccepted(kind))?;
+    }
     Ok(())
 }
 
@@ -517,6 +520,9 @@ fn write_partition(
             damaged: known.damaged,
         },
     ))?;
+    for ranges in known.accepted.chunks(MANY) {
+        writer.push(&Fact::Accepted(id, ranges.to_vec()))?;
+    }
     for entries in partition.entries().chunks(MANY) {
         writer.push(&Fact::Index(id, entries.to_vec()))?;
     }
