@@ -116,7 +116,9 @@ pub(crate) fn without(whole: OffsetRange, cuts: &[OffsetRange]) -> Vec<OffsetRan
         }
         next = cut.last.checked_add(1).map(|behind| behind.max(first));
     }
-    left.extend(next.filter(|next| *next <= whole.last).map(|first| OffsetRange { first, ..whole }));
+    left.extend(
+        next.filter(|next| *next <= whole.last).map(|first| OffsetRange { first, ..whole }),
+    );
     left
 }
 
@@ -132,8 +134,7 @@ pub(crate) fn is_accepted(view: &View, finding: &Finding) -> bool {
         let partition = view.partition(held.partition);
         partition.is_some_and(|it| without(held.range, &it.view().accepted).is_empty())
     };
-    let (accepted, damaged) =
-        view.state(|table| (table.accepted_kinds(), table.damaged_kinds()));
+    let (accepted, damaged) = view.state(|table| (table.accepted_kinds(), table.damaged_kinds()));
     let is_state = |kind: &StateKind| accepted.contains(kind) && !damaged.contains(kind);
     let names_something = !finding.partitions.is_empty() || !finding.states.is_empty();
     names_something

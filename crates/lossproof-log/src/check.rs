@@ -388,7 +388,8 @@ impl Look<'_> {
     fn slots(&mut self) -> Result<(), OpenError> {
         let (disk, id) = (&*self.env.disk, self.shared.directory_id);
         let Paths { journal, checkpoint, .. } = self.paths;
-        let marks = slots::unreadable::<Mark>(disk, journal, id).map_err(failed("read", journal))?;
+        let marks =
+            slots::unreadable::<Mark>(disk, journal, id).map_err(failed("read", journal))?;
         let named = slots::unreadable::<Checkpoint>(disk, checkpoint, id);
         for path in marks.iter().chain(&named.map_err(failed("read", checkpoint))?) {
             let path = path.strip_prefix(&self.paths.directory).unwrap_or(path);
@@ -458,10 +459,9 @@ fn ranges_of(
     let mut all = Vec::new();
     for id in view.partition_ids() {
         let Some(known) = view.partition(id).map(|partition| partition.view()) else { continue };
-        all.extend(which(&known).iter().map(|range| PartitionRange {
-            partition: id,
-            range: *range,
-        }));
+        all.extend(
+            which(&known).iter().map(|range| PartitionRange { partition: id, range: *range }),
+        );
     }
     all
 }

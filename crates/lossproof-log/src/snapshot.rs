@@ -174,9 +174,7 @@ impl Fact {
             TAG_INDEX => Self::Index(id, get_all(&mut from, get_index_entry)?),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
             TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
-            TAG_STATE_DAMAGED => {
-                Self::StateDamaged(StateKind::from_code(from.try_get_u8().ok()?)?)
-            }
+            TAG_STATE_DAMAGED => Self::StateDamaged(StateKind::from_code(from.try_get_u8().ok()?)?),
             TAG_ACCEPTED => Self::Accepted(id, get_all(&mut from, get_range)?),
             TAG_STATE_ACCEPTED => {
                 Self::StateAccepted(StateKind::from_code(from.try_get_u8().ok()?)?)

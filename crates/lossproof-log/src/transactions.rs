@@ -115,18 +115,19 @@ impl Transactions {
         self.doubtful.dedup();
     }
 
-    /// `range` is given up: transactions that were open where it begins count as aborted up to its
-    /// end (ACCEPT-4). One that has not ended yet stays open; its end is still to come.
+    /// `range` is given up: transactions that were open where it begins count as aborted, up to
+    /// there (ACCEPT-4): what their producers wrote behind it is none of theirs. One that has not
+    /// ended yet stays open; its end is still to come.
     pub(crate) fn accept(&mut self, range: OffsetRange) {
         let concerned = self.doubtful.partition_point(|it| it.first_offset <= range.last);
         for doubtful in self.doubtful.drain(..concerned).collect::<Vec<_>>() {
             let OpenTransaction { producer_id, first_offset } = doubtful;
-            if self.open.contains(&doubtful) {
+            let last_offset = range.first - 1;
+            if self.open.contains(&doubtful) || first_offset > last_offset {
                 continue;
             }
-            let transaction =
-                AbortedTransaction { first_offset, last_offset: range.last, producer_id };
-            let at = self.aborted.partition_point(|it| it.transaction.last_offset <= range.last);
+            let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
+            let at = self.aborted.partition_point(|it| it.transaction.last_offset <= last_offset);
             // Those that ended later began at or behind it, as far as is known.
             self.aborted.insert(at, Aborted { transaction, stable: first_offset });
         }
@@ -235,7 +236,7 @@ mod tests {
             found.iter().map(|it| (it.producer_id, it.first_offset)).collect()
         };
         assert_eq!(firsts(0, 23), [(1, 2), (3, 21)]);
-        assert_eq!(firsts(20, 23), [(3, 21)], "what comes behind is not touched by it");
+        assert_eq!(firsts(4, 23), [(3, 21)], "what comes behind is not touched by it");
         assert_eq!(known.last_stable(23), 3, "one of them has not ended yet");
         take(&mut known, 2, Step::Abort, 23);
         assert_eq!((known.last_stable(24), known.aborted(0, 4).len()), (24, 2));

@@ -13,8 +13,8 @@ use std::task::{Context, Waker};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange, PartitionId,
-    PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
+    AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
 };
 use support::{P1, P2, append, create, only, simulated, values_of};
 

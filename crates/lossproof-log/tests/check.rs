@@ -71,8 +71,7 @@ fn judge_reads(log: &Log, lost: &[PartitionRange], hint: &str) {
     for id in log.partitions() {
         let end = log.partition(id).unwrap().high_watermark;
         for offset in 0..end {
-            let is_lost =
-                lost.iter().any(|it| it.partition == id && it.range.contains(offset));
+            let is_lost = lost.iter().any(|it| it.partition == id && it.range.contains(offset));
             match log.read(id, offset, 1) {
                 Ok(_) => assert!(!is_lost, "{hint}: {offset} of {id} is there, and called lost"),
                 Err(ReadError::Damaged { range, .. }) => {
@@ -195,7 +194,10 @@ fn lost_offsets_of_a_cold_file_are_named_exactly() {
     let lost: Vec<String> = report.lost.iter().map(ToString::to_string).collect();
     assert_eq!(lost, ["1: 10 to 11"]);
     assert_eq!(report.flaws.len(), 1);
-    assert_eq!((report.flaws[0].kind, &report.flaws[0].lost), (FlawKind::ColdDamaged, &report.lost));
+    assert_eq!(
+        (report.flaws[0].kind, &report.flaws[0].lost),
+        (FlawKind::ColdDamaged, &report.lost)
+    );
     assert!(report.recovery.is_sound(), "a start does not look there");
     // A copy of a directory that is at a frame's beginning leaves the other one.
     let disk = whole.power_cut();

@@ -84,16 +84,15 @@ fn batch_line(mut line: Line, header: &BatchHeader, payload: &Bytes) -> Line {
 }
 
 fn effect_line(line: Line, entry: &Entry, effect: &Effect) -> Line {
-    let partition = |line: Line, what| line.text("what", what).count("partition", entry.partition.0);
+    let partition =
+        |line: Line, what| line.text("what", what).count("partition", entry.partition.0);
     match effect {
         Effect::Create { topic_id, index, flush, .. } => partition(line, "create")
             .hex("topic_id", topic_id)
             .number("index", *index)
             .text("flush", FLUSHES[usize::from(flush_code(*flush))]),
         Effect::Delete { .. } => partition(line, "delete"),
-        Effect::LogStart { offset, .. } => {
-            partition(line, "log-start").number("offset", *offset)
-        }
+        Effect::LogStart { offset, .. } => partition(line, "log-start").number("offset", *offset),
         Effect::Flush { flush, .. } => {
             partition(line, "flush").text("flush", FLUSHES[usize::from(flush_code(*flush))])
         }
@@ -117,7 +116,8 @@ fn effect_line(line: Line, entry: &Entry, effect: &Effect) -> Line {
 }
 
 fn fact_line(line: Line, entry: &Entry, fact: Fact) -> Line {
-    let partition = |line: Line, what| line.text("what", what).count("partition", entry.partition.0);
+    let partition =
+        |line: Line, what| line.text("what", what).count("partition", entry.partition.0);
     match fact {
         Fact::Log(LogFact { running_ms, next_producer_id, highest_id }) => line
             .text("what", "log")
@@ -175,9 +175,8 @@ fn partition_line(mut line: Line, fact: &PartitionFact) -> Line {
 }
 
 pub(super) fn record_line(record: &Record) -> Line {
-    let mut line = Line::new("record")
-        .number("offset", record.offset)
-        .number("timestamp", record.timestamp);
+    let mut line =
+        Line::new("record").number("offset", record.offset).number("timestamp", record.timestamp);
     for (name, bytes) in [("key", &record.key), ("value", &record.value)] {
         if let Some(bytes) = bytes {
             line = line.bytes(name, bytes);
