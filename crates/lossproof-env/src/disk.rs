@@ -41,6 +41,10 @@ pub trait Disk: Debug + Send + Sync {
     /// or with the process.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 
+    /// Takes a lock on an existing file that others may share, and changes nothing. `WouldBlock`
+    /// when somebody has it for himself ([`Disk::lock`]).
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+
     /// What tells this very file from a copy or a restored one; `None` where the disk cannot say.
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
         let _ = path;

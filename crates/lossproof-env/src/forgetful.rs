@@ -9,14 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-mod overlay;
-
+use crate::overlay::Overlay;
 use crate::real::{RealDisk, stamp_of};
 use crate::{Disk, DiskFile, DiskLock, DiskSpace, FileStamp};
-use overlay::Overlay;
 
 /// New files wait under a name that begins so until their directory is synced.
 const HIDDEN_PREFIX: &str = ".unsynced-";
@@ -143,6 +142,10 @@ impl Node {
         Ok(Self { file, overlay: Mutex::new(Overlay::new(length)) })
     }
 
+    fn below(&self) -> impl Fn(&mut [u8], u64) -> io::Result<()> {
+        |buffer, offset| self.file.read_exact_at(buffer, offset)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Overlay> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,6 +247,10 @@ impl Disk for ForgetfulDisk {
         RealDisk.lock(path)
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        RealDisk.lock_shared(path)
+    }
+
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
         let node = self.lock_names().node(path)?;
         Ok(Some(stamp_of(&node.file.metadata()?)))
@@ -280,11 +287,11 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.node.lock().read(&self.node.file, buffer, offset)
+        self.node.lock().read(&self.node.below(), buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.for_writing()?.write(&self.node.file, bytes, offset)
+        self.for_writing()?.write(&self.node.below(), bytes, offset)
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {

@@ -27,9 +27,11 @@ mod forgetful;
 mod manual_clock;
 mod memory_net;
 mod net;
+mod overlay;
 mod planted;
 mod real;
 mod rng;
+mod scratch;
 mod seeded;
 mod sim;
 
@@ -42,6 +44,7 @@ pub use net::{Connection, Listener, Net};
 pub use planted::{PLANTED_BUILD, PLANTED_VARIABLE, ParsePlantedError, Planted, planted};
 pub use real::{RealClock, RealDisk, RealNet, RealRng, lower_thread_priority};
 pub use rng::Rng;
+pub use scratch::ScratchDisk;
 pub use seeded::SeededRng;
 pub use sim::{
     Choice, CrashImage, CrashPlan, Fault, FileId, ImageCounts, Kept, Recording, Ruin, SimDisk,

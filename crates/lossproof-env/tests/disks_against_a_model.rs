@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lossproof_env::{Disk, DiskFile, ForgetfulDisk, RealDisk, SimDisk};
+use lossproof_env::{Disk, DiskFile, ForgetfulDisk, RealDisk, ScratchDisk, SimDisk};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -186,6 +186,23 @@ proptest! {
 proptest! {
     // Each case syncs real files.
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn scratch_disk(before in prop::collection::vec(any_call(), 0..20),
+                    calls in prop::collection::vec(any_call(), 0..40)) {
+        let root = Path::new("/root");
+        let below = SimDisk::new();
+        below.create_dir_all(root).unwrap();
+        let mut model = agree(&below, root, &before);
+        let bytes = bytes_of(&below, root);
+        let disk = ScratchDisk::new(Arc::new(below.clone()));
+        for made in &calls {
+            let agrees = call(&disk, root, made).is_ok() == model.call(made);
+            prop_assert!(agrees, "{:?}", made);
+        }
+        prop_assert_eq!(bytes_of(&disk, root), model.visible_bytes());
+        prop_assert_eq!(bytes_of(&below, root), bytes, "SCRATCH-1");
+    }
 
     #[test]
     fn forgetful_disk(calls in prop::collection::vec(any_call(), 0..40)) {

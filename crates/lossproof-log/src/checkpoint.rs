@@ -215,6 +215,9 @@ pub(crate) fn write_facts(
     for kind in view.state(StateTable::damaged_kinds) {
         writer.push(&Fact::StateDamaged(kind))?;
     }
+    for kind in view.state(StateTable::accepted_kinds) {
+        writer.push(&Fact::StateAccepted(kind))?;
+    }
     Ok(())
 }
 
@@ -245,6 +248,9 @@ fn write_partition(
     let compacted = partition.compacted();
     if compacted != Compacted::default() {
         writer.push(&Fact::Compacted(id, compacted))?;
+    }
+    for ranges in known.accepted.chunks(MANY) {
+        writer.push(&Fact::Accepted(id, ranges.to_vec()))?;
     }
     for entries in partition.entries().chunks(MANY) {
         writer.push(&Fact::Index(id, entries.to_vec()))?;

@@ -52,6 +52,16 @@ impl StateKind {
         Self::Receipt,
         Self::Transactions,
     ];
+
+    /// Its place among them, which is what files have.
+    pub(crate) fn code(self) -> u8 {
+        let at = Self::ALL.iter().position(|known| *known == self);
+        at.unwrap_or_default() as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
 }
 
 /// Sets or removes one keyed entry; the last value of each key is kept.

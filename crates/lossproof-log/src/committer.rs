@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lossproof_env::{DiskLock, Planted, planted};
 
-use crate::commit::{Appended, Commit, Committed, FlushPolicy, ProducerIds};
+use crate::commit::{Appended, Commit, Committed, FlushPolicy, PartitionId, ProducerIds};
 use crate::effect::Effect;
 use crate::error::{CloseError, CommitCause, FenceCause, FullCause};
 use crate::frame::{BLOCK, Item, frame_bytes};
@@ -161,6 +161,7 @@ impl Committer {
         match submission.reply {
             Reply::ProducerIds { .. } => return self.fit_producer_ids(submission),
             Reply::Producers { .. } => return self.fit_producers(submission),
+            Reply::Accept { .. } => return self.fit_accept(submission),
             Reply::Commit(_) => {}
         }
         let plan = match self.judge(&submission.commit) {
@@ -308,6 +309,38 @@ impl Committer {
         Fit::Taken
     }
 
+    /// Losses are given up in one frame (ACCEPT-2).
+    fn fit_accept(&mut self, submission: Submission) -> Fit {
+        let Reply::Accept { losses, .. } = &submission.reply else { return Fit::Refused };
+        let known = |id: &PartitionId| self.staging.partitions.contains_key(id);
+        let effects: Vec<Effect> = losses.iter().map(|loss| Effect::of_loss(*loss)).collect();
+        let mut ids = effects.iter().filter_map(Effect::accepts_in);
+        if let Some(id) = ids.find(|id| !known(id)) {
+            submission.refuse(CommitCause::UnknownPartition(id));
+            return Fit::Refused;
+        }
+        let items: Vec<Item> = effects.iter().map(Effect::to_item).collect();
+        let payload = items.iter().map(|item| item.payload.len()).sum();
+        match self.make_room(items.len(), payload, false) {
+            Ok(true) => {}
+            Ok(false) => return Fit::Later(submission),
+            Err(cause) => {
+                submission.refuse(cause);
+                return Fit::Refused;
+            }
+        }
+        let now_ms = self.running_ms();
+        for (item, effect) in items.into_iter().zip(effects) {
+            self.staging.apply(&effect, None, now_ms);
+            self.draft.parts.push((item, effect));
+        }
+        self.draft.payload += payload;
+        self.draft.needs_sync = true;
+        let staged = Staged { submission, appended: Vec::new(), ids: None, early: false };
+        self.draft.staged.push(staged);
+        Fit::Taken
+    }
+
     /// Tells of a partition's producers, once what they are known for is acknowledged.
     fn fit_producers(&mut self, submission: Submission) -> Fit {
         if !self.draft.staged.is_empty() {
@@ -414,6 +447,9 @@ impl Committer {
                 }
                 (Reply::ProducerIds { to, .. }, Some(ids)) => {
                     let _ = to.send(Ok(ids));
+                }
+                (Reply::Accept { to, .. }, _) => {
+                    let _ = to.send(Ok(()));
                 }
                 (Reply::Producers { .. }, _) => unreachable!("they are not staged"),
                 (Reply::ProducerIds { .. }, None) => unreachable!("ids are staged with a block"),

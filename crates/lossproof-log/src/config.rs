@@ -46,6 +46,9 @@ pub struct LogConfig {
     pub scrub_bytes_per_second: u64,
     /// A directory that was copied or restored is taken over, under a new identity.
     pub adopt: bool,
+    /// Takes writes although acknowledged frames at the end are missing: from then on these count
+    /// as frames that are missing in the middle. A person has to have decided so.
+    pub accept_lost_end: bool,
     /// The durable mark is refreshed when nothing was committed for this long.
     pub mark_after: Duration,
 }
@@ -98,6 +101,7 @@ impl Default for LogConfig {
             scrub_period: SCRUB_PERIOD,
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             adopt: false,
+            accept_lost_end: false,
             mark_after: MARK_AFTER,
         }
     }

@@ -2,9 +2,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::accept::Loss;
 use crate::batch::BatchHeader;
 use crate::commit::{FlushPolicy, LaneRange, PartitionId, ProducerIds, StateKind};
+use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload, get_i32, get_i64, get_u32};
+use crate::report::PartitionRange;
 use crate::transactions::{Part, Step};
 
 #[derive(Clone, Debug)]
@@ -29,6 +32,13 @@ pub(crate) enum Effect {
     /// Every partition's leader epoch goes up by one: an unclean start.
     EpochRaise,
     ProducerIds(ProducerIds),
+    /// These offsets are given up: they cannot be read.
+    AcceptOffsets {
+        id: PartitionId,
+        range: OffsetRange,
+    },
+    /// What is missing of this kind is given up.
+    AcceptState(StateKind),
     Batch(BatchPlace),
     State {
         kind: StateKind,
@@ -62,6 +72,8 @@ const TAG_PRODUCER_IDS: u8 = 4;
 const TAG_STATE: u8 = 5;
 const TAG_LOG_START: u8 = 7;
 const TAG_FLUSH: u8 = 6;
+const TAG_ACCEPT_OFFSETS: u8 = 8;
+const TAG_ACCEPT_STATE: u8 = 9;
 
 fn entry_kind(kind: StateKind) -> EntryKind {
     match kind {
@@ -88,6 +100,23 @@ pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
 }
 
 impl Effect {
+    pub(crate) fn of_loss(loss: Loss) -> Self {
+        match loss {
+            Loss::Offsets(PartitionRange { partition, range }) => {
+                Self::AcceptOffsets { id: partition, range }
+            }
+            Loss::State(kind) => Self::AcceptState(kind),
+        }
+    }
+
+    /// The partition of which offsets are given up.
+    pub(crate) fn accepts_in(&self) -> Option<PartitionId> {
+        match self {
+            Self::AcceptOffsets { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
     /// The entry of a metadata or keyed effect. Batches are made by [`batch_item`].
     pub(crate) fn to_item(&self) -> Item {
         let mut payload = BytesMut::new();
@@ -119,6 +148,16 @@ impl Effect {
                 payload.put_u8(TAG_PRODUCER_IDS);
                 payload.put_i64(ids.first);
                 payload.put_u32(ids.count);
+            }
+            Self::AcceptOffsets { id, range } => {
+                entry.partition = *id;
+                payload.put_u8(TAG_ACCEPT_OFFSETS);
+                payload.put_i64(range.first);
+                payload.put_i64(range.last);
+            }
+            Self::AcceptState(kind) => {
+                payload.put_u8(TAG_ACCEPT_STATE);
+                payload.put_u8(kind.code());
             }
             Self::State { kind, key, value } => {
                 entry.kind = entry_kind(*kind);
@@ -182,6 +221,11 @@ fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
             first: get_i64(payload, 1)?,
             count: get_u32(payload, 9)?,
         }),
+        TAG_ACCEPT_OFFSETS => Effect::AcceptOffsets {
+            id,
+            range: OffsetRange { first: get_i64(payload, 1)?, last: get_i64(payload, 9)? },
+        },
+        TAG_ACCEPT_STATE => Effect::AcceptState(StateKind::from_code(*payload.get(1)?)?),
         _ => return None,
     })
 }
@@ -239,6 +283,11 @@ mod tests {
             Effect::Flush { id: PartitionId(4), flush: FlushPolicy::UnsafePageCache },
             Effect::EpochRaise,
             Effect::ProducerIds(ProducerIds { first: 1 << 40, count: 10 }),
+            Effect::AcceptOffsets {
+                id: PartitionId(4),
+                range: OffsetRange { first: 1, last: 1 << 40 },
+            },
+            Effect::AcceptState(StateKind::Transactions),
             Effect::State {
                 kind: StateKind::Cursor,
                 key: Bytes::from_static(b"key"),

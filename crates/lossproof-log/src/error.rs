@@ -210,6 +210,8 @@ pub enum OpenError {
          directory from a copy"
     )]
     CheckpointUnreadable { directory: PathBuf },
+    #[error("{directory} holds no log: name the directory that a broker was started with")]
+    NoLog { directory: PathBuf },
     #[error("the configuration is impossible: {reason}")]
     Config { reason: &'static str },
     #[error("cannot {action} {path}")]

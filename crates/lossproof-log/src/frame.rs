@@ -21,8 +21,8 @@ const MAGIC_END: [u8; 7] = *b"LPFREND";
 const HEADER_CRC_AT: usize = 60;
 
 /// Sets the sequences of cold files and checkpoints apart from those of segments.
-const COLD_LIFE: u64 = 1 << 63;
-const CHECKPOINT_LIFE: u64 = 1 << 62;
+pub(crate) const COLD_LIFE: u64 = 1 << 63;
+pub(crate) const CHECKPOINT_LIFE: u64 = 1 << 62;
 /// The same in the index, where a file has 32 bits.
 pub(crate) const COLD_KEY: u32 = 1 << 31;
 

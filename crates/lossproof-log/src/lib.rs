@@ -25,8 +25,10 @@
 //! # }
 //! ```
 
+mod accept;
 mod ballast;
 mod batch;
+mod check;
 mod checkpoint;
 mod cold;
 mod commit;
@@ -34,6 +36,7 @@ mod committer;
 mod compaction;
 mod config;
 mod counters;
+mod dump;
 mod effect;
 mod epochs;
 mod error;
@@ -67,6 +70,8 @@ mod transactions;
 mod writer;
 mod zeroer;
 
+pub use accept::{AcceptError, Loss};
+pub use check::{CheckProgress, CheckReport, Checked, Flaw, FlawKind, LookedAt, check};
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
     ProducerIds, ProducerView, StateChange, StateKind,
@@ -74,6 +79,7 @@ pub use commit::{
 pub use compaction::Compaction;
 pub use config::LogConfig;
 pub use counters::{Histogram, LogFigures, ScrubFigures};
+pub use dump::{DumpOptions, Field, Line, dump};
 pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,

@@ -109,7 +109,12 @@ impl Log {
         Ok((log, Stepper { committer, zeroer, mover, scrubber }, report))
     }
 
-    fn shared(&self) -> &Shared {
+    /// A handle of what was opened by other means, without anybody who carries out commits.
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -294,6 +299,11 @@ impl Log {
     /// value may be believed.
     pub fn state_is_damaged(&self, kind: StateKind) -> bool {
         self.shared().view.state(|table| table.is_damaged(kind))
+    }
+
+    /// Kinds of keyed entries of which something was missing and was given up by a person.
+    pub fn accepted_states(&self) -> Vec<StateKind> {
+        self.shared().view.state(crate::state::StateTable::accepted_kinds)
     }
 
     /// Changes after every acknowledged frame, for those who wait for new batches.

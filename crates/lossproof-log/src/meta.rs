@@ -17,8 +17,8 @@ use crate::error::OpenError;
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
 use crate::scan::read_around;
 
-const MAGIC: [u8; 7] = *b"LPMETA\0";
-const COPY_BYTES: usize = BLOCK as usize;
+pub(crate) const MAGIC: [u8; 7] = *b"LPMETA\0";
+pub(crate) const COPY_BYTES: usize = BLOCK as usize;
 const CRC_AT: usize = COPY_BYTES - 4;
 const MACHINE_AT: usize = 72;
 /// Longer machine ids are cut; `/etc/machine-id` has 32 digits.
@@ -107,7 +107,7 @@ impl Meta {
         copy
     }
 
-    fn decode(copy: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(copy: &[u8]) -> Option<Self> {
         let good = copy.get(..7)? == MAGIC
             && copy.get(7) == Some(&FORMAT_VERSION)
             && get_u32(copy, CRC_AT)? == crc32c::crc32c(copy.get(..CRC_AT)?);
@@ -137,8 +137,8 @@ pub(crate) fn path_of(directory: &Path) -> PathBuf {
     directory.join("meta")
 }
 
-/// Reads the meta file; `None` where there is none yet.
-pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, OpenError> {
+/// Both copies, as they stand; `None` where there is no meta file yet.
+fn read_copies(env: &Environment, directory: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     let path = path_of(directory);
     let failed = |source| OpenError::Io { action: "read", path: path.clone(), source };
     if !env.disk.exists(&path).map_err(failed)? {
@@ -147,12 +147,25 @@ pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, 
     let file = env.disk.open_read_only(&path).map_err(failed)?;
     let mut bytes = vec![0; 2 * COPY_BYTES];
     match read_around(&*file, &mut bytes, 0) {
-        Ok(()) => {}
+        Ok(()) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(OpenError::MetaDamaged { path });
+            Err(OpenError::MetaDamaged { path })
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => Err(failed(error)),
     }
+}
+
+/// Where copies begin that do not verify.
+pub(crate) fn damaged_copies(env: &Environment, directory: &Path) -> Result<Vec<u64>, OpenError> {
+    let bytes = read_copies(env, directory)?.unwrap_or_default();
+    let numbered = (0..).step_by(COPY_BYTES).zip(bytes.chunks(COPY_BYTES));
+    Ok(numbered.filter(|(_, copy)| Meta::decode(copy).is_none()).map(|(at, _)| at).collect())
+}
+
+/// Reads the meta file; `None` where there is none yet.
+pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, OpenError> {
+    let path = path_of(directory);
+    let Some(bytes) = read_copies(env, directory)? else { return Ok(None) };
     let (first, second) = bytes.split_at(COPY_BYTES);
     if let Some(meta) = Meta::decode(first).or_else(|| Meta::decode(second)) {
         return Ok(Some(meta));

@@ -25,12 +25,13 @@ use bytes::Bytes;
 use lossproof_env::{Planted, lower_thread_priority, planted};
 use thiserror::Error;
 
+use crate::accept::without;
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter, write_facts};
 use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::PartitionId;
 use crate::compaction::{Compacted, CompactionError, Order, Pass};
 use crate::effect::Effect;
-use crate::error::{FullCause, OpenError};
+use crate::error::{FullCause, OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
 use crate::pace::{self, Pace};
@@ -556,6 +557,7 @@ fn is_wanted(view: &View, batch: &Located) -> bool {
     let Some(partition) = view.partition(batch.entry.partition) else { return false };
     let entry = partition.entry_at(batch.entry.base_offset);
     batch.entry.last_offset >= partition.bounds().0
+        && partition.accepted_at(batch.entry.base_offset).is_none()
         && entry.is_some_and(|entry| {
             entry.segment == batch.file && entry.base_offset <= batch.entry.base_offset
         })
@@ -570,16 +572,14 @@ fn check_whole(
 ) -> Result<(), MoveError> {
     let Some(partition) = view.partition(id) else { return Ok(()) };
     let log_start = partition.bounds().0;
+    let accepted = partition.view().accepted;
+    let copied: Vec<OffsetRange> = moved.iter().map(IndexEntry::range).collect();
     let entries = partition.entries().into_iter();
     for entry in entries.filter(|entry| sources.contains(&entry.segment)) {
-        let mut next = entry.base_offset.max(log_start);
-        for part in moved.iter().filter(|part| part.last_offset() >= entry.base_offset) {
-            if part.base_offset <= next {
-                next = next.max(part.last_offset() + 1);
-            }
-        }
-        if next <= entry.last_offset() {
-            let what = format!("partition {id} from offset {next} on");
+        let whole = OffsetRange { first: entry.base_offset.max(log_start), ..entry.range() };
+        let missing = without(whole, &copied).into_iter();
+        if let Some(lost) = missing.flat_map(|range| without(range, &accepted)).next() {
+            let what = format!("partition {id} from offset {} on", lost.first);
             return Err(MoveError::Damage(what));
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 
+use crate::accept::is_accepted;
 use crate::ballast::{self, Ballast};
 use crate::checkpoint::{self, Checkpoint};
 use crate::committer::{Committer, CommitterStart};
@@ -83,7 +84,7 @@ fn open_once(
     env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
     let sequence = gathered.last_sequence + 1;
     recovery.walk(gathered, None)?;
-    if recovery.end_lost {
+    if recovery.end_lost && !config.accept_lost_end {
         // Durable before the new segment is, which would make the end look like the middle.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
@@ -306,7 +307,7 @@ fn begin(
     meta: &mut Meta,
     (clean, end_lost): (bool, bool),
 ) -> Result<(), OpenError> {
-    if end_lost {
+    if end_lost && !committer.shared.config.accept_lost_end {
         committer.shared.fence(FenceCause::EndLost);
         return Ok(());
     }
@@ -339,7 +340,7 @@ fn mover(
     report: &RecoveryReport,
     meta: &Meta,
 ) -> Result<Mover, OpenError> {
-    if current.is_some() || report.damage.is_empty() {
+    if current.is_some() || report.damage.is_empty() && report.accepted.is_empty() {
         let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
         mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
             .map_err(failed("clean up", &paths.directory))?;
@@ -352,7 +353,7 @@ fn mover(
         slots,
         current,
         producer_id_high: meta.producer_id_high,
-        known: report.damage.clone(),
+        known: report.damage.iter().chain(&report.accepted).cloned().collect(),
         zeroer: None,
         sequence: last + 1,
         halted: false,
@@ -372,6 +373,8 @@ fn report(
             && mark.durable_through + 1 == recovery.expected
             && !meta.adopting
     });
+    let found = recovery.damage.iter().cloned();
+    let (accepted, damage) = found.partition(|finding| is_accepted(&recovery.view, finding));
     RecoveryReport {
         fresh,
         clean: was_clean && recovery.in_doubt.is_empty() && !recovery.end_lost,
@@ -379,7 +382,8 @@ fn report(
         last_frame: recovery.expected - 1,
         durable_through: recovery.durable,
         rewritten,
-        damage: recovery.damage.clone(),
+        damage,
+        accepted,
         in_doubt: recovery.in_doubt.clone(),
     }
 }
@@ -443,6 +447,9 @@ fn remove_void(
 fn tell(env: &Environment, paths: &Paths, report: &RecoveryReport) -> Result<(), OpenError> {
     for finding in &report.damage {
         tracing::error!(%finding, "acknowledged data is damaged; it is kept and reported");
+    }
+    for finding in &report.accepted {
+        tracing::info!(%finding, "damage that was accepted is still there");
     }
     for finding in &report.in_doubt {
         tracing::warn!(%finding, "the journal's unsynced end was cut; it is kept, in doubt");

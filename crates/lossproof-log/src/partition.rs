@@ -4,12 +4,14 @@
 //! # Invariants
 //! - VIEW-1: nothing at or above a partition's high watermark is ever handed to a reader.
 //! - VIEW-2: an index entry covers frames of one segment that all verified.
-//! - VIEW-3: offsets below the high watermark are either indexed or in a damaged range.
+//! - VIEW-3: offsets below the high watermark are either indexed, or in a range that is damaged or
+//!   given up.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::accept::{add_range, without};
 use crate::commit::{FlushPolicy, PartitionId};
 use crate::compaction::Compacted;
 use crate::effect::{BatchPlace, Effect};
@@ -52,6 +54,10 @@ pub(crate) struct IndexEntry {
 impl IndexEntry {
     pub(crate) fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.span)
+    }
+
+    pub(crate) fn range(&self) -> OffsetRange {
+        OffsetRange { first: self.base_offset, last: self.last_offset() }
     }
 }
 
@@ -111,6 +117,8 @@ struct Inner {
     /// Run of the last entry.
     run: u32,
     damaged: Vec<OffsetRange>,
+    /// In order; none overlap.
+    accepted: Vec<OffsetRange>,
     transactions: Transactions,
     compacted: Compacted,
 }
@@ -149,6 +157,9 @@ pub struct PartitionView {
     pub leader_epoch: i32,
     /// Offsets that were acknowledged and cannot be read any more.
     pub damaged: Vec<OffsetRange>,
+    /// Offsets that were acknowledged, cannot be read, and were given up by a person: readers go
+    /// on behind them.
+    pub accepted: Vec<OffsetRange>,
 }
 
 impl Partition {
@@ -161,6 +172,7 @@ impl Partition {
             entries: Vec::new(),
             run: 0,
             damaged: Vec::new(),
+            accepted: Vec::new(),
             transactions: Transactions::default(),
             compacted: Compacted::default(),
         };
@@ -186,6 +198,7 @@ impl Partition {
             log_end: inner.high_watermark,
             leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),
+            accepted: inner.accepted.clone(),
         })
     }
 
@@ -246,14 +259,39 @@ impl Partition {
         });
     }
 
+    /// The range that was given up and holds `offset`.
+    pub(crate) fn accepted_at(&self, offset: i64) -> Option<OffsetRange> {
+        self.read(|inner| inner.accepted.iter().find(|range| range.contains(offset)).copied())
+    }
+
     pub(crate) fn note_damage(&self, range: OffsetRange) {
         self.write(|inner| {
-            if !inner.damaged.contains(&range) {
-                inner.damaged.push(range);
-                inner.damaged.sort_unstable();
-                inner.transactions.doubt();
+            for range in without(range, &inner.accepted) {
+                if !inner.damaged.contains(&range) {
+                    inner.damaged.push(range);
+                    inner.damaged.sort_unstable();
+                    inner.transactions.doubt(range.last);
+                }
             }
         });
+    }
+
+    /// Gives up `range`: readers go on behind it.
+    fn accept(&self, range: OffsetRange) {
+        self.raise_end(range.last + 1); // ACCEPT-3
+        self.write(|inner| {
+            // Where it was not known how far it went, it went this far.
+            let is_ended = |known: &&OffsetRange| known.is_open() && range.contains(known.first);
+            let damaged = inner.damaged.iter().filter(|known| !is_ended(known));
+            inner.damaged = damaged.flat_map(|known| without(*known, &[range])).collect();
+            add_range(&mut inner.accepted, range);
+            inner.transactions.accept(range);
+        });
+    }
+
+    /// What a checkpoint knows to be given up.
+    pub(crate) fn restore_accepted(&self, ranges: &[OffsetRange]) {
+        self.write(|inner| ranges.iter().for_each(|range| add_range(&mut inner.accepted, *range)));
     }
 
     /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
@@ -302,6 +340,7 @@ impl Partition {
             inner.log_start = inner.log_start.max(offset);
             let log_start = inner.log_start;
             inner.damaged.retain(|range| range.last >= log_start);
+            inner.accepted.retain(|range| range.last >= log_start);
             let gone = inner.entries.partition_point(|entry| entry.last_offset() < log_start);
             inner.entries.drain(..gone);
             (gone, inner.transactions.forget_below(log_start))
@@ -326,9 +365,11 @@ impl Partition {
                     let is_dated = entry.max_timestamp >= 0 || entry.max_timestamp == NO_RECORDS;
                     is_dated && entry.max_timestamp < before_ms
                 });
+                let gap = OffsetRange { first: log_start, last: entry.base_offset - 1 };
+                let is_given_up = without(gap, &inner.accepted).is_empty();
                 let rest = bytes - u64::from(entry.bytes);
                 let is_too_much = bytes_max.is_some_and(|bytes_max| rest >= bytes_max);
-                let is_dense = entry.base_offset <= log_start;
+                let is_dense = entry.base_offset <= log_start || is_given_up;
                 if !is_dense || !is_old && !is_too_much {
                     break;
                 }
@@ -544,6 +585,14 @@ impl View {
             Effect::State { kind, key, value } => {
                 self.change_state(|table| table.apply(*kind, key, value.as_ref()));
             }
+            Effect::AcceptOffsets { id, range } => {
+                let Some(partition) = self.partition(*id) else { return };
+                let before = partition.transactions_len();
+                partition.accept(*range);
+                self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
+                self.transactions.fetch_sub(before, Ordering::Relaxed);
+            }
+            Effect::AcceptState(kind) => self.change_state(|table| table.accept(*kind)),
             Effect::ProducerIds(_) => {}
         }
     }

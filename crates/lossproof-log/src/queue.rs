@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::accept::Loss;
 use crate::commit::{Commit, Committed, PartitionId, ProducerIds, ProducerView};
 use crate::error::{CloseError, CommitCause, CommitError, FenceCause, Fenced};
 
@@ -22,6 +23,10 @@ pub(crate) enum Reply {
     Producers {
         partition: PartitionId,
         to: oneshot::Sender<Result<Vec<ProducerView>, CommitCause>>,
+    },
+    Accept {
+        losses: Vec<Loss>,
+        to: oneshot::Sender<Result<(), CommitCause>>,
     },
 }
 
@@ -44,6 +49,9 @@ impl Submission {
                 let _ = to.send(Err(cause));
             }
             Reply::Producers { to, .. } => {
+                let _ = to.send(Err(cause));
+            }
+            Reply::Accept { to, .. } => {
                 let _ = to.send(Err(cause));
             }
         }

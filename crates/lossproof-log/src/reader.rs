@@ -6,6 +6,9 @@
 //! - READ-2: offsets that cannot be read are answered as an error, never skipped.
 //! - READ-3: what was moved while it was read is looked for where it is now: an error is believed
 //!   only while the index still names the place it comes from.
+//! - READ-4: a read goes on behind what was given up, and none has batches from both sides of it:
+//!   a client that leaves out a transaction which was aborted with the range forgets that with the
+//!   next read.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,8 +39,8 @@ pub struct StoredBatch {
 /// What a read gives.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slice {
-    /// Whole batches without a gap; the first holds the offset that was asked for. Empty only at
-    /// the high watermark.
+    /// Whole batches without a gap; the first holds the offset that was asked for, or is the next
+    /// one behind a range that was given up. Empty only at the high watermark.
     pub batches: Vec<StoredBatch>,
     pub high_watermark: i64,
     pub log_start: i64,
@@ -151,6 +154,9 @@ impl Cursor<'_> {
             return ControlFlow::Break(Stop::Enough);
         }
         let is_first = self.batches.is_empty();
+        if !is_first && self.partition.accepted_at(self.next_offset).is_some() {
+            return ControlFlow::Break(Stop::Enough); // READ-4
+        }
         if entry.base_offset > self.next_offset {
             let lost = OffsetRange { first: self.next_offset, last: entry.base_offset - 1 };
             return ControlFlow::Break(Stop::Damage(lost));
@@ -216,6 +222,14 @@ pub(crate) fn read(
     let stop = loop {
         if let Some(known) = partition.damage_at(cursor.next_offset) {
             break Stop::Damage(known);
+        }
+        if let Some(gone) = partition.accepted_at(cursor.next_offset) {
+            // READ-4
+            if !cursor.batches.is_empty() {
+                break Stop::Enough;
+            }
+            cursor.next_offset = gone.last + 1;
+            continue;
         }
         let full = !cursor.batches.is_empty() && cursor.bytes_left == 0;
         if full || cursor.next_offset >= high_watermark {

@@ -378,6 +378,9 @@ impl Recovery {
             }
             self.close_gap(batch.id, batch.base_offset);
         }
+        if let Some(id) = effect.accepts_in() {
+            self.suspects.remove(&id);
+        }
         let sender = header.as_ref().filter(|_| !planted(Planted::DedupeWindowLost));
         self.staging.apply(&effect, sender, now_ms);
         self.view.apply(&effect, place);
@@ -465,8 +468,14 @@ impl Recovery {
             if let Some(partition) = self.view.partition(id) {
                 partition.note_damage(range);
             }
+            if !self.damage.iter().any(|it| it.kind.is_open()) {
+                // A checkpoint has replaced what was found then; the end is as lost as before.
+                self.damage.push(Finding::whole_file(FindingKind::DamagedBefore, 0, 0));
+            }
             let mut findings = self.damage.iter_mut().rev();
-            if let Some(finding) = findings.find(|it| it.kind.is_open()) {
+            let mut is_cause =
+                |it: &&mut Finding| it.kind.is_open() || it.kind == FindingKind::DamagedBefore;
+            if let Some(finding) = findings.find(&mut is_cause) {
                 finding.partitions.push(PartitionRange { partition: id, range });
             }
         }

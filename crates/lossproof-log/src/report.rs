@@ -21,6 +21,8 @@ pub struct RecoveryReport {
     pub rewritten: u64,
     /// Acknowledged data that is damaged or gone. Never deleted.
     pub damage: Vec<Finding>,
+    /// What was found damaged again, and was given up by a person before.
+    pub accepted: Vec<Finding>,
     /// The end of the journal that was cut: it was never known to be durable. What was
     /// acknowledged of it, if anything, is among these ranges.
     pub in_doubt: Vec<Finding>,

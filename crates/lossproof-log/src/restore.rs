@@ -105,6 +105,14 @@ impl Recovery {
                 self.view.change_state(|table| table.apply(kind, &key, Some(&value)));
             }
             Fact::StateDamaged(kind) => self.view.change_state(|table| table.note_damage(kind)),
+            Fact::StateAccepted(kind) => {
+                self.view.change_state(|table| table.note_accepted(kind));
+            }
+            Fact::Accepted(id, ranges) => {
+                if let Some(partition) = self.view.partition(id) {
+                    partition.restore_accepted(&ranges);
+                }
+            }
             Fact::Cold(_) | Fact::Partition(..) | Fact::Index(..) => {
                 unreachable!("taken by load itself")
             }

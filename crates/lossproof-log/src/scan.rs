@@ -60,6 +60,29 @@ pub(crate) struct FoundFrame {
     pub(crate) whole: bool,
 }
 
+/// What stands at a place of a file of frames.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Frame(FoundFrame),
+    /// Not even a directory is left up to here, where the next frame or the end is.
+    Unreadable {
+        end: u64,
+    },
+}
+
+impl Piece {
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Frame(frame) => frame.end(),
+            Self::Unreadable { end } => *end,
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Self::Frame(frame) if frame.whole)
+    }
+}
+
 impl FoundFrame {
     pub(crate) fn end(&self) -> u64 {
         self.position + u64::from(self.header.length)
@@ -195,6 +218,20 @@ impl Scan {
             at += BLOCK;
         }
         Ok(None)
+    }
+
+    /// What stands at `position`; `None` where nothing of this life follows.
+    pub(crate) fn piece_at(&mut self, position: u64) -> io::Result<Option<Piece>> {
+        if let Some(frame) = self.frame_at(position)? {
+            return Ok(Some(Piece::Frame(frame)));
+        }
+        let end = match self.next_frame(position, 0)? {
+            Some((at, _)) if at > position => at,
+            // A header is left, and no directory that belongs to it.
+            Some((at, header)) => at + u64::from(header.length),
+            None => self.data_end(position)?,
+        };
+        Ok((end > position).then_some(Piece::Unreadable { end }))
     }
 
     /// One above the last block of this life, from `from` on: in a new file the last one that holds

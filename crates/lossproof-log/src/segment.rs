@@ -20,8 +20,8 @@ use crate::scan::read_around;
 
 /// Two copies of the header, each in a block of its own, come first.
 pub(crate) const DATA_AT: u64 = 2 * BLOCK;
-const HEADER_BYTES: usize = 64;
-const MAGIC: [u8; 7] = *b"LPSEGMT";
+pub(crate) const HEADER_BYTES: usize = 64;
+pub(crate) const MAGIC: [u8; 7] = *b"LPSEGMT";
 const CRC_AT: usize = 60;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +72,18 @@ impl SegmentHeader {
     }
 
     fn decode(bytes: &[u8], directory_id: u64, segment: u64) -> HeaderState {
+        match Self::parse(bytes) {
+            HeaderState::Valid(found)
+                if (found.life.directory_id, found.life.segment) != (directory_id, segment) =>
+            {
+                HeaderState::Damaged
+            }
+            state => state,
+        }
+    }
+
+    /// Of whatever log and file.
+    pub(crate) fn parse(bytes: &[u8]) -> HeaderState {
         let parse = || {
             let bytes = bytes.get(..HEADER_BYTES)?;
             if bytes.iter().all(|byte| *byte == 0) {
@@ -84,9 +96,8 @@ impl SegmentHeader {
                 return Some(HeaderState::Version(*bytes.get(7)?));
             }
             let life = Life::new(get_u64(bytes, 8)?, get_u64(bytes, 16)?, get_u64(bytes, 24)?);
-            let ours = life.directory_id == directory_id && life.segment == segment;
             let (first_frame, recycled) = (get_u64(bytes, 32)?, *bytes.get(40)? == 1);
-            ours.then_some(HeaderState::Valid(Self { life, first_frame, recycled }))
+            Some(HeaderState::Valid(Self { life, first_frame, recycled }))
         };
         parse().unwrap_or(HeaderState::Damaged)
     }
@@ -214,12 +225,12 @@ impl SegmentFile {
     }
 }
 
-/// Reads a segment's header from whichever copy is good.
-pub(crate) fn read_header(
+/// What stands where each copy of a header should be.
+pub(crate) fn header_copies(
     file: &dyn DiskFile,
     directory_id: u64,
     sequence: u64,
-) -> io::Result<HeaderState> {
+) -> io::Result<[HeaderState; 2]> {
     let mut states = [HeaderState::Damaged; 2];
     for (index, state) in states.iter_mut().enumerate() {
         let mut bytes = [0; HEADER_BYTES];
@@ -232,7 +243,16 @@ pub(crate) fn read_header(
             Err(error) => return Err(error),
         }
     }
-    let [first, second] = states;
+    Ok(states)
+}
+
+/// Reads a segment's header from whichever copy is good.
+pub(crate) fn read_header(
+    file: &dyn DiskFile,
+    directory_id: u64,
+    sequence: u64,
+) -> io::Result<HeaderState> {
+    let [first, second] = header_copies(file, directory_id, sequence)?;
     Ok(match (first, second) {
         (HeaderState::Valid(_) | HeaderState::Version(_), _) => first,
         (_, HeaderState::Valid(_) | HeaderState::Version(_)) => second,

@@ -5,7 +5,7 @@
 //!   other is touched, so that a torn write leaves the other one.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskFile};
@@ -39,10 +39,14 @@ pub(crate) fn encode<T: Slotted>(value: &T, directory_id: u64, turn: u64) -> [u8
 }
 
 pub(crate) fn decode<T: Slotted>(bytes: &[u8; BYTES], directory_id: u64) -> Option<(u64, T)> {
-    let good = bytes[..7] == T::MAGIC
-        && bytes[7] == FORMAT_VERSION
-        && get_u32(bytes, CRC_AT)? == checksum(bytes, directory_id);
-    if good { Some((get_u64(bytes, 8)?, T::get(bytes)?)) } else { None }
+    let good = get_u32(bytes, CRC_AT)? == checksum(bytes, directory_id);
+    parse(bytes).filter(|_| good)
+}
+
+/// What a slot says, whether it verifies or not.
+pub(crate) fn parse<T: Slotted>(bytes: &[u8; BYTES]) -> Option<(u64, T)> {
+    let ours = bytes[..7] == T::MAGIC && bytes[7] == FORMAT_VERSION;
+    if ours { Some((get_u64(bytes, 8)?, T::get(bytes)?)) } else { None }
 }
 
 fn checksum(bytes: &[u8; BYTES], directory_id: u64) -> u32 {
@@ -105,6 +109,29 @@ pub(crate) fn read<T: Slotted>(
         }
     }
     Ok(newest::<T>(files.iter(), directory_id)?.map(|(_, value)| value))
+}
+
+/// Slots that were written and do not verify: torn by a crash, or damaged since.
+pub(crate) fn unreadable<T: Slotted>(
+    disk: &dyn Disk,
+    directory: &Path,
+    directory_id: u64,
+) -> io::Result<Vec<PathBuf>> {
+    let mut unreadable = Vec::new();
+    for path in T::NAMES.map(|name| directory.join(name)) {
+        if !disk.exists(&path)? {
+            continue;
+        }
+        let mut bytes = [0; BYTES];
+        match read_around(&*disk.open_read_only(&path)?, &mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            result => result?,
+        }
+        if bytes != [0; BYTES] && decode::<T>(&bytes, directory_id).is_none() {
+            unreadable.push(path);
+        }
+    }
+    Ok(unreadable)
 }
 
 /// The valid slot with the higher turn.

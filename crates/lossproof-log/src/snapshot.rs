@@ -36,6 +36,10 @@ pub(crate) enum Fact {
     },
     /// Entries of this kind were lost to damage.
     StateDamaged(StateKind),
+    /// Offsets that cannot be read and are given up.
+    Accepted(PartitionId, Vec<OffsetRange>),
+    /// What was missing of this kind was given up.
+    StateAccepted(StateKind),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,6 +81,8 @@ const TAG_PRODUCERS: u8 = 5;
 const TAG_STATE_DAMAGED: u8 = 6;
 const TAG_TRANSACTIONS: u8 = 7;
 const TAG_COMPACTED: u8 = 8;
+const TAG_ACCEPTED: u8 = 9;
+const TAG_STATE_ACCEPTED: u8 = 10;
 
 /// Stands for no offset.
 const NONE: i64 = -1;
@@ -136,8 +142,16 @@ impl Fact {
             }
             Self::StateDamaged(kind) => {
                 out.put_u8(TAG_STATE_DAMAGED);
-                let at = StateKind::ALL.iter().position(|known| known == kind);
-                out.put_u8(at.unwrap_or_default() as u8);
+                out.put_u8(kind.code());
+            }
+            Self::Accepted(id, ranges) => {
+                entry.partition = *id;
+                out.put_u8(TAG_ACCEPTED);
+                ranges.iter().for_each(|range| put_range(*range, &mut out));
+            }
+            Self::StateAccepted(kind) => {
+                out.put_u8(TAG_STATE_ACCEPTED);
+                out.put_u8(kind.code());
             }
             Self::State { .. } => {}
         }
@@ -180,9 +194,10 @@ impl Fact {
             ),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
             TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
-            TAG_STATE_DAMAGED => {
-                let at = usize::from(from.try_get_u8().ok()?);
-                Self::StateDamaged(*StateKind::ALL.get(at)?)
+            TAG_STATE_DAMAGED => Self::StateDamaged(StateKind::from_code(from.try_get_u8().ok()?)?),
+            TAG_ACCEPTED => Self::Accepted(id, get_all(&mut from, get_range)?),
+            TAG_STATE_ACCEPTED => {
+                Self::StateAccepted(StateKind::from_code(from.try_get_u8().ok()?)?)
             }
             _ => return None,
         };
@@ -437,6 +452,8 @@ mod tests {
                 },
             ),
             Fact::StateDamaged(StateKind::Cursor),
+            Fact::Accepted(PartitionId(4), vec![OffsetRange { first: 2, last: 2 }, range]),
+            Fact::StateAccepted(StateKind::Offsets),
             Fact::State {
                 kind: StateKind::Offsets,
                 key: Bytes::from_static(b"key"),

@@ -383,7 +383,14 @@ impl Staging {
                     self.producers.record(place.id, header, place.base_offset, now_ms);
                 }
             }
-            Effect::State { .. } => {}
+            Effect::AcceptOffsets { id, range } => {
+                if let Some(partition) = self.partitions.get_mut(id) {
+                    // ACCEPT-3
+                    partition.next_offset = partition.next_offset.max(range.last + 1);
+                    partition.closed = partition.closed.filter(|it| !range.contains(it.first));
+                }
+            }
+            Effect::State { .. } | Effect::AcceptState(_) => {}
         }
     }
 

@@ -11,6 +11,8 @@ pub(crate) struct StateTable {
     kinds: [BTreeMap<Bytes, Bytes>; StateKind::ALL.len()],
     /// Kinds of which an entry was lost to damage: what is missing cannot be told.
     damaged: BTreeSet<usize>,
+    /// Kinds of which a person has given up what was missing, once or more often.
+    accepted: BTreeSet<usize>,
     bytes: usize,
 }
 
@@ -57,6 +59,21 @@ impl StateTable {
 
     pub(crate) fn note_damage(&mut self, kind: StateKind) {
         self.damaged.insert(slot(kind));
+    }
+
+    /// What is missing is given up: what is there counts.
+    pub(crate) fn accept(&mut self, kind: StateKind) {
+        self.damaged.remove(&slot(kind));
+        self.accepted.insert(slot(kind));
+    }
+
+    /// That it was given up, without what is missing now.
+    pub(crate) fn note_accepted(&mut self, kind: StateKind) {
+        self.accepted.insert(slot(kind));
+    }
+
+    pub(crate) fn accepted_kinds(&self) -> Vec<StateKind> {
+        StateKind::ALL.into_iter().filter(|kind| self.accepted.contains(&slot(*kind))).collect()
     }
 
     pub(crate) fn damaged_kinds(&self) -> Vec<StateKind> {

@@ -11,6 +11,8 @@
 
 use lossproof_env::{Planted, planted};
 
+use crate::error::OffsetRange;
+
 /// What a batch is to its producer's transaction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Part {
@@ -105,12 +107,30 @@ impl Transactions {
         }
     }
 
-    /// Batches of the partition were lost, maybe with markers: what is open now stays so for ever
+    /// Batches up to `last` were lost, maybe with markers: what is open there stays so for ever
     /// (TXN-4).
-    pub(crate) fn doubt(&mut self) {
-        self.doubtful.extend(&self.open);
+    pub(crate) fn doubt(&mut self, last: i64) {
+        self.doubtful.extend(self.open.iter().filter(|open| open.first_offset <= last));
         self.doubtful.sort_unstable_by_key(|open| open.first_offset);
         self.doubtful.dedup();
+    }
+
+    /// `range` is given up: transactions that were open where it begins count as aborted, up to
+    /// there (ACCEPT-4): what their producers wrote behind it is none of theirs. One that has not
+    /// ended yet stays open; its end is still to come.
+    pub(crate) fn accept(&mut self, range: OffsetRange) {
+        let concerned = self.doubtful.partition_point(|it| it.first_offset <= range.last);
+        for doubtful in self.doubtful.drain(..concerned).collect::<Vec<_>>() {
+            let OpenTransaction { producer_id, first_offset } = doubtful;
+            let last_offset = range.first - 1;
+            if self.open.contains(&doubtful) || first_offset > last_offset {
+                continue;
+            }
+            let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
+            let at = self.aborted.partition_point(|it| it.transaction.last_offset <= last_offset);
+            // Those that ended later began at or behind it, as far as is known.
+            self.aborted.insert(at, Aborted { transaction, stable: first_offset });
+        }
     }
 
     /// The last stable offset (TXN-1).
@@ -199,16 +219,40 @@ mod tests {
     }
 
     #[test]
+    fn what_was_open_at_a_range_that_is_given_up_counts_as_aborted() {
+        // ACCEPT-4
+        let range = OffsetRange { first: 4, last: 19 };
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 2);
+        take(&mut known, 2, Step::Records, 3);
+        known.doubt(range.last);
+        take(&mut known, 1, Step::Commit, 20);
+        take(&mut known, 3, Step::Records, 21);
+        take(&mut known, 3, Step::Abort, 22);
+        assert_eq!(known.last_stable(23), 2);
+        known.accept(range);
+        let firsts = |from, to| -> Vec<(i64, i64)> {
+            let found = known.aborted(from, to);
+            found.iter().map(|it| (it.producer_id, it.first_offset)).collect()
+        };
+        assert_eq!(firsts(0, 23), [(1, 2), (3, 21)]);
+        assert_eq!(firsts(4, 23), [(3, 21)], "what comes behind is not touched by it");
+        assert_eq!(known.last_stable(23), 3, "one of them has not ended yet");
+        take(&mut known, 2, Step::Abort, 23);
+        assert_eq!((known.last_stable(24), known.aborted(0, 4).len()), (24, 2));
+    }
+
+    #[test]
     fn a_marker_that_may_be_lost_leaves_its_transaction_open_for_ever() {
         // TXN-4
         let mut known = Transactions::default();
         take(&mut known, 1, Step::Records, 3);
-        known.doubt();
+        known.doubt(19);
         take(&mut known, 1, Step::Records, 20);
         take(&mut known, 1, Step::Commit, 21);
         assert_eq!(known.last_stable(22), 3);
         let mut calm = Transactions::default();
-        calm.doubt();
+        calm.doubt(21);
         assert_eq!(calm.last_stable(22), 22, "nothing was open");
     }
 }

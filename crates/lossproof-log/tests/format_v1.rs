@@ -2,7 +2,11 @@
 //! was fixed, and the present code writes the same bytes (LAYOUT-1, LAYOUT-3, storage rule 18). The
 //! layout is drawn in `docs/format/journal.md`.
 //!
-//! To write the fixture of a new version: `LOSSPROOF_WRITE_FIXTURE=1 cargo test --test format_v1`.
+//! `fixtures/v1-moved` is of the time when cold files, checkpoints and transactions had been added
+//! to it.
+//!
+//! To write the fixtures of a new version:
+//! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test format_v1`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -13,7 +17,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
-use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, StateKind};
+use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, StateKind, check};
+use lossproof_wire::batch::BatchBuilder;
 use support::{P1, P2, append, create, identified, only, produced, values};
 
 /// The kinds that there were when the fixture was written.
@@ -28,8 +33,21 @@ const KINDS: [StateKind; 5] = [
 const FILES: [&str; 4] =
     ["meta", "journal/mark.0", "journal/mark.1", "journal/0000000000000001.wal"];
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name)
+/// After a move: what is in the segments before this one is in the cold file.
+const MOVED_FILES: [&str; 9] = [
+    "meta",
+    "journal/mark.0",
+    "journal/mark.1",
+    "journal/0000000000000003.wal",
+    "cold/0000000000000001.cold",
+    "checkpoint/checkpoint.0",
+    "checkpoint/checkpoint.1",
+    "checkpoint/0000000000000002.a",
+    "checkpoint/0000000000000002.b",
+];
+
+fn fixture(kind: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(kind).join(name)
 }
 
 fn environment(disk: &SimDisk) -> Environment {
@@ -62,6 +80,80 @@ fn write() -> SimDisk {
     disk
 }
 
+/// So small that a few frames fill a segment.
+fn tiny() -> LogConfig {
+    LogConfig {
+        segment_bytes: 32 << 10,
+        initial_zero_bytes: 32 << 10,
+        reserve_bytes: 4 << 10,
+        ..LogConfig::small()
+    }
+}
+
+/// A batch of a transaction, or the marker that ends it.
+fn transactional(producer_id: i64, sequence: i32, marker: Option<bool>) -> Commit {
+    let builder = BatchBuilder::new().producer(producer_id, 0, sequence).transactional(true);
+    let mut builder = builder.control(marker.is_some());
+    let key = marker.map(|commits| [0, 0, 0, u8::from(commits)]);
+    builder.push(1000, key.as_ref().map(|key| &key[..]), Some(&[0; 6]), &[]);
+    Commit::append(P2, builder.build().unwrap())
+}
+
+/// Three segments, of which two are moved: batches, producers, each state of a transaction, keyed
+/// entries.
+fn write_moved() -> SimDisk {
+    let disk = SimDisk::new();
+    let opened = Log::open_stepped(&environment(&disk), Path::new("/data"), tiny());
+    let (_log, mut stepper, _) = opened.unwrap();
+    let value = Some(Bytes::from_static(b"value"));
+    let frames = [
+        vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::UnsafePageCache)],
+        vec![identified(P1, 5, &["a", "b"])],
+        vec![Commit::append(P1, produced(77, 1, 0, &["c"]))],
+        StateKind::ALL.map(|kind| Commit::state(kind, "key", value.clone())).to_vec(),
+        vec![transactional(80, 0, None)],
+        vec![transactional(81, 0, None)],
+        vec![transactional(80, -1, Some(false))],
+        vec![append(P1, &["d"])],
+        vec![Commit::partition(PartitionChange::LogStart { id: P1, offset: 1 })],
+        vec![append(P1, &["e"])],
+        vec![append(P1, &["f"])],
+        vec![append(P1, &["g"])],
+    ];
+    for commits in frames {
+        let done = stepper.submit(commits);
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        stepper.zero();
+    }
+    stepper.checkpoint().unwrap();
+    stepper.submit(vec![append(P1, &["h"])]);
+    stepper.close().unwrap();
+    disk
+}
+
+#[test]
+fn what_was_moved_in_version_1_is_read() {
+    let disk = read("v1-moved", &MOVED_FILES);
+    let env = environment(&disk);
+    let looked = check(&env, Path::new("/data"), tiny(), &mut |_| {}).unwrap().report;
+    assert!(!looked.is_damaged() && looked.looked_at.cold_files == 1, "{looked:?}");
+    let (log, mut stepper, report) = Log::open_stepped(&env, Path::new("/data"), tiny()).unwrap();
+    assert!(report.clean && report.is_sound(), "{report:?}");
+    let wanted: Vec<(i64, String)> =
+        (1..).zip(["b", "c", "d", "e", "f", "g", "h"].map(str::to_owned)).collect();
+    let found = values(&log, P1, 1);
+    assert_eq!(found.into_iter().filter(|(offset, _)| *offset > 0).collect::<Vec<_>>(), wanted);
+    assert_eq!(log.partition(P1).unwrap().log_start, 1);
+    for kind in StateKind::ALL {
+        assert_eq!(log.state_value(kind, b"key"), Some(Bytes::from_static(b"value")));
+    }
+    let view = log.partition(P2).unwrap();
+    assert_eq!((view.last_stable, view.high_watermark), (1, 3), "one transaction is open");
+    assert_eq!(log.aborted(P2, 0, 3).unwrap().len(), 1);
+    let next = Commit::append(P1, produced(77, 1, 0, &["c"]));
+    assert!(only(&stepper.submit(vec![next]).remove(0).unwrap()).duplicate);
+}
+
 /// Without the zeros at the end, which say nothing.
 fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -69,28 +161,39 @@ fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// What stands in `name` of `fixture`, the same as what the present code has written to `disk`.
+fn compare(disk: &SimDisk, name: &str, kind: &str) {
+    let bytes = trimmed(disk.bytes(&Path::new("/data").join(name)).unwrap());
+    let path = fixture(kind, name);
+    if std::env::var_os("LOSSPROOF_WRITE_FIXTURE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let known = std::fs::read(path).unwrap();
+    assert!(bytes == known, "{name} is not what version 1 is");
+}
+
 #[test]
 fn the_present_code_writes_version_1() {
     let disk = write();
     for name in FILES {
-        let bytes = trimmed(disk.bytes(&Path::new("/data").join(name)).unwrap());
-        if std::env::var_os("LOSSPROOF_WRITE_FIXTURE").is_some() {
-            std::fs::create_dir_all(fixture(name).parent().unwrap()).unwrap();
-            std::fs::write(fixture(name), &bytes).unwrap();
-        }
-        let known = std::fs::read(fixture(name)).unwrap();
-        assert!(bytes == known, "{name} is not what version 1 is");
+        compare(&disk, name, "v1");
+    }
+    let disk = write_moved();
+    for name in MOVED_FILES {
+        compare(&disk, name, "v1-moved");
     }
 }
 
-#[test]
-fn version_1_is_read() {
+/// A disk with the files of a fixture.
+fn read(kind: &str, names: &[&str]) -> SimDisk {
     let disk = SimDisk::new();
     let env = environment(&disk);
-    env.disk.create_dir_all(Path::new("/data/journal")).unwrap();
-    for name in FILES {
-        let mut bytes = std::fs::read(fixture(name)).unwrap();
-        if name == "meta" {
+    for name in names {
+        let path = Path::new("/data").join(name);
+        env.disk.create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = std::fs::read(fixture(kind, name)).unwrap();
+        if *name == "meta" {
             // The fixture's lock file is not here: the log must not think that it was moved.
             for copy in bytes.chunks_exact_mut(4096) {
                 copy[44] = 0;
@@ -98,10 +201,15 @@ fn version_1_is_read() {
                 copy[4092..].copy_from_slice(&crc.to_be_bytes());
             }
         }
-        let file = env.disk.create(&Path::new("/data").join(name)).unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
+        env.disk.create(&path).unwrap().write_all_at(&bytes, 0).unwrap();
     }
-    let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+    disk
+}
+
+#[test]
+fn version_1_is_read() {
+    let disk = read("v1", &FILES);
+    let opened = Log::open_stepped(&environment(&disk), Path::new("/data"), LogConfig::small());
     let (log, mut stepper, report) = opened.unwrap();
     assert!(report.clean && report.is_sound(), "{report:?}");
     assert_eq!((report.last_frame, report.open_count), (7, 2));

@@ -429,6 +429,12 @@ impl Disk for SimDisk {
         Ok(Box::new(SimLock { shared, life: self.life, path: path.to_path_buf() }))
     }
 
+    /// Only one may hold it here, which is enough to find out whether anybody does.
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.shared.read(self.life)?.find(path)?;
+        self.lock(path)
+    }
+
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
         let file = self.shared.read(self.life)?.find(path)?;
         Ok(Some(FileStamp { inode: file.0, birth_ns: 0 }))

@@ -11,8 +11,11 @@ const BLOCK_BYTES: usize = 4096;
 /// Neighbouring blocks are written together up to this size.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 
+/// Fills a buffer from an offset of the real file.
+pub(crate) type Below<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<()>;
+
 /// What the process sees of a file where it differs from what the file system has.
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     length: u64,
     /// Bytes of the real file from here on were cut off, though it still has them.
     real_length: u64,
@@ -30,22 +33,30 @@ impl fmt::Debug for Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(length: u64) -> Self {
+    pub(crate) fn new(length: u64) -> Self {
         Self { length, real_length: length, blocks: BTreeMap::new() }
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.length
     }
 
-    pub(super) fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    pub(crate) fn read(
+        &self,
+        real: Below<'_>,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
         let count = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        if self.blocks.is_empty() {
+            return self.read_real(real, &mut buffer[..count], offset).map(|()| count);
+        }
         let mut done = 0;
         for (index, within) in spans(offset, count) {
             let target = &mut buffer[done..done + within.len()];
             match self.blocks.get(&(index as u64)) {
                 Some(block) => target.copy_from_slice(&block[within.clone()]),
-                None => self.read_real(file, target, offset + done as u64)?,
+                None => self.read_real(real, target, offset + done as u64)?,
             }
             done += within.len();
         }
@@ -53,21 +64,21 @@ impl Overlay {
     }
 
     /// Zeros where the real file has nothing, or nothing any more.
-    fn read_real(&self, file: &File, target: &mut [u8], offset: u64) -> io::Result<()> {
-        let real = self.real_length.saturating_sub(offset).min(target.len() as u64) as usize;
-        let (there, beyond) = target.split_at_mut(real);
+    fn read_real(&self, real: Below<'_>, target: &mut [u8], offset: u64) -> io::Result<()> {
+        let count = self.real_length.saturating_sub(offset).min(target.len() as u64) as usize;
+        let (there, beyond) = target.split_at_mut(count);
         beyond.fill(0);
-        file.read_exact_at(there, offset)
+        if there.is_empty() { Ok(()) } else { real(there, offset) }
     }
 
-    pub(super) fn write(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub(crate) fn write(&mut self, real: Below<'_>, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut done = 0;
         for (index, within) in spans(offset, bytes.len()) {
             let index = index as u64;
             if !self.blocks.contains_key(&index) {
                 let mut block = Box::new([0; BLOCK_BYTES]);
                 if within.len() < BLOCK_BYTES {
-                    self.read_real(file, &mut block[..], index * BLOCK_BYTES as u64)?;
+                    self.read_real(real, &mut block[..], index * BLOCK_BYTES as u64)?;
                 }
                 self.blocks.insert(index, block);
             }
@@ -83,11 +94,11 @@ impl Overlay {
         Ok(())
     }
 
-    pub(super) fn grow(&mut self, length: u64) {
+    pub(crate) fn grow(&mut self, length: u64) {
         self.length = self.length.max(length);
     }
 
-    pub(super) fn truncate(&mut self, length: u64) {
+    pub(crate) fn truncate(&mut self, length: u64) {
         if length >= self.length {
             return;
         }
@@ -102,7 +113,7 @@ impl Overlay {
 
     /// Writes to the real file what it lacks, and syncs it (`FORGET-1`). After an error the bytes
     /// are still here and go with the next sync.
-    pub(super) fn sync(&mut self, file: &File) -> io::Result<()> {
+    pub(crate) fn sync(&mut self, file: &File) -> io::Result<()> {
         if self.real_length < file.metadata()?.len() {
             file.set_len(self.real_length)?;
         }

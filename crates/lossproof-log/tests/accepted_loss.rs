@@ -1,0 +1,251 @@
+//! What cannot be read and was given up by a person does not hold up the rest: readers go on
+//! behind it, appends work again, committed readers as well. What can be read cannot be given up.
+//! (ACCEPT-1, ACCEPT-2, ACCEPT-3, READ-4)
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use lossproof_env::SimDisk;
+use lossproof_log::{
+    AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
+};
+use support::{P1, P2, append, create, only, simulated, values_of};
+
+const DATA: &str = "/data";
+
+fn open_with(disk: &SimDisk, config: LogConfig) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new(DATA), config).unwrap()
+}
+
+fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
+    open_with(disk, LogConfig::small())
+}
+
+fn record(index: usize) -> String {
+    format!("record {index} {}", "x".repeat(3_000))
+}
+
+/// Some segments; record `n` has offset `n` in both partitions.
+fn sample(records: usize) -> SimDisk {
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    for index in 0..records {
+        let commits = vec![
+            append(P1, &[&record(index)]),
+            append(P2, &["b"]),
+            Commit::state(StateKind::Offsets, "group", Some(index.to_string().into())),
+        ];
+        assert!(stepper.submit(commits).iter().all(Result::is_ok));
+        stepper.zero();
+    }
+    stepper.close().unwrap();
+    disk
+}
+
+fn file(disk: &SimDisk, extension: &str) -> PathBuf {
+    let named = |path: &PathBuf| path.extension().is_some_and(|it| it == extension);
+    disk.paths().into_iter().find(named).unwrap()
+}
+
+/// Flips a bit of record `index` of the first partition, wherever it stands.
+fn spoil(disk: &SimDisk, index: usize) {
+    let wanted = format!("record {index} xxx");
+    for path in disk.paths() {
+        let bytes = disk.bytes(&path).unwrap();
+        if let Some(at) = bytes.windows(wanted.len()).position(|it| it == wanted.as_bytes()) {
+            return disk.damage(&path, at as u64, b"R").unwrap();
+        }
+    }
+    panic!("record {index} is nowhere");
+}
+
+fn lost(partition: PartitionId, first: i64, last: i64) -> Loss {
+    Loss::Offsets(PartitionRange { partition, range: OffsetRange { first, last } })
+}
+
+fn accept(log: &Log, stepper: &mut Stepper, losses: Vec<Loss>) -> Result<(), AcceptError> {
+    let mut accepting = pin!(log.accept_losses(losses));
+    let mut context = Context::from_waker(Waker::noop());
+    if let std::task::Poll::Ready(refused) = accepting.as_mut().poll(&mut context) {
+        return refused;
+    }
+    stepper.step();
+    match accepting.poll(&mut context) {
+        std::task::Poll::Ready(outcome) => outcome,
+        std::task::Poll::Pending => panic!("it was not answered"),
+    }
+}
+
+/// All records as a reader gets them that goes from slice to slice.
+fn read_on(log: &Log, id: PartitionId) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    let mut next = 0;
+    loop {
+        let slice = log.read(id, next, 1 << 20).unwrap();
+        let Some(last) = slice.batches.last() else { return offsets };
+        next = last.last_offset + 1;
+        offsets.extend(slice.batches.iter().flat_map(values_of).map(|(offset, _)| offset));
+    }
+}
+
+fn is_clean(disk: &SimDisk) -> bool {
+    let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
+    let report = looked.unwrap().report;
+    !report.is_damaged() && report.lost.is_empty()
+}
+
+#[test]
+fn readers_go_on_behind_it_for_good() {
+    let disk = sample(30);
+    spoil(&disk, 4);
+    let (log, mut stepper, report) = open(&disk);
+    assert_eq!(report.damage.len(), 1);
+    assert!(matches!(log.read(P1, 4, 1), Err(ReadError::Damaged { .. })));
+    accept(&log, &mut stepper, vec![lost(P1, 4, 4)]).unwrap();
+    let expected: Vec<i64> = (0..30).filter(|offset| *offset != 4).collect();
+    assert_eq!(read_on(&log, P1), expected);
+    // READ-4: one slice ends in front of it, the next begins behind it.
+    assert_eq!(log.read(P1, 2, 1 << 20).unwrap().batches.len(), 2);
+    assert_eq!(log.read(P1, 4, 1).unwrap().batches[0].base_offset, 5);
+    drop((log, stepper));
+    // ACCEPT-2: after a power cut, and when it is in the checkpoint instead of the journal.
+    let disk = disk.power_cut();
+    let (log, mut stepper, report) = open(&disk);
+    assert!(report.damage.is_empty() && report.accepted.len() == 1, "{report:?}");
+    assert_eq!(read_on(&log, P1), expected);
+    stepper.checkpoint().unwrap();
+    assert_eq!(read_on(&log, P1), expected);
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    assert!(is_clean(&disk));
+    let (log, mut stepper, report) = open(&disk);
+    assert!(report.damage.is_empty(), "{report:?}");
+    assert_eq!(read_on(&log, P1), expected);
+    assert_eq!(log.partition(P1).unwrap().accepted, [OffsetRange { first: 4, last: 4 }]);
+    // Retention steps over it, and then it is forgotten.
+    let start = log.expired(P1, None, Some(0)).unwrap();
+    assert_eq!(start, 30);
+    let change = PartitionChange::LogStart { id: P1, offset: start };
+    stepper.submit(vec![Commit::partition(change)]).remove(0).unwrap();
+    assert!(log.partition(P1).unwrap().accepted.is_empty());
+}
+
+#[test]
+fn what_can_be_read_cannot_be_given_up() {
+    // ACCEPT-1
+    let disk = sample(9);
+    spoil(&disk, 4);
+    let (log, mut stepper, _) = open(&disk);
+    let before = disk.position();
+    let mut refused = |loss| accept(&log, &mut stepper, vec![lost(P1, 4, 4), loss]).unwrap_err();
+    assert!(matches!(refused(lost(P1, 3, 4)), AcceptError::Readable { offset: 3, .. }));
+    assert!(matches!(refused(lost(P1, 4, 5)), AcceptError::Readable { offset: 5, .. }));
+    assert!(matches!(refused(lost(P2, 4, 4)), AcceptError::Readable { .. }));
+    assert!(matches!(refused(lost(P1, 9, 12)), AcceptError::NeverGiven { .. }));
+    assert!(matches!(refused(lost(P1, 5, 4)), AcceptError::NoRange(_)));
+    assert!(matches!(refused(lost(PartitionId(9), 0, 1)), AcceptError::UnknownPartition(_)));
+    assert!(matches!(refused(Loss::State(StateKind::Offsets)), AcceptError::StateWhole(_)));
+    assert_eq!(disk.position(), before, "all or none");
+    assert!(matches!(log.read(P1, 4, 1), Err(ReadError::Damaged { .. })));
+}
+
+#[test]
+fn damage_of_a_cold_file_is_given_up_as_well() {
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    for index in 0..90 {
+        // Ten of them in the first partition.
+        let id = if index < 10 { P1 } else { P2 };
+        assert!(stepper.submit(vec![append(id, &[&record(index)])])[0].is_ok());
+        stepper.zero();
+    }
+    stepper.checkpoint().unwrap();
+    stepper.close().unwrap();
+    spoil(&disk, 4);
+    let before = file(&disk, "cold");
+    assert!(disk.bytes(&before).unwrap().windows(8).any(|it| it == b"Record 4"));
+    let (log, mut stepper, report) = open(&disk);
+    assert!(report.is_sound(), "a start does not look there");
+    accept(&log, &mut stepper, vec![lost(P1, 4, 4)]).unwrap();
+    let expected = [0, 1, 2, 3, 5, 6, 7, 8, 9];
+    assert_eq!(read_on(&log, P1), expected);
+    stepper.close().unwrap();
+    assert!(is_clean(&disk), "it is no news any more");
+    // Most of the file is not wanted any more: the rest is copied, without what is lost.
+    let (log, mut stepper, _) = open(&disk);
+    let deletion = Commit::partition(PartitionChange::Delete { id: P2 });
+    stepper.submit(vec![deletion]).remove(0).unwrap();
+    stepper.checkpoint().unwrap();
+    assert_ne!(file(&disk, "cold"), before);
+    assert_eq!(read_on(&log, P1), expected);
+    stepper.close().unwrap();
+    assert!(is_clean(&disk));
+    let (log, _stepper, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(read_on(&log, P1), expected);
+    assert_eq!(log.read(P1, 4, 1).unwrap().batches[0].base_offset, 5);
+}
+
+#[test]
+fn a_partition_whose_end_is_lost_goes_on_behind_what_was_given_up() {
+    // ACCEPT-3
+    let disk = sample(30);
+    let is_used = |path: &PathBuf| disk.bytes(path).unwrap().starts_with(b"LPSEGMT");
+    let last = disk.paths().into_iter().rfind(is_used).unwrap();
+    simulated(&disk).disk.remove(&last).unwrap();
+    let (log, mut stepper, _) = open(&disk);
+    assert!(log.fenced().is_some(), "the end is missing");
+    let end = log.partition(P1).unwrap().high_watermark;
+    let refused = accept(&log, &mut stepper, vec![lost(P1, end, 99)]).unwrap_err();
+    assert!(matches!(refused, AcceptError::Commit(_)), "{refused}");
+    drop((log, stepper));
+    let decided = LogConfig { accept_lost_end: true, ..LogConfig::small() };
+    let (log, mut stepper, _) = open_with(&disk, decided);
+    assert_eq!(log.fenced(), None);
+    let end = log.partition(P1).unwrap().high_watermark;
+    assert!(end < 30);
+    assert!(stepper.submit(vec![append(P1, &["new"])])[0].is_err(), "its end is not known");
+    let refused = accept(&log, &mut stepper, vec![lost(P1, end + 1, 99)]).unwrap_err();
+    assert!(matches!(refused, AcceptError::NeverGiven { .. }), "a hole would stay: {refused}");
+    accept(&log, &mut stepper, vec![lost(P1, end, 99)]).unwrap();
+    let done = stepper.submit(vec![append(P1, &["new"])]).remove(0).unwrap();
+    assert_eq!(only(&done).base_offset, 100);
+    assert!(stepper.submit(vec![append(P2, &["new"])])[0].is_err(), "that one was not given up");
+    assert!(log.state_is_damaged(StateKind::Offsets));
+    let kinds = StateKind::ALL.map(Loss::State).to_vec();
+    accept(&log, &mut stepper, kinds).unwrap();
+    assert!(!log.state_is_damaged(StateKind::Offsets));
+    drop((log, stepper));
+    // All of that holds at the next starts, although the frames are missing there again.
+    let mut disk = disk.killed();
+    for _ in 0..2 {
+        let (log, mut stepper, report) = open(&disk);
+        assert_eq!(log.fenced(), None);
+        assert!(!report.damage.is_empty(), "the other partition's end is still lost");
+        assert_eq!(log.read(P1, end, 1).unwrap().batches[0].base_offset, 100);
+        assert!(stepper.submit(vec![append(P1, &["more"])])[0].is_ok());
+        assert!(stepper.submit(vec![append(P2, &["new"])])[0].is_err());
+        for kind in StateKind::ALL {
+            assert!(!log.state_is_damaged(kind), "{kind:?}");
+        }
+        stepper.checkpoint().unwrap();
+        drop((log, stepper));
+        disk = disk.killed();
+    }
+    let (log, mut stepper, _) = open(&disk);
+    let end = log.partition(P2).unwrap().high_watermark;
+    accept(&log, &mut stepper, vec![lost(P2, end, 99)]).unwrap();
+    assert!(stepper.submit(vec![append(P2, &["new"])])[0].is_ok());
+    stepper.close().unwrap();
+    let (_log, _stepper, report) = open(&disk);
+    assert!(report.damage.is_empty(), "{report:?}");
+}
