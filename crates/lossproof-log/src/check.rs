@@ -375,12 +375,16 @@ impl Look<'_> {
         };
         let asked = self.env.disk.machine_id();
         let machine = asked.map_err(failed("ask for the machine id of", &self.paths.lock))?;
-        let place = stamp.map(|stamp| {
-            meta::check_place(&self.paths.directory, &known, stamp, machine.as_deref())
-        });
-        if !matches!(place, Some(Ok(()))) {
-            let note = "it was copied or restored, or its lock file was: a start refuses it";
-            self.report.notes.push(note.to_owned());
+        let (disk, journal) = (&*self.env.disk, &self.paths.journal);
+        let mark = slots::read::<Mark>(disk, journal, self.shared.directory_id);
+        let mark_count = mark.map_err(failed("read", journal))?.map_or(0, |mark| mark.open_count);
+        let difference = match stamp {
+            Some(stamp) => meta::difference(&known, stamp, machine.as_deref(), mark_count),
+            None => Some("its lock file is gone".to_owned()),
+        };
+        if let Some(what) = difference {
+            let note = format!("it was copied or restored, and a start refuses it: {what}");
+            self.report.notes.push(note);
         }
         Ok(())
     }

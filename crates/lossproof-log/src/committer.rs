@@ -321,7 +321,7 @@ impl Committer {
         }
         let items: Vec<Item> = effects.iter().map(Effect::to_item).collect();
         let payload = items.iter().map(|item| item.payload.len()).sum();
-        match self.make_room(items.len(), payload, false) {
+        match self.make_room(items.len(), payload, Purpose::Small) {
             Ok(true) => {}
             Ok(false) => return Fit::Later(submission),
             Err(cause) => {

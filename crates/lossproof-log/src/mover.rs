@@ -431,7 +431,7 @@ impl Mover {
                 self.check_stop()?;
                 writer.push(entry, bytes).map_err(failed(COPY))?;
                 pace.give_way(writer.synced());
-                Ok(())
+                Ok::<(), MoveError>(())
             })?;
             compacted.insert(id, done);
         }

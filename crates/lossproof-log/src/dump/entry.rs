@@ -135,6 +135,11 @@ fn fact_line(line: Line, entry: &Entry, fact: Fact) -> Line {
             let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return line };
             line.number("first_offset", first.base_offset).number("last_offset", last.last_offset())
         }
+        Fact::Compacted(_, compacted) => partition(line, "compacted")
+            .number("below_offset", compacted.end)
+            .number("settled_below_offset", compacted.settled)
+            .number("settled_ms", compacted.settled_ms)
+            .flag("tombstones", compacted.tombstones),
         Fact::Producers(_, producers) => {
             partition(line, "producers").count("producers", producers.len() as u64)
         }
