@@ -16,8 +16,7 @@ use crate::broker::Broker;
 use crate::topic_config::TopicSettings;
 
 /// Looks at all topics once; the log begins at once with what is due.
-pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: Option<i64>) {
-    let Some(now_ms) = now_ms else { return }; // CLEANING-2
+pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
     if look(broker, move |broker| has_unsealed(broker, now_ms)).await == Some(true)
         && let Err(error) = broker.log.seal().await
     {

@@ -25,13 +25,19 @@ pub(crate) async fn run(broker: &Arc<Broker>) {
     loop {
         broker.env.clock.sleep(broker.config.retention_check).await;
         run_once(broker).await;
-        compaction::run_once(broker, trusted_now(broker)).await;
     }
 }
 
-/// Looks at all topics once.
+/// Looks at all topics once: what may expire, and then what is to be compacted.
 pub(crate) async fn run_once(broker: &Arc<Broker>) {
     let now_ms = trusted_now(broker);
+    expire_all(broker, now_ms).await;
+    if let Some(now_ms) = now_ms {
+        compaction::run_once(broker, now_ms).await; // CLEANING-2
+    }
+}
+
+async fn expire_all(broker: &Arc<Broker>, now_ms: Option<i64>) {
     let catalog = broker.topics.catalog();
     if let Some(now_ms) = now_ms {
         offset_expiry::run_once(broker, now_ms).await;

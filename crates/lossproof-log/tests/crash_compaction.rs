@@ -14,7 +14,7 @@ use keyed::{History, ID, compact, wish};
 use lossproof_env::{CrashImage, CrashPlan, ImageCounts, SimDisk};
 use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, Stepper};
 
-const HISTORIES: u64 = 3;
+const HISTORIES: u64 = 2;
 const BATCHES: usize = 60;
 const SUBSETS: usize = 6;
 /// On one in so many images compaction goes on.
@@ -33,7 +33,7 @@ fn config() -> LogConfig {
 fn open(disk: &SimDisk, seed: u64) -> (Log, Stepper) {
     let (env, _) = environment(disk, seed);
     let (log, stepper, report) = Log::open_stepped(&env, directory(), config()).unwrap();
-    assert!(report.is_sound(), "{report:?}");
+    assert!(report.damage.is_empty(), "a crash damages nothing acknowledged: {report:?}");
     (log, stepper)
 }
 

@@ -148,7 +148,7 @@ impl History {
         let view = log.partition(ID).unwrap();
         assert_eq!(view.high_watermark, self.end, "the log end stays");
         let all = read_all(log);
-        let seen: Vec<Seen> = all.iter().flat_map(|batch| records_of(batch)).collect();
+        let seen: Vec<Seen> = all.iter().flat_map(records_of).collect();
         assert!(seen.is_sorted_by_key(|(offset, ..)| *offset), "offsets ascend");
         let offsets: HashSet<i64> = seen.iter().map(|(offset, ..)| *offset).collect();
         assert_eq!(offsets.len(), seen.len(), "no offset comes twice");
