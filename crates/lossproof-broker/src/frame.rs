@@ -262,6 +262,20 @@ mod tests {
         }
     }
 
+    /// `connections.max.idle.ms`.
+    #[tokio::test]
+    async fn a_peer_that_is_silent_between_requests_is_dropped_when_its_time_is_up() {
+        let (peer, mut reader) = reader(1 << 20);
+        let clock = ManualClock::new(0);
+        reader.clock = Arc::new(clock.clone());
+        let waiting = tokio::spawn(async move { reader.next().await.map(|_| ()) });
+        until_deadline(&clock, Duration::from_mins(10)).await;
+        clock.advance(Duration::from_mins(10));
+        let outcome = waiting.await.expect("the task does not panic");
+        assert!(matches!(outcome, Err(FrameError::Silent { .. })), "{outcome:?}");
+        drop(peer);
+    }
+
     /// FRAME-2.
     #[tokio::test]
     async fn a_peer_that_stops_in_the_middle_is_dropped() {

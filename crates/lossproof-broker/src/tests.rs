@@ -177,7 +177,7 @@ async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
     let topic = broker.create_topic(topic("t", 1)).await.expect("a topic");
     for _ in 0..BATCHES {
         let mut builder = BatchBuilder::new();
-        builder.push(0, None, Some(&[b'x'; SMALL_ANSWER_BYTES / 3]), &[]);
+        builder.push(0, None, Some(&vec![b'x'; SMALL_ANSWER_BYTES / 3]), &[]);
         let batch = builder.build().expect("a batch");
         broker.log.commit(Commit::append(topic.partitions[0], batch)).await.expect("acknowledged");
     }

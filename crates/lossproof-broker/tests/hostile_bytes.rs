@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{Broker, Client, records};
+use lossproof_env::ManualClock;
 use lossproof_wire::{ApiKey, ErrorCode};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -105,6 +108,41 @@ async fn random_frames_do_no_harm() {
         client.stream.shutdown().await.expect("connected");
         while client.receive_frame().await.is_some() {}
     }
+    is_served(&mut bystander).await;
+    broker.stop().await;
+}
+
+/// FRAME-2. Nobody but the connection is held up by it, and that not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_one_byte_a_second_are_dropped_and_hold_nobody_up() {
+    const CLIENTS: usize = 20;
+    /// A request has a minute; without a bound none of these would ever end.
+    const SECONDS_MAX: usize = 1_000;
+    let clock = ManualClock::new(1_700_000_000_000);
+    let broker = Broker::on_clock(&clock).await;
+    let mut bystander = broker.client().await;
+    bystander.create("t", 1).await;
+    let mut slow = vec![];
+    for _ in 0..CLIENTS {
+        let mut client = broker.client().await;
+        client.stream.write_i32(1 << 20).await.expect("connected");
+        slow.push(client);
+    }
+    for _ in 0..SECONDS_MAX {
+        let mut left = vec![];
+        for mut client in slow {
+            if client.stream.write_all(b"x").await.is_ok() {
+                left.push(client);
+            }
+        }
+        slow = left;
+        if slow.is_empty() {
+            break;
+        }
+        is_served(&mut bystander).await;
+        clock.advance(Duration::from_secs(1));
+    }
+    assert!(slow.is_empty(), "{} are still there", slow.len());
     is_served(&mut bystander).await;
     broker.stop().await;
 }

@@ -8,7 +8,7 @@ mod support;
 
 use std::path::Path;
 
-use lossproof_env::SimDisk;
+use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, Stepper};
 use support::{P1, P2, create, only, produced, simulated, values};
 
@@ -62,6 +62,22 @@ fn a_duplicate_in_the_same_frame_is_answered_with_it() {
     assert_eq!((appended[0].base_offset, appended[0].duplicate), (0, false));
     assert_eq!((appended[1].base_offset, appended[1].duplicate), (0, true));
     assert_eq!(values(&log, P1, 0).len(), 1);
+}
+
+/// The trap: the retry is found in memory while the original is on its way to the disk.
+#[test]
+fn a_duplicate_of_what_does_not_become_durable_is_not_acknowledged() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk);
+    let batch = produced(40, 0, 0, &["a"]);
+    let both = vec![Commit::append(P1, batch.clone()), Commit::append(P1, batch)];
+    disk.inject(Fault::sync(0).sticky());
+    let outcomes = stepper.submit(both);
+    assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+    assert!(values(&log, P1, 0).is_empty());
+    drop((log, stepper));
+    let (_log, mut stepper) = open(&disk.power_cut(), LogConfig::small());
+    assert_eq!(send(&mut stepper, 0, 0), Ok((0, false)), "it is stored when it comes again");
 }
 
 #[test]

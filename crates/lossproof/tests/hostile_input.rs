@@ -211,7 +211,7 @@ fn large_requests_that_stop_in_the_middle() {
         client.stream.write_all(&(32 * MIB as i32).to_be_bytes()).unwrap();
         // It is taken as far as there is memory for it.
         client.stream.set_nonblocking(true).unwrap();
-        let _ = client.stream.write(&vec![0; 24 * MIB]);
+        let _ = client.stream.write_all(&vec![0; 24 * MIB]);
         halves.push(client);
         scene.is_served();
     }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lossproof_broker::{BrokerConfig, Server, Stopper};
-use lossproof_env::{Connection, Environment, MemoryNet, Net, RealClock, SeededRng, SimDisk};
+use lossproof_env::{
+    Connection, Environment, ManualClock, MemoryNet, Net, RealClock, SeededRng, SimDisk,
+};
 use lossproof_log::LogConfig;
 use lossproof_wire::batch::{BatchBuilder, Compression};
 use lossproof_wire::*;
@@ -45,8 +47,22 @@ impl Broker {
         disk: SimDisk,
         settings: fn(&mut BrokerConfig),
     ) -> Result<Self, lossproof_broker::StartError> {
+        Self::try_in(environment(&disk), disk, settings).await
+    }
+
+    /// In a time that passes when the test says so.
+    pub(crate) async fn on_clock(clock: &ManualClock) -> Self {
+        let disk = SimDisk::new();
+        let env = Environment { clock: Arc::new(clock.clone()), ..environment(&disk) };
+        Self::try_in(env, disk, |_| {}).await.expect("the broker starts")
+    }
+
+    async fn try_in(
+        env: Environment,
+        disk: SimDisk,
+        settings: fn(&mut BrokerConfig),
+    ) -> Result<Self, lossproof_broker::StartError> {
         let net = MemoryNet::new();
-        let env = environment(&disk);
         let listen = "127.0.0.1:9092".parse().expect("an address");
         let mut config = BrokerConfig::new(listen, "/data");
         config.groups.initial_rebalance_delay = std::time::Duration::ZERO;
