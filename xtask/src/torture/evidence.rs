@@ -142,7 +142,8 @@ mod tests {
  "acknowledged": 100, "lost": 0, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
  "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
- "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
+ "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0,
+ "broken": 0,
  "reported": 0, "undetected": 0}
 ]"#;
 
