@@ -1,4 +1,4 @@
-//! Producers of all kinds, a reader at the tail and a group that commits, each on a thread of its
+//! Producers of all kinds, readers at the tail and a group that commits, each on a thread of its
 //! own, until the round has had enough.
 
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use lossproof_judge::Event;
 
 use crate::committing;
 use crate::failure::Failure;
+use crate::ledger::Ledger;
 use crate::producing::{self, ProducerPlan};
 use crate::progress::Progress;
 use crate::random::Random;
 use crate::reading;
 use crate::recorder::Recorder;
+use crate::transacting;
 
 const COMPRESSIONS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Payload sizes of one-at-a-time and of saturating producers.
@@ -36,6 +38,7 @@ pub(crate) enum Ending {
 pub(crate) struct Shared {
     pub(crate) bootstrap: String,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) progress: Progress,
     ending: AtomicU8,
 }
@@ -50,6 +53,27 @@ impl Shared {
     }
 }
 
+/// Who is at work.
+#[derive(Debug)]
+pub(crate) struct LoadPlan {
+    pub(crate) producers: Vec<ProducerPlan>,
+    /// Name of what is read at the tail.
+    pub(crate) live_read: String,
+    pub(crate) commits: bool,
+    /// Compression of a transactional producer, and what its transactions are drawn from.
+    pub(crate) transactions: Option<(&'static str, Random)>,
+}
+
+impl LoadPlan {
+    /// Producers of all kinds for the load of that number.
+    pub(crate) fn draw(number: u64, commits: bool, transacts: bool, random: &mut Random) -> Self {
+        let producers = draw_producers(number, random);
+        let transactions =
+            transacts.then(|| (*random.pick(&COMPRESSIONS), Random::new(random.next())));
+        Self { producers, live_read: format!("tail-{number}"), commits, transactions }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -57,23 +81,22 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts one thread for each producer, one that reads, and one that commits where it is asked
-    /// for.
+    /// Starts the threads of a plan.
     pub(crate) fn start(
         bootstrap: &str,
         recorder: &Arc<Recorder>,
-        plans: Vec<ProducerPlan>,
-        live_read: String,
-        commits: bool,
+        ledger: &Arc<Ledger>,
+        plan: LoadPlan,
     ) -> Self {
         let shared = Arc::new(Shared {
             bootstrap: bootstrap.to_owned(),
             recorder: Arc::clone(recorder),
+            ledger: Arc::clone(ledger),
             progress: Progress::default(),
             ending: AtomicU8::new(Ending::NotYet as u8),
         });
         let mut threads = Vec::new();
-        for plan in plans {
+        for plan in plan.producers {
             if !plan.idempotent {
                 recorder.record(Event::Resend { process: plan.process.clone() });
             }
@@ -81,10 +104,17 @@ impl Load {
             threads.push(thread::spawn(move || producing::produce(&plan, &shared)));
         }
         let reader = Arc::clone(&shared);
-        threads.push(thread::spawn(move || reading::read_tail(&live_read, &reader)));
-        if commits {
+        threads.push(thread::spawn(move || reading::read_tail(&plan.live_read, &reader)));
+        if plan.commits {
             let committer = Arc::clone(&shared);
             threads.push(thread::spawn(move || committing::commit(&committer)));
+        }
+        if let Some((compression, random)) = plan.transactions {
+            let writer = Arc::clone(&shared);
+            let transact = move || transacting::transact(&writer, compression, random);
+            threads.push(thread::spawn(transact));
+            let reader = Arc::clone(&shared);
+            threads.push(thread::spawn(move || transacting::read_tail(&reader)));
         }
         Self { shared, threads }
     }
@@ -115,7 +145,7 @@ impl Load {
 }
 
 /// Idempotent and not, one record at a time and as fast as it goes; sizes and compressions drawn.
-pub(crate) fn draw_producers(cycle: u64, random: &mut Random) -> Vec<ProducerPlan> {
+fn draw_producers(cycle: u64, random: &mut Random) -> Vec<ProducerPlan> {
     let kinds = [(true, true), (true, false), (false, true), (false, false)];
     let plan = |(idempotent, closed): (bool, bool)| {
         let compression = *random.pick(&COMPRESSIONS);

@@ -14,6 +14,7 @@ mod committing;
 mod failure;
 mod fault;
 mod journal;
+mod ledger;
 mod load;
 mod mount;
 mod payload;
@@ -25,6 +26,7 @@ mod recorder;
 mod round;
 mod tally;
 mod tracer;
+mod transacting;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -168,6 +170,9 @@ impl Run {
                 Some(share) => self.began.elapsed() >= share || self.fault.is_control,
                 None => self.tally.cycles >= self.fault.cycles_min,
             };
+            if is_enough && self.fault.commits_some && self.tally.transactions == 0 {
+                return Err((seed, Failure::broken("no transaction was committed")));
+            }
             if is_enough {
                 return Ok(());
             }
@@ -175,13 +180,15 @@ impl Run {
     }
 
     fn tell(&self, arguments: &Arguments, outcome: Outcome, failure: Option<(u64, Failure)>) {
-        let Tally { cycles, acknowledged, lost, altered, reordered, .. } = &self.tally;
+        let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } =
+            &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
         let name = self.fault.name;
         let mut text = format!(
-            "{name}: {outcome:?}: {cycles} cycles, {acknowledged} acknowledged, {lost} lost, \
-             {altered} altered, {reordered} reordered, {duplicates} duplicates, {broken} broken, \
-             damage: {reported} reported, {undetected} undetected ({:.1} s)",
+            "{name}: {outcome:?}: {cycles} cycles, {acknowledged} acknowledged, {transactions} \
+             transactions, {lost} lost, {altered} altered, {reordered} reordered, {duplicates} \
+             duplicates, {broken} broken, damage: {reported} reported, {undetected} undetected \
+             ({:.1} s)",
             self.began.elapsed().as_secs_f64()
         );
         // Writing to a string cannot fail.

@@ -10,11 +10,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::broker::{BrokerSettings, PARTITIONS};
 use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
 use crate::failure::{Context, Failure};
-use crate::load::{self, Load};
+use crate::ledger::Ledger;
+use crate::load::{Load, LoadPlan};
 use crate::random::Random;
 use crate::reading::{Damaged, Reader};
 use crate::recorder::Recorder;
 use crate::tally::Tally;
+use crate::transacting;
 
 const TOPIC_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,9 @@ pub(crate) struct Round {
     pub(crate) directory: PathBuf,
     pub(crate) settings: BrokerSettings,
     pub(crate) recorder: Arc<Recorder>,
+    ledger: Arc<Ledger>,
+    /// Is there a transactional producer in each load?
+    pub(crate) transacts: bool,
     pub(crate) random: Random,
     pub(crate) tally: Tally,
     /// Loads so far: their producers have names of their own.
@@ -49,28 +54,35 @@ impl Round {
             settings: BrokerSettings::new(&setup.binary, &directory)?,
             directory,
             recorder: Arc::new(Recorder::new()),
+            ledger: Arc::default(),
+            transacts: true,
             random: Random::new(seed),
             tally: Tally::default(),
             loads: 0,
         })
     }
 
-    /// Makes the topic: who asks for it by its name creates it.
+    /// Makes the topics: who asks for one by its name creates it.
     pub(crate) fn make_topic(&self) -> Result<(), Failure> {
+        self.make(TOPIC)?;
+        if self.transacts { self.make(transacting::TOPIC) } else { Ok(()) }
+    }
+
+    fn make(&self, topic: &str) -> Result<(), Failure> {
         let bootstrap = self.settings.bootstrap();
         let mut config = client::consumer(&bootstrap);
         config.set("allow.auto.create.topics", "true");
         let consumer: BaseConsumer = config.create().context("start a consumer")?;
         let deadline = Instant::now() + TOPIC_TIME_MAX;
         while Instant::now() < deadline {
-            let metadata = consumer.fetch_metadata(Some(TOPIC), REQUEST_TIMEOUT);
-            let metadata = metadata.context("make the topic")?;
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+            let metadata = metadata.context("make a topic")?;
             let found = metadata.topics().first();
             if found.is_some_and(|topic| topic.partitions().len() == PARTITIONS as usize) {
                 return Ok(());
             }
         }
-        Err(Failure::broken(format!("the topic {TOPIC} is not made")))
+        Err(Failure::broken(format!("the topic {topic} is not made")))
     }
 
     /// Starts producers of all kinds, and waits until each may have had its first answer.
@@ -82,10 +94,10 @@ impl Round {
 
     /// The same, without waiting for anything.
     pub(crate) fn load_at_once(&mut self, commits: bool) -> Load {
-        let plans = load::draw_producers(self.loads, &mut self.random);
-        let live_read = format!("tail-{}", self.loads);
+        let transacts = commits && self.transacts;
+        let plan = LoadPlan::draw(self.loads, commits, transacts, &mut self.random);
         self.loads += 1;
-        Load::start(&self.settings.bootstrap(), &self.recorder, plans, live_read, commits)
+        Load::start(&self.settings.bootstrap(), &self.recorder, &self.ledger, plan)
     }
 
     /// Reads everything with a fresh reader and judges all that was seen so far.
@@ -96,16 +108,19 @@ impl Round {
         reader.read_all(&read, &Damaged::new())?;
         reader.read_committed()?;
         let report = self.recorder.judge(&read)?;
-        let found = Tally::of(&report);
+        let transactions = transacting::verify(&bootstrap, &self.ledger)?;
+        let mut found = Tally::of(&report);
+        let has_acknowledged = found.acknowledged > 0;
+        found += transactions.tally.clone();
         let cycles = self.tally.cycles + 1;
-        let clean = found.is_clean() && report.missing.is_empty();
+        let clean = has_acknowledged && found.is_clean() && report.missing.is_empty();
         self.tally = Tally { cycles, ..found };
         if clean {
             return Ok(());
         }
         let history = self.directory.join("history.jsonl");
         fs::write(&history, self.recorder.history(Some(&read))?).context(history.display())?;
-        Err(Failure::broken(format!("{}:\n{report}", history.display())))
+        Err(Failure::broken(format!("{}:\n{report}\n{transactions}", history.display())))
     }
 
     /// Ends a round that went well: nothing of it is kept.

@@ -9,6 +9,8 @@ pub(crate) struct Tally {
     /// Faults that were injected, each with a restart and a judgement after it.
     pub(crate) cycles: u64,
     pub(crate) acknowledged: u64,
+    /// That were committed, each with records in several partitions and an offset.
+    pub(crate) transactions: u64,
     pub(crate) lost: u64,
     pub(crate) altered: u64,
     pub(crate) reordered: u64,
@@ -56,6 +58,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.cycles += other.cycles;
         self.acknowledged += other.acknowledged;
+        self.transactions += other.transactions;
         self.lost += other.lost;
         self.altered += other.altered;
         self.reordered += other.reordered;

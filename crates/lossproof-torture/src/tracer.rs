@@ -11,7 +11,8 @@ use crate::broker::Broker;
 use crate::failure::{Context, Failure};
 use crate::round::find_program;
 
-/// Calls that change what is on the disk.
+/// Calls that change what is on the disk; the broker makes no others but `openat`, and what that
+/// leaves is what a kill at the entry of the next of these leaves.
 pub(crate) const CALLS: [&str; 8] =
     ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink", "mkdir", "fallocate"];
 const ATTACH_TIME_MAX: Duration = Duration::from_secs(30);

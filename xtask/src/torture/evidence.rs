@@ -22,6 +22,9 @@ const END: &str = "<!-- durability: end -->\n";
 pub(crate) struct Tally {
     cycles: u64,
     acknowledged: u64,
+    /// Runs before there were any have none.
+    #[serde(default)]
+    transactions: u64,
     lost: u64,
     altered: u64,
     reordered: u64,
@@ -102,6 +105,7 @@ fn table(entries: &[Entry]) -> String {
         let sum = sums.entry(fault).or_default();
         sum.cycles += tally.cycles;
         sum.acknowledged += tally.acknowledged;
+        sum.transactions += tally.transactions;
         sum.lost += tally.lost;
         sum.altered += tally.altered;
         sum.reordered += tally.reordered;
@@ -110,18 +114,20 @@ fn table(entries: &[Entry]) -> String {
         sum.reported += tally.reported;
         sum.undetected += tally.undetected;
     }
-    let mut table = "| fault | cycles | acknowledged | lost | altered | reordered | duplicates | \
-                     damage reported | not reported |\n|---|---|---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let mut table =
+        "| fault | cycles | acknowledged | transactions | lost | altered | reordered | \
+                     duplicates | damage reported | not reported |\n\
+                     |---|---|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
     for (fault, words) in FAULTS {
         let Some(sum) = sums.get(fault) else { continue };
-        let Tally { cycles, acknowledged, lost, altered, reordered, duplicates, .. } = sum;
+        let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } = sum;
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
-            "| {words} | {cycles} | {acknowledged} | {lost} | {altered} | {reordered} | \
-             {duplicates} | {} | {} |",
-            sum.reported, sum.undetected
+            "| {words} | {cycles} | {acknowledged} | {transactions} | {lost} | {altered} | \
+             {reordered} | {} | {} | {} |",
+            sum.duplicates, sum.reported, sum.undetected
         );
     }
     table
@@ -136,7 +142,8 @@ mod tests {
  "acknowledged": 100, "lost": 0, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
  "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
- "acknowledged": 50, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
+ "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0,
+ "broken": 0,
  "reported": 0, "undetected": 0}
 ]"#;
 
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
-        let row = format!("| {} | 18 | 150 | 1 | 0 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
+        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
         assert_eq!(complaint(&readme(&row), JSON), None);
         assert!(complaint(&readme(&row.replace("| 1 |", "| 0 |")), JSON).is_some());
         assert!(complaint("no table", JSON).is_some());

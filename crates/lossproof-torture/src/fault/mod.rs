@@ -24,6 +24,8 @@ pub(crate) struct Fault {
     pub(crate) round: fn(&Setup, u64, &mut Tally) -> Result<(), Failure>,
     /// Is it there to find something? Then its figures are no evidence.
     pub(crate) is_control: bool,
+    /// Has it so many cycles that some transaction must have come to its end?
+    pub(crate) commits_some: bool,
 }
 
 impl Fault {
@@ -32,14 +34,14 @@ impl Fault {
         cycles_min: u64,
         round: fn(&Setup, u64, &mut Tally) -> Result<(), Failure>,
     ) -> Self {
-        Self { name, cycles_min, round, is_control: false }
+        Self { name, cycles_min, round, is_control: false, commits_some: false }
     }
 }
 
 pub(crate) const FAULTS: [Fault; 7] = [
     Fault { is_control: true, ..Fault::new("canary", 1, canary::round) },
-    Fault::new("kill", 60, kill::round),
-    Fault::new("power-cut", 60, power_cut::round),
+    Fault { commits_some: true, ..Fault::new("kill", 60, kill::round) },
+    Fault { commits_some: true, ..Fault::new("power-cut", 60, power_cut::round) },
     Fault::new("bit-flip", 26, bit_flip::round),
     Fault::new("sync-error", 12, sync_error::round),
     Fault::new("disk-full", 6, disk_full::round),
