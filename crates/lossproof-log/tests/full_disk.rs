@@ -119,6 +119,7 @@ fn frees(removal: impl Fn(usize) -> Commit) {
             }
             // What does not fit is not moved.
             let _ = stepper.checkpoint();
+            zero(&mut stepper);
         }
         fill(&mut stepper);
         let kept = values(&log, P2, 0);
