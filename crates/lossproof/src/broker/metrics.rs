@@ -44,7 +44,9 @@ impl Page<'_, '_> {
         let help = "1 when the journal takes no more writes after a failed write or sync";
         self.gauge("lossproof_broker_fenced", help, i64::from(figures.is_fenced))?;
         let help = "Pieces of the journal that the start found damaged or in doubt";
-        self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)
+        self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)?;
+        let help = "Ranges of lost messages, and kinds of lost state, that were given up for good";
+        self.gauge("lossproof_broker_accepted_losses", help, figures.accepted as i64)
     }
 
     fn broker(&mut self, figures: &Figures) -> Result<(), Error> {
