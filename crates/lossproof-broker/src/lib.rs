@@ -30,6 +30,7 @@
 //! ```
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod acceptance;
 mod broker;
 mod budget;
 mod call;
@@ -57,6 +58,7 @@ mod topic_config;
 mod topics;
 mod transaction;
 
+pub use acceptance::{AcceptanceError, accept_losses};
 pub use config::{
     BrokerConfig, CONNECTIONS_MAX, DRAIN_MAX, FETCH_BYTES_MAX, IDLE_CONNECTION,
     MEMORY_BUDGET_BYTES, MESSAGE_BYTES_MAX, PARTITIONS_DEFAULT, PARTITIONS_MAX, REQUEST_BYTES_MAX,
@@ -67,5 +69,5 @@ pub use monitor::{Figures, GroupFigures, Monitor, OffsetFigures, Readiness, Topi
 pub use server::{Server, StartError, StopError, Stopper};
 pub use settings::{SettingError, settings_page};
 pub use topic_config::{flush_name, parse_flush};
-pub use topics::TopicsUnreadable;
+pub use topics::{PartitionNames, TopicsUnreadable, partition_names};
 pub use transaction::TransactionSettings;

@@ -50,6 +50,8 @@ pub struct Figures {
     pub is_fenced: bool,
     /// Pieces that the start found damaged or in doubt, or that were found so since.
     pub quarantined: usize,
+    /// Ranges of acknowledged records, and kinds of state, that the operator has given up.
+    pub accepted: usize,
     /// Partitions that are acknowledged before they are synced.
     pub unsafe_partitions: usize,
     /// Topics are made so, where they do not say otherwise.
@@ -116,12 +118,15 @@ impl Monitor {
             let view = broker.log.partition(**id);
             view.is_some_and(|view| view.flush != FlushPolicy::Commit)
         };
-        let partitions = catalog.iter().flat_map(|topic| &topic.partitions);
+        let partitions = || catalog.iter().flat_map(|topic| &topic.partitions);
+        let views = partitions().filter_map(|id| broker.log.partition(*id));
+        let accepted: usize = views.map(|view| view.accepted.len()).sum();
         Figures {
             is_fenced: broker.log.fenced().is_some(),
             quarantined: self.quarantined + log.scrub.findings as usize,
             log,
-            unsafe_partitions: partitions.filter(is_unsafe).count(),
+            accepted: accepted + broker.log.accepted_states().len(),
+            unsafe_partitions: partitions().filter(is_unsafe).count(),
             unsafe_default: broker.config.flush != FlushPolicy::Commit,
             connections: load(&counters.connections),
             connections_refused: load(&counters.connections_refused),

@@ -115,6 +115,26 @@ pub struct TopicsUnreadable {
     key: String,
 }
 
+/// What clients know the partitions of a log as: topic and number. For who looks at a log without
+/// serving it.
+pub fn partition_names(log: &Log) -> Result<PartitionNames, TopicsUnreadable> {
+    let mut names = PartitionNames::new();
+    for (key, value) in log.state(StateKind::Metadata) {
+        let Some(name) = key.strip_prefix(TOPIC_PREFIX) else { continue };
+        let topic = decode(name, value, &TopicConfig::default()).map_err(|_| unreadable(&key))?;
+        let numbered = topic.partitions.into_iter().zip(0..);
+        names.extend(numbered.map(|(id, number)| (id, (topic.name.clone(), number))));
+    }
+    Ok(names)
+}
+
+/// Topic and number of each partition.
+pub type PartitionNames = BTreeMap<PartitionId, (String, i32)>;
+
+fn unreadable(key: &[u8]) -> TopicsUnreadable {
+    TopicsUnreadable { key: String::from_utf8_lossy(key).into_owned() }
+}
+
 /// All topics at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
@@ -178,8 +198,7 @@ impl Topics {
         let mut catalog = Catalog::default();
         let mut next = log.unused_partition_id().0.max(1);
         for (key, value) in log.state(StateKind::Metadata) {
-            let unreadable =
-                |_| TopicsUnreadable { key: String::from_utf8_lossy(&key).into_owned() };
+            let unreadable = |_| unreadable(&key);
             if let Some(name) = key.strip_prefix(TOPIC_PREFIX) {
                 let topic = decode(name, value, &defaults).map_err(unreadable)?;
                 report_missing_partitions(&log, &topic);

@@ -147,7 +147,9 @@ impl Fact {
             Self::Accepted(id, ranges) => {
                 entry.partition = *id;
                 out.put_u8(TAG_ACCEPTED);
-                ranges.iter().for_each(|range| put_range(*range, &mut out));
+                for range in ranges {
+                    put_range(*range, &mut out);
+                }
             }
             Self::StateAccepted(kind) => {
                 out.put_u8(TAG_STATE_ACCEPTED);

@@ -80,6 +80,8 @@ codes! {
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
     PIECES_DAMAGED = "LP1012": "copy the directory before anything else, then check the disk";
     LISTENER_OPEN = "LP1013": "listen on 127.0.0.1, or add --insecure-listen on a trusted network";
+    NO_LOG = "LP1020": "name the directory that `broker --data` was given";
+    LOSS_NOT_ACCEPTED = "LP1021": "see `broker --check DIR`, and name exactly what it calls lost";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";
     INPUT_CHANGED = "LP2002": "give the changed input under a new file name";
     STILL_WAITING = "LP2003": "give the same command again: it goes on where it stopped";

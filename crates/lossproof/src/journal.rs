@@ -74,7 +74,9 @@ pub(crate) fn open_code(error: &OpenError) -> exit::Code {
         OpenError::Moved { .. } => exit::DIRECTORY_MOVED,
         OpenError::MetaDamaged { .. }
         | OpenError::MetaMissing { .. }
-        | OpenError::MarksUnreadable { .. } => exit::JOURNAL_DAMAGED,
+        | OpenError::MarksUnreadable { .. }
+        | OpenError::CheckpointUnreadable { .. } => exit::JOURNAL_DAMAGED,
+        OpenError::NoLog { .. } => exit::NO_LOG,
         OpenError::Config { .. } => exit::SETTINGS,
         OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             exit::DIRECTORY_FORBIDDEN

@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod http;
 mod journal;
+mod log;
 mod output;
 mod produce;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     DemoService(demo::ServiceArguments),
     /// What an error code means: what happened, was anything lost, what to do
     Explain(explain::Arguments),
+    /// Look into the files of a data directory
+    Log(log::Arguments),
     /// Accept lines durably and ship them until each is acknowledged
     Produce(produce::Arguments),
     /// Run a pipeline: topic, steps, sink
@@ -56,15 +59,20 @@ fn main() -> ExitCode {
     demo::end_with_parent();
     let command = Cli::parse().command;
     // In the demo brokers go away on purpose: what the client library says of that is no news.
-    let is_demo = matches!(command, Command::Demo(_));
+    let default = match &command {
+        Command::Demo(_) => "info,librdkafka=off",
+        Command::Broker(arguments) if arguments.only_looks() => "off",
+        _ => "info",
+    };
     let is_json = matches!(&command, Command::Broker(arguments) if arguments.logs_json());
-    start_talking(if is_demo { "info,librdkafka=off" } else { "info" }, is_json);
+    start_talking(default, is_json);
     let outcome = match command {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments, Environment::real()),
         Command::DemoService(arguments) => demo::run_service(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
     };

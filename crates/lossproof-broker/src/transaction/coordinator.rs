@@ -426,6 +426,25 @@ impl TransactionCoordinator {
         }
     }
 
+    /// Aborts every transaction that has batches in any of `partitions`; how many.
+    pub(crate) async fn abort_in(
+        &self,
+        partitions: &BTreeSet<PartitionId>,
+    ) -> Result<usize, TransactionError> {
+        let mut aborted = 0;
+        for (id, transaction) in self.all().await? {
+            if !transaction.is_ongoing() || transaction.partitions.is_disjoint(partitions) {
+                continue;
+            }
+            let (mut slot, current) = self.change(&id).await?;
+            let ended = current.ended(Outcome::Abort);
+            let next = Transaction { identity: current.identity.next(), ..ended };
+            self.abort(&id, &mut slot, &current, next).await?;
+            aborted += 1;
+        }
+        Ok(aborted)
+    }
+
     /// Whether an open transaction holds an offset for `key` (COORDINATOR-4).
     pub(crate) fn is_pending(&self, key: &OffsetKey) -> Result<bool, TransactionError> {
         if self.damaged {

@@ -27,6 +27,11 @@ fn marker(bearer: Identity, outcome: Outcome, now_ms: i64) -> Bytes {
     builder.build().expect("a batch of 78 bytes fits its length field")
 }
 
+/// The marker that aborts what `bearer` has open.
+pub(crate) fn abort_marker(bearer: Identity, now_ms: i64) -> Bytes {
+    marker(bearer, Outcome::Abort, now_ms)
+}
+
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {

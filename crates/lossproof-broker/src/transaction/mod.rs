@@ -14,6 +14,7 @@ mod state;
 mod tests;
 
 pub(crate) use coordinator::{TransactionCoordinator, WriteGuard};
+pub(crate) use ending::abort_marker;
 pub use state::TransactionSettings;
 pub(crate) use state::{Identity, Outcome, Transaction, TransactionError};
 

@@ -160,28 +160,43 @@ impl Client {
         answer.responses[0].partitions[0].clone()
     }
 
-    /// What a committed reader makes of partition 0, as clients do it: it goes through batches and
-    /// aborted transactions side by side.
+    /// What a committed reader makes of the beginning of partition 0.
     pub(crate) async fn committed_values(&mut self, topic: &str) -> Vec<String> {
-        let data = self.fetch_committed(topic, 0).await;
+        self.committed_part(topic, 0).await.0
+    }
+
+    /// What a committed reader makes of one answer, as clients do it: it goes through batches and
+    /// aborted transactions side by side, and only the marker of an abort ends one. And where the
+    /// next answer begins.
+    pub(crate) async fn committed_part(&mut self, topic: &str, offset: i64) -> (Vec<String>, i64) {
+        let data = self.fetch_committed(topic, offset).await;
         assert_eq!(data.error_code, ErrorCode::NONE);
         let mut aborted = data.aborted_transactions.expect("a list").into_iter().peekable();
         let mut leaving_out = std::collections::BTreeSet::new();
-        let mut values = vec![];
+        let (mut values, mut next_offset) = (vec![], offset);
         for bytes in batch::split(&data.records.unwrap_or_default()) {
             let bytes = bytes.expect("a whole batch");
             let header = batch::BatchHeader::parse(&bytes).expect("a batch");
+            next_offset = header.last_offset() + 1;
             while let Some(next) = aborted.next_if(|it| it.first_offset <= header.last_offset()) {
                 leaving_out.insert(next.producer_id);
             }
             if header.attributes.is_control() {
-                leaving_out.remove(&header.producer_id);
+                if is_abort(&bytes) {
+                    leaving_out.remove(&header.producer_id);
+                }
             } else if !header.attributes.is_transactional()
                 || !leaving_out.contains(&header.producer_id)
             {
                 values.extend(super::values_of(&bytes, 0));
             }
         }
-        values
+        (values, next_offset)
     }
+}
+
+/// Whether a control batch aborts: version and type are its key.
+fn is_abort(marker: &Bytes) -> bool {
+    let record = batch::records(marker).expect("a batch").next();
+    record.expect("a record").expect("a record").key.as_deref() == Some(&[0, 0, 0, 0])
 }

@@ -46,6 +46,8 @@ impl Page<'_, '_> {
         self.gauge("lossproof_broker_fenced", help, i64::from(figures.is_fenced))?;
         let help = "Pieces of journal and cold files that were found damaged or in doubt";
         self.gauge("lossproof_broker_quarantined", help, figures.quarantined as i64)?;
+        let help = "Ranges of lost messages, and kinds of lost state, that were given up for good";
+        self.gauge("lossproof_broker_accepted_losses", help, figures.accepted as i64)?;
         let help = "1 when records are refused because the disk is full";
         self.gauge("lossproof_broker_disk_full", help, i64::from(log.is_disk_full))?;
         let help = "Bytes that are held back for a full disk";

@@ -1,6 +1,8 @@
 //! `lossproof broker`.
 
+mod accept;
 mod board;
+mod check;
 mod metrics;
 mod settings;
 
@@ -31,7 +33,9 @@ const FILES_FOR_JOURNAL: usize = 256;
     the other options.\n\nExamples:\n  \
     lossproof broker --data /var/lib/lossproof\n  \
     lossproof broker --config broker.toml --set num.partitions=1\n  \
-    lossproof broker --listen 127.0.0.1:0 --data ./data --partitions 1"
+    lossproof broker --listen 127.0.0.1:0 --data ./data --partitions 1\n  \
+    lossproof broker --check /var/lib/lossproof --format json\n  \
+    lossproof broker --data /var/lib/lossproof --accept-loss news:0:4-6"
 )]
 pub(crate) struct Arguments {
     /// File of settings under their Kafka names, in TOML
@@ -94,6 +98,19 @@ pub(crate) struct Arguments {
     /// (group.initial.rebalance.delay.ms)
     #[arg(long, value_name = "MILLISECONDS")]
     group_initial_delay_ms: Option<u64>,
+    /// Instead of serving, read all of a stopped directory and change nothing: is everything there
+    /// that was acknowledged? Exit code 0 yes, 3 no (what is lost is named), 1 cannot tell
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "listen"])]
+    check: Option<PathBuf>,
+    /// Instead of serving, give up acknowledged messages of a stopped directory that cannot be
+    /// read: what --check calls lost. Readers go on behind them, and transactions that overlap
+    /// them are aborted. TOPIC:PARTITION:FIRST-LAST, state:NAME, or end; may be given several times
+    #[arg(long, value_name = "LOSS", value_parser = accept::parse, requires = "data",
+        conflicts_with_all = ["check", "config", "listen"])]
+    accept_loss: Vec<accept::Wanted>,
+    /// Form of what --check says
+    #[arg(long, value_enum, default_value = "text", requires = "check")]
+    format: check::Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,6 +135,11 @@ impl Arguments {
     pub(crate) fn logs_json(&self) -> bool {
         self.log_format == LogFormat::Json
     }
+
+    /// What a start on trial has to say is said by the report.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.check.is_some() || !self.accept_loss.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,6 +151,12 @@ enum DiskKind {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Outcome {
+    if let Some(directory) = &arguments.check {
+        return check::run(&Environment::real(), directory, arguments.format);
+    }
+    if let (Some(directory), [_, ..]) = (&arguments.data, &*arguments.accept_loss) {
+        return accept::run(&Environment::real(), directory, &arguments.accept_loss);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(exit::START_FAILED, error))?;
     runtime.block_on(serve(arguments))
@@ -161,6 +189,10 @@ async fn serve(arguments: Arguments) -> Outcome {
     let metrics = metrics.unwrap_or_default();
     tracing::info!(data = %data.display(), recovery = ?server.recovery(), "broker has started");
     warn_of_damage(&data, server.recovery(), |partition| server.name_of(partition));
+    let accepted = server.monitor().figures().accepted;
+    if accepted > 0 {
+        tracing::warn!(accepted, "losses were given up here; `broker --check` names them");
+    }
     let mut stdout = std::io::stdout().lock();
     // Whoever started the broker may not care for its output.
     let _ = writeln!(stdout, "ready bootstrap.servers={servers}{metrics}")

@@ -1,0 +1,191 @@
+//! Losses that the operator gives up, on a log that nobody serves.
+//!
+//! # Invariants
+//!
+//! - ACCEPTANCE-1: a transaction that overlaps a given up range ends aborted in all of its
+//!   partitions, and none is left open that nobody could end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lossproof_env::Environment;
+use lossproof_log::{
+    AcceptError, Append, Commit, CommitCause, Log, Loss, PartitionId, PartitionRange, ProducerView,
+    StateKind,
+};
+
+use crate::offsets::{CommittedOffset, OffsetKey};
+use crate::transaction::{
+    Identity, TransactionCoordinator, TransactionError, TransactionSettings, abort_marker,
+};
+
+/// Why losses were not accepted, or not all that follows from it was done: then the same call
+/// does the rest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptanceError {
+    #[error("{0}")]
+    Log(#[from] AcceptError),
+    #[error(
+        "partition {partition}: group {group} has committed offset {offset}: a range whose end is \
+         not known has to reach at least to {}, or new messages would be skipped", offset - 1
+    )]
+    BelowCommitted { partition: PartitionId, group: String, offset: i64 },
+    #[error("the loss is accepted, but a transaction that overlaps it was not aborted: {reason}")]
+    Transaction { reason: String },
+}
+
+impl From<TransactionError> for AcceptanceError {
+    fn from(error: TransactionError) -> Self {
+        Self::Transaction { reason: error.to_string() }
+    }
+}
+
+impl From<CommitCause> for AcceptanceError {
+    fn from(cause: CommitCause) -> Self {
+        Self::Transaction { reason: cause.to_string() }
+    }
+}
+
+/// Gives up `losses`, all or none, and aborts what overlaps them; how many transactions that was.
+/// What was given up before is no error.
+pub async fn accept_losses(
+    log: &Log,
+    env: &Environment,
+    losses: &[Loss],
+) -> Result<usize, AcceptanceError> {
+    let new: Vec<Loss> = losses.iter().copied().filter(|loss| !is_accepted(log, loss)).collect();
+    for lost in &new {
+        check_committed(log, lost)?;
+    }
+    if !new.is_empty() {
+        log.accept_losses(new).await?;
+    }
+    if log.state_is_damaged(StateKind::Transactions) {
+        // Whose they are is not known before that is given up as well.
+        return Ok(0);
+    }
+    let everywhere = losses.contains(&Loss::State(StateKind::Transactions));
+    let concerned: BTreeSet<PartitionId> = if everywhere {
+        log.partitions().into_iter().collect()
+    } else {
+        losses.iter().filter_map(partition_of).collect()
+    };
+    let settings = TransactionSettings::default();
+    let clock = Arc::clone(&env.clock);
+    let coordinator = TransactionCoordinator::open(log.clone(), clock, settings);
+    let overlapping: BTreeSet<PartitionId> = losses.iter().filter_map(partition_of).collect();
+    let aborted = coordinator.abort_in(&overlapping).await?;
+    let hanging = end_hanging(log, env, &coordinator, &concerned).await?;
+    Ok(aborted + hanging)
+}
+
+/// What a group has read was given: the log must not go on below it.
+fn check_committed(log: &Log, loss: &Loss) -> Result<(), AcceptanceError> {
+    let Loss::Offsets(PartitionRange { partition, range }) = *loss else { return Ok(()) };
+    let Some(view) = log.partition(partition) else { return Ok(()) };
+    if range.last < view.high_watermark {
+        return Ok(());
+    }
+    for (key, value) in log.state(StateKind::Offsets) {
+        let (key, value) = (OffsetKey::decode(key), CommittedOffset::decode(value));
+        let (Ok(key), Ok(CommittedOffset { offset, .. })) = (key, value) else { continue };
+        let is_here = (key.topic_id.0, key.partition) == (view.topic_id, view.index);
+        if is_here && offset > range.last + 1 {
+            let group = key.group;
+            return Err(AcceptanceError::BelowCommitted { partition, group, offset });
+        }
+    }
+    Ok(())
+}
+
+fn partition_of(loss: &Loss) -> Option<PartitionId> {
+    match loss {
+        Loss::Offsets(range) => Some(range.partition),
+        Loss::State(_) => None,
+    }
+}
+
+fn is_accepted(log: &Log, loss: &Loss) -> bool {
+    match loss {
+        Loss::Offsets(lost) => {
+            let accepted = log.partition(lost.partition).map(|view| view.accepted);
+            accepted.is_some_and(|accepted| accepted.contains(&lost.range))
+        }
+        Loss::State(kind) => !log.state_is_damaged(*kind) && log.accepted_states().contains(kind),
+    }
+}
+
+/// Ends what is open in `partitions` and belongs to no transactional id any more.
+async fn end_hanging(
+    log: &Log,
+    env: &Environment,
+    coordinator: &TransactionCoordinator,
+    partitions: &BTreeSet<PartitionId>,
+) -> Result<usize, AcceptanceError> {
+    let all = coordinator.all().await?;
+    let ongoing = all.iter().filter(|(_, transaction)| transaction.is_ongoing());
+    let known: BTreeSet<i64> = ongoing.map(|(_, it)| it.identity.producer_id).collect();
+    let mut ended = 0;
+    for id in partitions {
+        let closed = log
+            .partition(*id)
+            .is_none_or(|view| view.damaged.iter().any(lossproof_log::OffsetRange::is_open));
+        if closed {
+            continue; // Nothing can be written there before that is given up as well.
+        }
+        let is_hanging =
+            |it: &ProducerView| it.transaction_start.is_some() && !known.contains(&it.producer_id);
+        let producers = log.producers(*id).await?.into_iter();
+        for ProducerView { producer_id, epoch, .. } in producers.filter(is_hanging) {
+            let batch = abort_marker(Identity { producer_id, epoch }, env.clock.wall_ms());
+            let append = Append { partition: *id, batch, identity: None };
+            let commit = Commit { appends: vec![append], ..Commit::default() };
+            log.commit(commit).await.map_err(|error| error.cause)?;
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lossproof_env::{ManualClock, SeededRng, SimDisk};
+    use lossproof_log::{FlushPolicy, LogConfig, OffsetRange, PartitionChange};
+
+    use super::*;
+    use crate::topics::TopicId;
+
+    #[test]
+    fn a_partition_does_not_go_on_below_what_a_group_has_read() {
+        let env = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::new(ManualClock::new(0)),
+            rng: Arc::new(SeededRng::new(1)),
+        };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, mut stepper, _) = opened.expect("it opens");
+        let (partition, topic_id) = (PartitionId(1), TopicId([7; 16]));
+        let flush = FlushPolicy::Commit;
+        let made = PartitionChange::Create { id: partition, topic_id: topic_id.0, index: 3, flush };
+        let key = OffsetKey { group: "g".into(), topic_id, partition: 3 };
+        let value = CommittedOffset {
+            offset: 50,
+            leader_epoch: 0,
+            committed_at_ms: 0,
+            metadata: String::new(),
+        };
+        let committed = Commit::state(StateKind::Offsets, key.encode(), Some(value.encode()));
+        let done = stepper.submit(vec![Commit::partition(made), committed]);
+        assert!(done.iter().all(Result::is_ok));
+        let lost = |last| {
+            let range = OffsetRange { first: 0, last };
+            Loss::Offsets(PartitionRange { partition, range })
+        };
+        let refused = check_committed(&log, &lost(48)).expect_err("the next one would be 49");
+        assert!(matches!(refused, AcceptanceError::BelowCommitted { offset: 50, .. }));
+        assert!(check_committed(&log, &lost(49)).is_ok());
+    }
+}

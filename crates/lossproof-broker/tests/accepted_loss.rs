@@ -1,0 +1,154 @@
+//! What the operator gives up does not hold up the rest: readers, committed ones as well, go on
+//! behind it, transactions that overlap it are aborted, and a coordinator is there again.
+
+mod common;
+
+use std::path::Path;
+
+use common::producer::Producer;
+use common::{Broker, Client, environment, log_config, records, values_of};
+use lossproof_broker::{AcceptanceError, accept_losses};
+use lossproof_env::SimDisk;
+use lossproof_log::{Log, Loss, OffsetRange, PartitionRange, StateKind};
+use lossproof_wire::*;
+
+/// Flips a bit of the last place where `text` stands.
+fn spoil(disk: &SimDisk, text: &str) {
+    for path in disk.paths() {
+        let bytes = disk.bytes(&path).expect("a file");
+        let mut windows = bytes.windows(text.len());
+        if let Some(at) = windows.rposition(|window| window == text.as_bytes()) {
+            let flipped = [bytes[at] ^ 1];
+            return disk.damage(&path, at as u64, &flipped).expect("a file");
+        }
+    }
+    panic!("{text} stands nowhere");
+}
+
+/// Gives up `losses` on a stopped log; how many transactions were aborted.
+async fn accept(disk: &SimDisk, losses: &[Loss]) -> Result<usize, AcceptanceError> {
+    let env = environment(disk);
+    let (log, _) = Log::open(&env, Path::new("/data"), log_config()).expect("it opens");
+    let accepted = accept_losses(&log, &env, losses).await;
+    log.close().await.expect("it closes");
+    accepted
+}
+
+/// All that a committed reader is given, answer by answer.
+async fn read_committed(client: &mut Client) -> Vec<String> {
+    let (mut all, mut offset) = (vec![], 0);
+    loop {
+        let (values, next) = client.committed_part("t", offset).await;
+        if next == offset {
+            return all;
+        }
+        all.extend(values);
+        offset = next;
+    }
+}
+
+fn range(disk: &SimDisk, first: i64, last: i64) -> Loss {
+    let env = environment(disk);
+    let (log, _) = Log::open(&env, Path::new("/data"), log_config()).expect("it opens");
+    let partition = log.partitions()[0];
+    log.close_blocking().expect("it closes");
+    Loss::Offsets(PartitionRange { partition, range: OffsetRange { first, last } })
+}
+
+/// ACCEPTANCE-1. The trap: the first transaction has lost no marker but part of what was open, and
+/// its producer goes on; a reader that takes both sides of the range in one answer leaves out what
+/// it has committed since.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_overlap_it_are_aborted_and_later_ones_are_not() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let mut first = Producer::new(&broker, "first").await;
+    let mut second = Producer::new(&broker, "second").await;
+    for (producer, value) in [(&mut first, "a"), (&mut second, "c")] {
+        producer.add("t", &[0]).await;
+        assert_eq!(producer.send("t", 0, 0, &[value]).await, ErrorCode::NONE);
+    }
+    client.produce("t", 0, records(&["to be lost"])).await;
+    assert_eq!(first.end(true).await, ErrorCode::NONE);
+    first.add("t", &[0]).await;
+    assert_eq!(first.send("t", 0, 1, &["b"]).await, ErrorCode::NONE);
+    assert_eq!(first.end(true).await, ErrorCode::NONE);
+    client.produce("t", 0, records(&["after"])).await;
+    let disk = broker.stop().await.killed();
+    spoil(&disk, "to be lost");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    let data = client.fetch_committed("t", 0).await;
+    assert_eq!(data.last_stable_offset, 0, "whether the first has committed is not known");
+    assert_ne!(client.fetch("t", 0, 2).await.error_code, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    let lost = range(&disk, 2, 2);
+    assert_eq!(accept(&disk, &[lost]).await.expect("it is lost"), 1, "the second is ongoing");
+    assert_eq!(accept(&disk, &[lost]).await.expect("again"), 0, "nothing is left to do");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    let data = client.fetch_committed("t", 0).await;
+    assert_eq!(data.last_stable_offset, data.high_watermark);
+    assert_eq!(read_committed(&mut client).await, ["b", "after"]);
+    let behind = client.fetch("t", 0, 2).await;
+    assert_eq!(values_of(&behind.records.expect("records"), 4)[0], "b");
+    let mut second = Producer { client, ..second };
+    assert_ne!(second.end(true).await, ErrorCode::NONE, "a part of it is gone");
+    let appended = second.client.produce("t", 0, records(&["new"])).await;
+    assert_eq!(appended.error_code, ErrorCode::NONE);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn group_offsets_are_served_again() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for value in ["a", "b"] {
+        client.produce("t", 0, records(&[value])).await;
+    }
+    for offset in [1, 2] {
+        assert_eq!(client.commit("readers", "t", 0, offset).await, ErrorCode::NONE);
+    }
+    let disk = broker.stop().await.killed();
+    spoil(&disk, "readers");
+    let broker = Broker::on(disk, |_| {}).await;
+    let (_, error) = broker.client().await.committed("readers", "t", 0).await;
+    assert_ne!(error, ErrorCode::NONE, "an old offset passes for good");
+    let disk = broker.stop().await.killed();
+    accept(&disk, &[Loss::State(StateKind::Offsets)]).await.expect("it is damaged");
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(client.committed("readers", "t", 0).await, (1, ErrorCode::NONE), "what is there");
+    assert_eq!(client.commit("readers", "t", 0, 2).await, ErrorCode::NONE);
+    broker.stop().await;
+}
+
+/// ACCEPTANCE-1: what only the lost entry knew to be open would hold up committed readers for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactional_ids_are_served_again_and_nothing_is_left_open() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    producer.add("t", &[0]).await;
+    assert_eq!(producer.send("t", 0, 0, &["a"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    spoil(&disk, "payments");
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut producer = Producer { client: broker.client().await, ..producer };
+    assert_eq!(producer.init().await, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    let disk = broker.stop().await.killed();
+    let aborted = accept(&disk, &[Loss::State(StateKind::Transactions)]).await;
+    assert_eq!(aborted.expect("it is damaged"), 1);
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut producer = Producer { client: broker.client().await, ..producer };
+    assert_eq!(producer.init().await, ErrorCode::NONE);
+    let data = producer.client.fetch_committed("t", 0).await;
+    assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
+    assert_eq!(producer.client.committed_values("t").await, Vec::<String>::new());
+    broker.stop().await;
+}

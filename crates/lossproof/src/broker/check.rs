@@ -1,0 +1,229 @@
+//! `lossproof broker --check`: is everything there that was acknowledged? Nothing is changed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use lossproof_broker::{PartitionNames, partition_names};
+use lossproof_env::Environment;
+use lossproof_log::{
+    CheckProgress, CheckReport, Checked, Finding, Flaw, LogConfig, OpenError, PartitionId,
+    PartitionRange, StateKind, check,
+};
+use serde_json::{Value, json};
+
+use super::accept;
+use crate::Outcome;
+use crate::exit::{self, Exit, Failure};
+use crate::journal::open_code;
+use crate::output::say;
+
+/// So long nothing is said of the progress.
+const SILENCE: Duration = Duration::from_secs(5);
+const MEBIBYTE: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+pub(super) fn run(env: &Environment, directory: &Path, format: Format) -> Outcome {
+    let looked = look(env, directory);
+    let (checked, names) = looked.inspect_err(|failure| {
+        if format == Format::Json {
+            let Failure { code, message } = failure;
+            say!("{}", json!({ "verdict": "unknown", "code": code.name, "error": message }));
+        }
+    })?;
+    let report = &checked.report;
+    match format {
+        Format::Text => print(directory, report, &names),
+        Format::Json => say!("{}", to_json(directory, report, &names)),
+    }
+    Ok(if report.is_damaged() { Exit::Loss } else { Exit::Proven })
+}
+
+/// Looks at all of it; an error is "cannot tell".
+pub(super) fn look(
+    env: &Environment,
+    directory: &Path,
+) -> Result<(Checked, PartitionNames), Failure> {
+    let clock = env.clock.clone();
+    let mut said_at = clock.monotonic();
+    let mut progress = |progress: CheckProgress| {
+        if clock.monotonic() >= said_at + SILENCE {
+            said_at = clock.monotonic();
+            let CheckProgress { bytes, bytes_total } = progress;
+            eprintln!("looked at {} of {} MiB", bytes / MEBIBYTE, bytes_total / MEBIBYTE);
+        }
+    };
+    let checked = check(env, directory, LogConfig::default(), &mut progress);
+    let checked = checked.map_err(|error| failure(directory, &error))?;
+    let names = partition_names(&checked.log).map_err(|error| {
+        Failure::new(exit::JOURNAL_DAMAGED, format_args!("{}: {error}", directory.display()))
+    })?;
+    Ok((checked, names))
+}
+
+fn failure(directory: &Path, error: &OpenError) -> Failure {
+    let cause = super::chain(error);
+    Failure::new(open_code(error), format_args!("broker on {}: {cause}", directory.display()))
+}
+
+pub(super) fn name_of(names: &PartitionNames, id: PartitionId) -> String {
+    names.get(&id).map_or_else(
+        || format!("partition {id} of no topic that is known"),
+        |(topic, number)| format!("{topic}-{number}"),
+    )
+}
+
+pub(super) fn state_name(kind: StateKind) -> &'static str {
+    match kind {
+        StateKind::Metadata => "topics",
+        StateKind::Offsets => "group-offsets",
+        StateKind::InputPosition => "input-positions",
+        StateKind::Cursor => "cursors",
+        StateKind::Receipt => "receipts",
+        StateKind::Transactions => "transactions",
+    }
+}
+
+fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
+    let shown = directory.display();
+    if report.is_damaged() {
+        say!("{shown}: DAMAGED");
+    } else {
+        say!("{shown}: clean, everything that was acknowledged can be read");
+    }
+    for PartitionRange { partition, range } in &report.lost {
+        say!("lost: {}: offsets {range}", name_of(names, *partition));
+    }
+    for kind in &report.lost_states {
+        say!("lost: {}: what is kept of them may be old or incomplete", state_name(*kind));
+    }
+    if report.end_lost {
+        say!("lost: the end of the journal: a start takes no writes");
+    }
+    if report.is_damaged() && report.lost.is_empty() && report.lost_states.is_empty() {
+        say!("no message is lost: what is damaged stands somewhere else as well");
+    }
+    for finding in &report.recovery.damage {
+        say!("damaged: {finding}");
+    }
+    for Flaw { kind, path, position, bytes, .. } in &report.flaws {
+        say!("damaged: {kind} file={} position={position} bytes={bytes}", path.display());
+    }
+    for finding in &report.recovery.in_doubt {
+        say!("in doubt: {finding}");
+        for PartitionRange { partition, range } in &finding.partitions {
+            say!("  {}: offsets {range}", name_of(names, *partition));
+        }
+    }
+    if !report.recovery.in_doubt.is_empty() {
+        say!("note: in doubt is an end that was never known to be durable; by itself no damage");
+    }
+    for note in &report.notes {
+        say!("note: {note}");
+    }
+    let looked = &report.looked_at;
+    say!(
+        "looked at: segments={} frames={} cold-files={} cold-batches={} bytes={}",
+        looked.segments,
+        looked.frames,
+        looked.cold_files,
+        looked.cold_batches,
+        looked.bytes
+    );
+    for PartitionRange { partition, range } in &report.accepted {
+        say!("accepted as lost: {}: offsets {range}", name_of(names, *partition));
+    }
+    for kind in &report.accepted_states {
+        say!("accepted as lost: what was missing of {}", state_name(*kind));
+    }
+    if report.is_damaged() {
+        let code = exit::PIECES_DAMAGED;
+        say!("next: {} (more: lossproof explain {})", code.next, code.name);
+        for lost in acceptable(report, names) {
+            say!("to give up what is lost: lossproof broker --data {shown} --accept-loss {lost}");
+        }
+    }
+}
+
+/// What can be given up, in the words of `--accept-loss`; LAST stands for what a person has to say.
+pub(super) fn acceptable(report: &CheckReport, names: &PartitionNames) -> Vec<String> {
+    if report.end_lost {
+        return vec!["end".to_owned()];
+    }
+    let ranges = report.lost.iter().filter_map(|lost| accept::argument(lost, names));
+    let states = report.lost_states.iter().map(|kind| format!("state:{}", state_name(*kind)));
+    ranges.chain(states).collect()
+}
+
+fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Value {
+    let ranges = |ranges: &[PartitionRange]| -> Vec<Value> {
+        ranges.iter().map(|range| range_json(*range, names)).collect()
+    };
+    let finding = |finding: &Finding| {
+        let states: Vec<&str> = finding.states.iter().map(|kind| state_name(*kind)).collect();
+        json!({
+            "kind": finding.kind.to_string(),
+            "segment": finding.segment,
+            "position": finding.position,
+            "bytes": finding.bytes,
+            "first_frame": finding.first_frame,
+            "last_frame": finding.last_frame,
+            "ranges": ranges(&finding.partitions),
+            "states": states,
+            "copy": finding.quarantined,
+        })
+    };
+    let flaw = |flaw: &Flaw| {
+        json!({
+            "kind": flaw.kind.to_string(),
+            "file": flaw.path,
+            "position": flaw.position,
+            "bytes": flaw.bytes,
+            "ranges": ranges(&flaw.lost),
+        })
+    };
+    let CheckReport { recovery, flaws, looked_at, .. } = report;
+    let damage = recovery.damage.iter().map(finding).chain(flaws.iter().map(flaw));
+    let named =
+        |kinds: &[StateKind]| -> Vec<&str> { kinds.iter().map(|kind| state_name(*kind)).collect() };
+    json!({
+        "verdict": if report.is_damaged() { "damaged" } else { "clean" },
+        "directory": directory,
+        "lost": ranges(&report.lost),
+        "lost_states": named(&report.lost_states),
+        "accepted": ranges(&report.accepted),
+        "accepted_states": named(&report.accepted_states),
+        "end_lost": report.end_lost,
+        "damage": damage.collect::<Vec<Value>>(),
+        "in_doubt": recovery.in_doubt.iter().map(finding).collect::<Vec<Value>>(),
+        "notes": report.notes,
+        "closed_in_order": recovery.clean,
+        "looked_at": {
+            "segments": looked_at.segments,
+            "frames": looked_at.frames,
+            "cold_files": looked_at.cold_files,
+            "cold_batches": looked_at.cold_batches,
+            "bytes": looked_at.bytes,
+        },
+    })
+}
+
+/// `last` is null where it is not known.
+fn range_json(range: PartitionRange, names: &PartitionNames) -> Value {
+    let PartitionRange { partition, range } = range;
+    let name = names.get(&partition);
+    json!({
+        "topic": name.map(|(topic, _)| topic),
+        "partition": name.map(|(_, number)| number),
+        "partition_id": partition.0,
+        "first": range.first,
+        "last": (!range.is_open()).then_some(range.last),
+    })
+}

@@ -1,0 +1,146 @@
+//! What an operator sees of a stopped data directory: a verdict with exact ranges, what stands in
+//! the files, and the way on where something is lost for good.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::{Broker, Produce, binary, read_topic};
+
+/// Exit code, standard output, standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = binary().args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+/// A directory with three messages in one partition, the second of which was hit.
+fn damaged(scratch: &Path) -> PathBuf {
+    let data = scratch.join("data");
+    let broker = Broker::start(&data, &["--partitions", "1"]);
+    for line in ["first message", "second message", "third message"] {
+        // Each in a batch of its own.
+        let input = scratch.join(line);
+        fs::write(&input, line).unwrap();
+        let arguments = [input.to_str().unwrap()];
+        let produce = Produce::start(&broker.server, &scratch.join("producer"), &arguments);
+        let (_, code, said) = produce.finish_with_talk();
+        assert_eq!(code, Some(0), "{said}");
+    }
+    broker.stop();
+    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
+        let at = bytes.windows(14).position(|window| window == b"second message")?;
+        bytes[at] ^= 1;
+        fs::write(path, bytes).ok()
+    };
+    files(&data).into_iter().find_map(hit).unwrap();
+    data
+}
+
+#[test]
+fn a_directory_is_checked_and_left_as_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let shown = data.to_str().unwrap();
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!((code, &*stdout), (Some(1), ""), "{said}");
+    assert!(said.contains("error[LP1020]") && said.contains("\n  next: "), "{said}");
+    assert!(!data.exists());
+
+    let broker = Broker::start(&data, &[]);
+    let (code, stdout, said) = run(&["broker", "--check", shown, "--format", "json"]);
+    assert!(code == Some(1) && said.contains("error[LP1003]"), "{said}");
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&verdict["verdict"], &verdict["code"]), (&"unknown".into(), &"LP1003".into()));
+    broker.stop();
+
+    let before = files(&data);
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    assert!(stdout.starts_with(&format!("{shown}: clean")), "{stdout}");
+    assert_eq!(said, "");
+    assert!(files(&data) == before);
+}
+
+#[test]
+fn what_is_lost_is_named_and_can_be_given_up() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = damaged(scratch.path());
+    let shown = data.to_str().unwrap();
+    let before = files(&data);
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(3), "{stdout}{said}");
+    for expected in ["DAMAGED", "lost: news-0: offsets 1 to 1", "--accept-loss news:0:1-1"] {
+        assert!(stdout.contains(expected), "no '{expected}' in: {stdout}");
+    }
+    let (code, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &verdict["verdict"]), (Some(3), &"damaged".into()));
+    let lost = &verdict["lost"][0];
+    assert_eq!((&lost["topic"], &lost["partition"]), (&"news".into(), &0.into()), "{stdout}");
+    assert_eq!((&lost["first"], &lost["last"]), (&1.into(), &1.into()), "{stdout}");
+    assert!(files(&data) == before);
+
+    for wrong in ["news:0:0-1", "news:1:1-1", "state:group-offsets", "end"] {
+        let (code, _, said) = run(&["broker", "--data", shown, "--accept-loss", wrong]);
+        assert!(code == Some(1) && said.contains("error[LP1021]"), "{wrong}: {said}");
+        assert!(said.contains("--accept-loss news:0:1-1"), "{wrong}: {said}");
+    }
+    assert!(files(&data) == before, "a refusal changes nothing");
+
+    let accept = ["broker", "--data", shown, "--accept-loss", "news:0:1-1"];
+    for _ in 0..2 {
+        // Twice: it may have been cut off.
+        let (code, stdout, said) = run(&accept);
+        assert_eq!(code, Some(0), "{stdout}{said}");
+        assert!(stdout.contains("accepted as lost: news-0: offsets 1 to 1"), "{stdout}");
+    }
+    let broker = Broker::start(&data, &[]);
+    let topic = read_topic(&broker.server, "news");
+    let values: Vec<&str> = topic.records.iter().map(|record| &*record.value).collect();
+    assert_eq!(values, ["first message", "third message"]);
+    let said = broker.stop();
+    assert!(!said.contains("LP1012"), "{said}");
+}
+
+#[test]
+fn what_stands_in_the_files_is_shown() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = damaged(scratch.path());
+    let shown = data.to_str().unwrap();
+    let before = files(&data);
+    let (code, stdout, said) = run(&["log", "dump", shown, "--records"]);
+    assert_eq!(code, Some(0), "{said}");
+    for expected in ["value=\"first message\"", "value=\"third message\"", "verifies=false"] {
+        assert!(stdout.contains(expected), "no '{expected}' in: {stdout}");
+    }
+    assert!(!stdout.contains("econd message"), "damaged bytes pass for records: {stdout}");
+    let (_, stdout, _) = run(&["log", "dump", shown, "--format", "json"]);
+    let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let broken = lines.filter(|line| line["line"] == "batch" && line["verifies"] == false);
+    assert_eq!(broken.map(|line| line["base_offset"].clone()).collect::<Vec<_>>(), [1]);
+    let (code, stdout, said) = run(&["log", "dump", shown, "--limit", "3"]);
+    assert_eq!((code, stdout.lines().count()), (Some(0), 3));
+    assert!(said.contains("--limit"), "{said}");
+    assert!(files(&data) == before);
+    let (code, _, said) = run(&["log", "dump", "/no/such/place"]);
+    assert!(code == Some(1) && said.contains("error[LP1020]"), "{said}");
+}
