@@ -14,13 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use lossproof_env::{Planted, lower_thread_priority, planted};
+use lossproof_env::{Planted, planted};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointWriter};
@@ -30,7 +28,6 @@ use crate::effect::Effect;
 use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
-use crate::pace::{self, Pace};
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
@@ -112,29 +109,14 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let sealed = shared.segments.sealed();
-        let bytes = pace::bytes_of(&sealed);
+        let journal = shared.segments.journal();
+        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
-    }
-
-    /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
-    /// where the journal grows faster than it is moved, as urgent as the commits.
-    fn run_behind(&mut self) -> Result<(), MoveError> {
-        if pace::is_urgent(&self.shared) {
-            return self.run();
-        }
-        let moved = thread::scope(|scope| {
-            let behind = scope.spawn(|| {
-                lower_thread_priority();
-                self.run()
-            });
-            behind.join()
-        });
-        moved.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
@@ -148,7 +130,7 @@ impl Mover {
             if !self.is_due() {
                 continue;
             }
-            match self.run_behind() {
+            match self.run() {
                 Ok(()) => {}
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {
@@ -288,7 +270,6 @@ impl Mover {
         let path = cold::path_of(&self.paths.cold, sequence);
         let action = "write a cold file";
         let mut writer = ColdWriter::create(&*env.disk, path, life).map_err(failed(action))?;
-        let mut pace = Pace::begin(&self.shared);
         for batch in &located {
             self.check_stop()?;
             // It was located in one of them.
@@ -306,7 +287,6 @@ impl Mover {
                 return Err(MoveError::Damage(what));
             }
             writer.push(batch.entry, bytes.into()).map_err(failed(action))?;
-            pace.give_way(writer.synced());
         }
         let cold = writer.finish().map_err(failed(action))?;
         env.disk.sync_dir(&self.paths.cold).map_err(failed(action))?;
