@@ -42,7 +42,7 @@ pub use manual_clock::ManualClock;
 pub use memory_net::MemoryNet;
 pub use net::{Connection, Listener, Net};
 pub use planted::{PLANTED_BUILD, PLANTED_VARIABLE, ParsePlantedError, Planted, planted};
-pub use real::{RealClock, RealDisk, RealNet, RealRng, lower_thread_priority};
+pub use real::{RealClock, RealDisk, RealNet, RealRng};
 pub use rng::Rng;
 pub use scratch::ScratchDisk;
 pub use seeded::SeededRng;

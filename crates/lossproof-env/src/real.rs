@@ -188,18 +188,6 @@ struct RealLock {
 
 impl DiskLock for RealLock {}
 
-/// A third of what others get of a processor that they want too, and after them.
-const BEHIND_NICE: i32 = 5;
-
-/// Lets all other threads go before this one, for good: only a privileged process could take it
-/// back. Without effect where the operating system does not have it for single threads.
-pub fn lower_thread_priority() {
-    if cfg!(target_os = "linux") {
-        // What is refused costs others some time, and nothing else. No number means this thread.
-        let _ = rustix::process::setpriority_process(None, BEHIND_NICE);
-    }
-}
-
 /// The clocks of the operating system; sleeping needs a tokio runtime with time enabled.
 #[derive(Clone, Copy, Debug)]
 pub struct RealClock {

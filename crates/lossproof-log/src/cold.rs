@@ -27,7 +27,7 @@ const FRAME_TARGET_BYTES: usize = 120 << 10;
 /// An index entry covers so much of a file at most.
 const RUN_BLOCKS_MAX: u32 = (1 << 20) / BLOCK as u32;
 /// So much is written between two syncs: the journal's own syncs must not wait for more.
-const SYNC_BYTES: u64 = 512 << 10;
+const SYNC_BYTES: u64 = 8 << 20;
 
 pub(crate) fn path_of(directory: &Path, sequence: u64) -> PathBuf {
     directory.join(format!("{sequence:016}.cold"))
@@ -84,11 +84,6 @@ impl ColdWriter {
         self.payload += batch.len();
         self.items.push(Item { entry, payload: Payload::Plain(batch) });
         Ok(())
-    }
-
-    /// How much of the file has been synced so far.
-    pub(crate) fn synced(&self) -> u64 {
-        self.synced
     }
 
     fn flush(&mut self) -> io::Result<()> {

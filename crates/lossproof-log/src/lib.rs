@@ -47,7 +47,6 @@ mod mark;
 mod meta;
 mod mover;
 mod open;
-mod pace;
 mod partition;
 mod paths;
 mod producer;

@@ -15,14 +15,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_env::{Planted, lower_thread_priority, planted};
+use lossproof_env::{Planted, planted};
 use thiserror::Error;
 
 use crate::accept::without;
@@ -34,7 +32,6 @@ use crate::effect::Effect;
 use crate::error::{FullCause, OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::gather::Gathered;
-use crate::pace::{self, Pace};
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, Segments, verifies};
@@ -172,8 +169,9 @@ impl Mover {
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
         let shared = &self.shared;
-        let sealed = shared.segments.sealed();
-        let bytes = pace::bytes_of(&sealed);
+        let journal = shared.segments.journal();
+        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
         let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
@@ -181,22 +179,6 @@ impl Mover {
             || shared.mover.has_orders()
             || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
             || shared.ballast.is_disk_full() && rescue::plan(shared).is_some_and(|it| it.moves())
-    }
-
-    /// Moves while commits go first. On a thread of its own, which cannot become urgent again;
-    /// where the journal grows faster than it is moved, as urgent as the commits.
-    fn run_behind(&mut self) -> Result<(), MoveError> {
-        if pace::is_urgent(&self.shared) {
-            return self.run();
-        }
-        let moved = thread::scope(|scope| {
-            let behind = scope.spawn(|| {
-                lower_thread_priority();
-                self.run()
-            });
-            behind.join()
-        });
-        moved.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
@@ -210,7 +192,7 @@ impl Mover {
             if !self.is_due() {
                 continue;
             }
-            match self.run_behind() {
+            match self.run() {
                 Ok(()) => {}
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {
@@ -392,12 +374,10 @@ impl Mover {
         copied.compacted = self.compact(recovery, orders, &mut writer)?;
         located.retain(|batch| !copied.compacted.contains_key(&batch.entry.partition));
         located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
-        let mut pace = Pace::begin(&self.shared);
         for batch in &located {
             self.check_stop()?;
             let bytes = read_located(recovery, batch)?;
             writer.push(batch.entry, bytes).map_err(failed(COPY))?;
-            pace.give_way(writer.synced());
         }
         copied.cold = Some(writer.finish().map_err(failed(COPY))?);
         env.disk.sync_dir(&self.paths.cold).map_err(failed(COPY))?;
@@ -413,7 +393,6 @@ impl Mover {
     ) -> Result<BTreeMap<PartitionId, Compacted>, MoveError> {
         let keys_max = self.shared.config.compaction_keys_max;
         let is_stopped = || self.check_stop().is_err();
-        let mut pace = Pace::begin(&self.shared);
         let mut compacted = BTreeMap::new();
         for (id, order) in orders {
             let Some(partition) = recovery.view.partition(id) else { continue };
@@ -429,9 +408,7 @@ impl Mover {
             };
             let done = pass.rewrite(|entry, bytes| {
                 self.check_stop()?;
-                writer.push(entry, bytes).map_err(failed(COPY))?;
-                pace.give_way(writer.synced());
-                Ok::<(), MoveError>(())
+                writer.push(entry, bytes).map_err(failed(COPY))
             })?;
             compacted.insert(id, done);
         }

@@ -83,13 +83,6 @@ impl Segments {
         open.range(..COLD_KEY).map(|(_, segment)| segment.clone()).collect()
     }
 
-    /// Those of the journal that are full.
-    pub(crate) fn sealed(&self) -> Vec<Arc<ReadSegment>> {
-        let mut journal = self.journal();
-        journal.pop();
-        journal
-    }
-
     pub(crate) fn cold(&self) -> Vec<Arc<ReadSegment>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.range(COLD_KEY..).map(|(_, segment)| segment.clone()).collect()

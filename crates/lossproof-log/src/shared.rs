@@ -93,13 +93,6 @@ impl MoverSignal {
         std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets others work for so long, unless it is stopped.
-    pub(crate) fn pause(&self, time: Duration) {
-        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        // Poisoned or not, there is nothing in it that is looked at.
-        let _ = self.wake.wait_timeout_while(woken, time, |_| !self.is_stopped());
-    }
-
     /// Waits for [`MoverSignal::wake`], for at most `patience`.
     pub(crate) fn wait(&self, patience: Option<Duration>) {
         let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,19 +206,4 @@ impl Shared {
 
 fn permits_for(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_ends_when_the_mover_is_stopped() {
-        let signal = MoverSignal::default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| signal.pause(Duration::from_hours(1)));
-            signal.stop();
-        });
-        assert!(signal.is_stopped());
-    }
 }

@@ -31,9 +31,8 @@ use crate::transaction::{Identity, TransactionError, WriteGuard};
 
 const FIRST_WITH_ZSTD: i16 = 7;
 const FIRST_WITH_IDS: i16 = 13;
-/// Larger batches, and all that are compressed, are checked on a thread of their own. Up to here
-/// the check takes less than the way to another thread and back does on a busy machine.
-const INLINE_BYTES_MAX: usize = 1 << 20;
+/// Larger batches, and all that are compressed, are checked on a thread of their own.
+const INLINE_BYTES_MAX: usize = 128 << 10;
 /// A batch may decompress to so many times what its topic takes of compressed ones: text seldom
 /// shrinks to a hundredth.
 const UNCOMPRESSED_PER_BYTE_MAX: u64 = 256;
