@@ -81,7 +81,7 @@ async fn a_static_member_takes_its_part_back_after_a_power_cut() {
 }
 
 /// The entries of groups in the journal: keys and values.
-async fn stored(disk: &SimDisk) -> (Log, Vec<(Bytes, Bytes)>) {
+fn stored(disk: &SimDisk) -> (Log, Vec<(Bytes, Bytes)>) {
     let (log, _) = Log::open(&environment(disk), Path::new("/data"), log_config()).expect("a log");
     let state = log.state(StateKind::Offsets).into_iter();
     let groups = state.filter(|(key, _)| key.starts_with(&[0xff; 4])).collect();
@@ -95,7 +95,7 @@ async fn a_group_that_cannot_be_read_is_not_taken_for_an_empty_one() {
     let id = topic(&broker).await;
     let mut member = Member::alone(&broker, Age::Newest).await;
     let disk = broker.stop().await.killed();
-    let (log, groups) = stored(&disk).await;
+    let (log, groups) = stored(&disk);
     let (key, value) = groups.first().expect("the group is stored").clone();
     let cut = value.slice(..value.len() - 1);
     let commit = Commit::state(StateKind::Offsets, key, Some(cut));

@@ -80,7 +80,9 @@ impl Coordinator {
         match stored_groups(&log) {
             Ok(stored) => {
                 let now = clock.monotonic();
-                stored.into_iter().for_each(|(name, group)| groups.restore(now, &name, group));
+                for (name, group) in stored {
+                    groups.restore(now, &name, group);
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "groups or their offsets are damaged: no group is served");

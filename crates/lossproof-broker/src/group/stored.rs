@@ -87,7 +87,9 @@ impl StoredGroup {
                 }
                 // Their number is bounded (GROUP-5), as are all lengths by that of a request.
                 out.put_u32(members.len() as u32);
-                members.iter().for_each(|member| member.encode(&mut out));
+                for member in members {
+                    member.encode(&mut out);
+                }
             }
         }
         out.freeze()

@@ -53,8 +53,6 @@ pub(crate) enum Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Enforced,
-    /// Stored and shown, and not carried out yet; nothing is removed meanwhile.
-    Stored,
     /// Accepted, because clients send it; it means nothing to this storage.
     Unused,
 }
@@ -149,9 +147,6 @@ impl Setting {
         match (self.rule, self.standing) {
             (Rule::Only, _) => format!("{} No other value is possible here.", self.about),
             (_, Standing::Enforced) => self.about.to_owned(),
-            (_, Standing::Stored) => {
-                format!("{} Stored and shown, not carried out yet.", self.about)
-            }
             (_, Standing::Unused) => format!("{} Without effect here.", self.about),
         }
     }

@@ -29,7 +29,6 @@ pub fn settings_page() -> String {
 fn about(setting: &Setting) -> String {
     let mark = match (setting.rule, setting.standing) {
         (Rule::Only, _) | (_, Standing::Enforced) => "",
-        (_, Standing::Stored) => " *Stored.*",
         (_, Standing::Unused) => " *Unused.*",
     };
     format!("{}{mark}", setting.about)
