@@ -1,10 +1,10 @@
 //! Looking at a log that is stopped, all of it, without changing anything.
 //!
 //! # Invariants
-//! - CHECK-1: nothing on the disk is changed, and nobody can open the log meanwhile.
-//! - CHECK-2: what a start would find is found by that very start, on a disk that keeps nothing;
+//! - LOOK-1: nothing on the disk is changed, and nobody can open the log meanwhile.
+//! - LOOK-2: what a start would find is found by that very start, on a disk that keeps nothing;
 //!   what a start leaves for later, cold files and second copies, is read here.
-//! - CHECK-3: an offset that is not told to be lost can be read.
+//! - LOOK-3: an offset that is not told to be lost can be read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -125,7 +125,7 @@ pub struct CheckProgress {
     pub bytes_total: u64,
 }
 
-/// Looks at the log in `directory`: what a start would report (CHECK-2), every frame of every cold
+/// Looks at the log in `directory`: what a start would report (LOOK-2), every frame of every cold
 /// file, both files of the checkpoint, and all second copies.
 pub fn check(
     env: &Environment,
@@ -172,7 +172,7 @@ pub fn check(
     Ok(Checked { log, report, _lock: lock })
 }
 
-/// Keeps others from starting what is looked at (CHECK-1), as far as there is a log.
+/// Keeps others from starting what is looked at (LOOK-1), as far as there is a log.
 fn keep_out(env: &Environment, paths: &Paths) -> Result<Option<Box<dyn DiskLock>>, OpenError> {
     let exists = |path: &Path| env.disk.exists(path).map_err(failed("look at", path));
     let has_files = exists(&paths.journal)?
@@ -276,7 +276,7 @@ impl Look<'_> {
     }
 
     /// Reads every frame of a cold file, and compares what verifies with what the index says of
-    /// it (CHECK-3).
+    /// it (LOOK-3).
     fn cold_file(&mut self, cold: &ReadSegment) -> io::Result<()> {
         let mut scan = Scan::new(cold.file.clone(), cold.life)?;
         let mut covered = Covered::default();

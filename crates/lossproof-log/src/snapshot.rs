@@ -123,10 +123,7 @@ impl Fact {
             Self::Compacted(id, compacted) => {
                 entry.partition = *id;
                 out.put_u8(TAG_COMPACTED);
-                out.put_i64(compacted.end);
-                out.put_i64(compacted.settled);
-                out.put_i64(compacted.settled_ms);
-                out.put_u8(u8::from(compacted.tombstones));
+                put_compacted(compacted, &mut out);
             }
             Self::Producers(id, producers) => {
                 entry.partition = *id;
@@ -185,15 +182,7 @@ impl Fact {
             }),
             TAG_PARTITION => Self::Partition(id, PartitionFact::get(&mut from)?),
             TAG_INDEX => Self::Index(id, get_all(&mut from, get_index_entry)?),
-            TAG_COMPACTED => Self::Compacted(
-                id,
-                Compacted {
-                    end: from.try_get_i64().ok()?,
-                    settled: from.try_get_i64().ok()?,
-                    settled_ms: from.try_get_i64().ok()?,
-                    tombstones: from.try_get_u8().ok()? == 1,
-                },
-            ),
+            TAG_COMPACTED => Self::Compacted(id, get_compacted(&mut from)?),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
             TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
             TAG_STATE_DAMAGED => Self::StateDamaged(StateKind::from_code(from.try_get_u8().ok()?)?),
@@ -271,6 +260,22 @@ impl PartitionFact {
 
 fn get_epoch(from: &mut Bytes) -> Option<EpochFact> {
     Some(EpochFact { epoch: from.try_get_i32().ok()?, start: from.try_get_i64().ok()? })
+}
+
+fn put_compacted(compacted: &Compacted, out: &mut BytesMut) {
+    out.put_i64(compacted.end);
+    out.put_i64(compacted.settled);
+    out.put_i64(compacted.settled_ms);
+    out.put_u8(u8::from(compacted.tombstones));
+}
+
+fn get_compacted(from: &mut Bytes) -> Option<Compacted> {
+    Some(Compacted {
+        end: from.try_get_i64().ok()?,
+        settled: from.try_get_i64().ok()?,
+        settled_ms: from.try_get_i64().ok()?,
+        tombstones: from.try_get_u8().ok()? == 1,
+    })
 }
 
 fn put_index_entry(entry: &IndexEntry, out: &mut BytesMut) {

@@ -1,5 +1,5 @@
 //! A look at a log that is stopped tells what a start would tell, and of cold files and second
-//! copies what that leaves for later; it changes nothing. (CHECK-1, CHECK-2, CHECK-3)
+//! copies what that leaves for later; it changes nothing. (LOOK-1, LOOK-2, LOOK-3)
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -66,7 +66,7 @@ fn without_copies(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().map(|it| Finding { quarantined: None, ..it.clone() }).collect()
 }
 
-/// Each offset can be read, or is told to be lost (CHECK-3).
+/// Each offset can be read, or is told to be lost (LOOK-3).
 fn judge_reads(log: &Log, lost: &[PartitionRange], hint: &str) {
     for id in log.partitions() {
         let end = log.partition(id).unwrap().high_watermark;
@@ -89,8 +89,8 @@ fn agree(disk: &SimDisk, hint: &str) -> Option<CheckReport> {
     let before = files(disk);
     let steps = disk.position();
     let looked = look(disk);
-    assert_eq!(disk.position(), steps, "CHECK-1: {hint}");
-    assert!(files(disk) == before, "CHECK-1: {hint}");
+    assert_eq!(disk.position(), steps, "LOOK-1: {hint}");
+    assert!(files(disk) == before, "LOOK-1: {hint}");
     let looked = looked.map(|checked| checked.report);
     let (report, (log, _stepper, started)) = match (looked, open(disk)) {
         (Ok(report), Ok(opened)) => (report, opened),
@@ -100,7 +100,7 @@ fn agree(disk: &SimDisk, hint: &str) -> Option<CheckReport> {
         }
         (looked, opened) => panic!("{hint}: {looked:?}, but a start says {:?}", opened.map(drop)),
     };
-    // CHECK-2
+    // LOOK-2
     let CheckReport { recovery, .. } = &report;
     assert_eq!(recovery.damage, without_copies(&started.damage), "{hint}");
     assert_eq!(recovery.in_doubt, without_copies(&started.in_doubt), "{hint}");
@@ -226,7 +226,7 @@ fn a_log_in_use_or_no_log_at_all_is_refused() {
     assert!(matches!(look(&disk), Err(OpenError::Locked { .. })));
     stepper.close().unwrap();
     let checked = look(&disk).unwrap();
-    assert!(matches!(open(&disk), Err(OpenError::Locked { .. })), "CHECK-1");
+    assert!(matches!(open(&disk), Err(OpenError::Locked { .. })), "LOOK-1");
     drop(checked);
     assert!(open(&disk).is_ok());
     let empty = SimDisk::new();

@@ -1,7 +1,7 @@
 //! The disk is full, at every fill level of a small workload: batches are refused by a retriable
-//! error and leave no trace, small state goes on from reserve and ballast, a killed log starts where
-//! it is, and when there is space again it takes batches again. What was acknowledged survives.
-
+//! error and leave no trace, small state goes on from reserve and ballast, a killed log starts
+//! where it is, and when there is space again it takes batches again. What was acknowledged
+//! survives.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod crash;

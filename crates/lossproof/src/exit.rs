@@ -73,7 +73,7 @@ codes! {
     FORMAT_UNKNOWN = "LP1004": "use the newer lossproof that wrote it";
     DIRECTORY_FORBIDDEN = "LP1005": "give this user the right to read and write there";
     JOURNAL_DAMAGED = "LP1006": "change nothing in it, and restore it from a copy";
-    DIRECTORY_MOVED = "LP1007": "use the original, or where that is gone `lossproof broker --adopt`";
+    DIRECTORY_MOVED = "LP1007": "use the original; if that is gone, `lossproof broker --adopt`";
     SETTINGS = "LP1008": "correct the settings; docs/config.md has all of them";
     DIRECTORY_UNUSABLE = "LP1009": "see what the operating system says, then start again";
     START_FAILED = "LP1010": "see the message, then start again";
