@@ -2,6 +2,7 @@
 //! error and leave no trace, small state goes on from reserve and ballast, a killed log starts
 //! where it is, and when there is space again it takes batches again. What was acknowledged
 //! survives.
+
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod crash;
