@@ -131,7 +131,7 @@ fn the_advertised_table_is_the_one_that_clients_need() {
         (60, 0, 2),
         (61, 0, 0),
         (65, 0, 0),
-        (66, 0, 1),
+        (66, 0, 2),
         (75, 0, 0),
     ];
     assert_eq!(table, expected);
