@@ -27,6 +27,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         for sticky in [false, true] {
             let broker = round.settings.start()?;
             round.make_topic()?;
+            make_probe_topic(round)?;
             let load = round.load()?;
             let (low, high) = SYNC;
             let at = round.random.between(low, high);
@@ -45,6 +46,14 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         }
         disk.unmount()
     })
+}
+
+/// A fenced broker makes no topics, and without one a probe has no answer.
+fn make_probe_topic(round: &Round) -> Result<(), Failure> {
+    match probe(&round.settings.bootstrap(), PROBE_TIME_MAX)? {
+        None => Ok(()),
+        Some(code) => Err(Failure::broken(format!("a sound broker refused a probe: {code:?}"))),
+    }
 }
 
 /// Waits until the broker refuses, and sees to it that it goes on refusing.
