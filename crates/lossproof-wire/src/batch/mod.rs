@@ -21,8 +21,8 @@
 //! - `BATCH-2`: validation and [`find_record`] walk the records in a stream; they hold 40 MiB at
 //!   most, however much the records decompress to.
 //! - `BATCH-3`: [`set_base_offset`] and [`set_leader_epoch`] leave the checksum valid.
-//! - `BATCH-4`: what [`retain()`] leaves has its offsets, and the batch its range, producer, sequence
-//!   and compression.
+//! - `BATCH-4`: what [`retain()`] leaves has its offsets, and the batch its range, producer,
+//!   sequence and compression.
 //!
 //! # Example
 //! ```
