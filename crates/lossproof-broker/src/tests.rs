@@ -16,7 +16,7 @@ use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::broker::Broker;
-use crate::budget::{DECODERS_MAX, SMALL_ANSWER_BYTES, Share, WAITING_BYTES};
+use crate::budget::{Budget, DECODERS_MAX, SMALL_ANSWER_BYTES, Share, WAITING_BYTES};
 use crate::compaction;
 use crate::group::GroupError;
 use crate::offsets::{CommittedOffset, OffsetKey};
@@ -130,6 +130,14 @@ async fn a_fetched_batch_that_is_being_sent_is_charged() {
     assert!(length > LARGE_BYTES && used >= length, "{length} bytes, {used} charged");
 }
 
+/// The pool, and then the reserve.
+async fn hold_all(budget: &Budget) -> [Share; 2] {
+    let mut held = [Share::default(), Share::default()];
+    budget.grow(&mut held[0], budget.free_bytes()).await;
+    budget.grow(&mut held[1], 1).await;
+    held
+}
+
 /// BUDGET-4: all memory for requests is taken, and a group still forms, a consumer still reads.
 #[tokio::test]
 async fn groups_and_consumers_go_on_while_requests_wait_for_memory() {
@@ -142,13 +150,7 @@ async fn groups_and_consumers_go_on_while_requests_wait_for_memory() {
     broker.log.commit(commit).await.expect("acknowledged");
     let stopper = server.stopper();
     let served = tokio::spawn(server.run());
-    // The pool, and then the reserve.
-    let mut held = Vec::new();
-    for bytes in [broker.budget.free_bytes(), 1] {
-        let mut share = Share::default();
-        broker.budget.grow(&mut share, bytes).await;
-        held.push(share);
-    }
+    let held = hold_all(&broker.budget).await;
     assert!(held[1].is_on_reserve());
     let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
     let requests: [(BytesMut, i32); 3] = [
@@ -183,13 +185,7 @@ async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
     }
     let stopper = server.stopper();
     let served = tokio::spawn(server.run());
-    // The pool, and then the reserve.
-    let mut held = Vec::new();
-    for bytes in [broker.answers.free_bytes(), 1] {
-        let mut share = Share::default();
-        broker.answers.grow(&mut share, bytes).await;
-        held.push(share);
-    }
+    let held = hold_all(&broker.answers).await;
     let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
     for offset in 0..BATCHES {
         client.write_all(&frame(&one_partition(offset as i64), 12)).await.expect("connected");

@@ -23,23 +23,6 @@ async fn broker() -> Broker {
     Broker::with(|config| config.retention_check = Duration::from_millis(5)).await
 }
 
-async fn create(client: &mut Client, name: &str, settings: &[(&str, &str)]) {
-    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-        name: (*name).into(),
-        value: Some((*value).into()),
-    };
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: -1,
-        configs: settings.iter().map(config).collect(),
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let answer: CreateTopicsResponse = client.call(&request, 7).await;
-    assert_eq!(answer.topics[0].error_code, ErrorCode::NONE);
-}
-
 async fn send(client: &mut Client, topic: &str, pairs: &[(&str, Option<&str>)]) -> i64 {
     let mut builder = BatchBuilder::new().compression(Compression::Lz4);
     for (key, value) in pairs {
@@ -84,8 +67,8 @@ fn record(offset: i64, key: &str, value: &str) -> (i64, String, Option<String>) 
 async fn of_each_key_the_last_record_stays_at_its_offset() {
     let broker = broker().await;
     let mut client = broker.client().await;
-    create(&mut client, "kept", &[("cleanup.policy", "delete")]).await;
-    create(&mut client, "t", &EAGER).await;
+    client.create_with("kept", &[("cleanup.policy", "delete")]).await;
+    client.create_with("t", &EAGER).await;
     for topic in ["kept", "t"] {
         send(&mut client, topic, &[("a", Some("0")), ("b", Some("1")), ("a", Some("2"))]).await;
         send(&mut client, topic, &[("b", None), ("c", Some("4"))]).await;

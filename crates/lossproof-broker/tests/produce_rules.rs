@@ -10,23 +10,6 @@ use lossproof_wire::*;
 
 const HOUR_MS: i64 = 3_600_000;
 
-async fn create(client: &mut Client, name: &str, settings: &[(&str, &str)]) {
-    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-        name: (*name).into(),
-        value: Some((*value).into()),
-    };
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: settings.iter().map(config).collect(),
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let answer: CreateTopicsResponse = client.call(&request, 7).await;
-    assert_eq!(answer.topics[0].error_code, ErrorCode::NONE, "{:?}", answer.topics[0]);
-}
-
 /// Records with these timestamps and keys.
 fn batch(records: &[(i64, Option<&str>)], compression: Compression) -> Bytes {
     let mut builder = BatchBuilder::new().compression(compression);
@@ -57,9 +40,9 @@ async fn the_size_of_a_batch_is_bounded_by_its_topic_and_then_by_the_broker() {
     let large = records(&[&"x".repeat(3_000)]);
     let broker = Broker::with(|config| config.message_bytes_max = 2_000).await;
     let mut client = broker.client().await;
-    create(&mut client, "wide", &[("max.message.bytes", "4000")]).await;
-    create(&mut client, "narrow", &[("max.message.bytes", "100")]).await;
-    create(&mut client, "plain", &[]).await;
+    client.create_with("wide", &[("max.message.bytes", "4000")]).await;
+    client.create_with("narrow", &[("max.message.bytes", "100")]).await;
+    client.create_with("plain", &[]).await;
     assert_eq!(client.produce("wide", 0, large.clone()).await.error_code, ErrorCode::NONE);
     for topic in ["narrow", "plain"] {
         let answer = client.produce(topic, 0, large.clone()).await;
@@ -76,7 +59,7 @@ async fn the_size_of_a_batch_is_bounded_by_its_topic_and_then_by_the_broker() {
 async fn the_time_of_the_append_is_stored_under_a_right_checksum_and_answered() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    create(&mut client, "t", &[("message.timestamp.type", "LogAppendTime")]).await;
+    client.create_with("t", &[("message.timestamp.type", "LogAppendTime")]).await;
     for compression in [Compression::None, Compression::Gzip] {
         let before = now_ms();
         let sent = batch(&[(1, None), (2, None)], compression);
@@ -101,7 +84,7 @@ async fn the_time_of_the_append_is_stored_under_a_right_checksum_and_answered() 
 async fn a_duplicate_is_answered_with_the_time_of_the_original() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    create(&mut client, "t", &[("message.timestamp.type", "LogAppendTime")]).await;
+    client.create_with("t", &[("message.timestamp.type", "LogAppendTime")]).await;
     let producer = client.producer_id().await;
     let once = client.produce("t", 0, sequenced(&["a"], producer, 0)).await;
     while now_ms() <= once.log_append_time_ms {
@@ -122,7 +105,7 @@ async fn timestamps_too_far_off_are_refused_and_named() {
         ("message.timestamp.before.max.ms", hour.as_str()),
         ("message.timestamp.after.max.ms", hour.as_str()),
     ];
-    create(&mut client, "t", &bounds).await;
+    client.create_with("t", &bounds).await;
     let now = now_ms();
     for (wrong, compression) in
         [(now - 2 * HOUR_MS, Compression::None), (now + 2 * HOUR_MS, Compression::Zstd)]
@@ -145,7 +128,7 @@ async fn the_time_of_the_append_is_never_too_far_off() {
     let mut client = broker.client().await;
     let settings =
         [("message.timestamp.type", "LogAppendTime"), ("message.timestamp.before.max.ms", "1")];
-    create(&mut client, "t", &settings).await;
+    client.create_with("t", &settings).await;
     assert_eq!(client.produce("t", 0, records(&["old"])).await.error_code, ErrorCode::NONE);
     broker.stop().await;
 }
@@ -156,7 +139,7 @@ async fn a_compacted_topic_takes_no_record_without_a_key() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
     for (topic, compression) in [("t", Compression::None), ("u", Compression::Lz4)] {
-        create(&mut client, topic, &[("cleanup.policy", "delete,compact")]).await;
+        client.create_with(topic, &[("cleanup.policy", "delete,compact")]).await;
         let sent = batch(&[(1, None), (1, Some("k")), (1, None)], compression);
         let answer = client.produce(topic, 0, sent).await;
         assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);
@@ -173,7 +156,7 @@ async fn a_compacted_topic_takes_no_record_without_a_key() {
 async fn not_every_wrong_record_is_named() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    create(&mut client, "t", &[("cleanup.policy", "compact")]).await;
+    client.create_with("t", &[("cleanup.policy", "compact")]).await;
     let many = vec!["x"; 5_000];
     let request = produce("t", 0, -1, builder(&many).build().expect("a batch"));
     let answer: ProduceResponse = client.call(&request, 9).await;

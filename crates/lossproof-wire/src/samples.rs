@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-pub use mutation::{Seeded, broken_counts, broken_tags, mutate};
+pub use mutation::{Seeded, broken_counts, broken_tags, mutate, varint};
 
 use crate::wire::Form;
 use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Uuid};

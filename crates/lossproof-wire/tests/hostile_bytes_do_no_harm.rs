@@ -10,7 +10,7 @@ mod support;
 
 use bytes::Bytes;
 use lossproof_wire::batch::{self, BatchBuilder, Compression, Limits};
-use lossproof_wire::samples::{Seeded, broken_counts, broken_tags, mutate, probes};
+use lossproof_wire::samples::{Seeded, broken_counts, broken_tags, mutate, probes, varint};
 use lossproof_wire::{
     ApiKey, DECODED_BYTES_MAX, DecodeError, FindCoordinatorRequest, MetadataRequest,
     ProduceRequest, RequestHeader,
@@ -215,14 +215,7 @@ fn a_count_is_believed_only_as_far_as_its_bytes_go() {
 
 /// An array of `count` entries in compact form.
 fn compact_count(count: u32) -> Vec<u8> {
-    let mut rest = count + 1;
-    let mut out = Vec::new();
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-    out
+    varint(count + 1)
 }
 
 #[test]

@@ -192,10 +192,30 @@ impl Client {
     }
 
     pub(crate) async fn create(&mut self, name: &str, partitions: i32) -> CreatableTopicResult {
+        self.create_topic(name, partitions, &[]).await
+    }
+
+    /// A topic of one partition with settings of its own.
+    pub(crate) async fn create_with(&mut self, name: &str, settings: &[(&str, &str)]) {
+        let made = self.create_topic(name, 1, settings).await;
+        assert_eq!(made.error_code, ErrorCode::NONE, "{made:?}");
+    }
+
+    async fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> CreatableTopicResult {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).into(),
+            value: Some((*value).into()),
+        };
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
             replication_factor: -1,
+            configs: settings.iter().map(config).collect(),
             ..Default::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };

@@ -26,23 +26,8 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// A batch at offset 0, not compressed, not idempotent.
     pub fn new() -> Self {
-        let header = BatchHeader {
-            base_offset: 0,
-            length: 0,
-            partition_leader_epoch: -1,
-            magic: 2,
-            crc: 0,
-            attributes: Attributes::default(),
-            last_offset_delta: -1,
-            base_timestamp: -1,
-            max_timestamp: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
-            record_count: 0,
-        };
         Self {
-            header,
+            header: BatchHeader::EMPTY,
             compression: Compression::None,
             transactional: false,
             control: false,

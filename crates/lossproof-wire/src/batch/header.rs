@@ -242,6 +242,23 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], BatchError>
 }
 
 impl BatchHeader {
+    /// Of a batch without records, producer and leader epoch.
+    pub(crate) const EMPTY: Self = Self {
+        base_offset: 0,
+        length: 0,
+        partition_leader_epoch: -1,
+        magic: MAGIC,
+        crc: 0,
+        attributes: Attributes(0),
+        last_offset_delta: -1,
+        base_timestamp: -1,
+        max_timestamp: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: 0,
+    };
+
     /// Reads the header at the front of `bytes`. Only format and the plausibility of the length
     /// are checked; for the rest see [`validate`](super::validate()).
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {

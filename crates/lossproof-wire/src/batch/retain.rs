@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::batch::compression::compress;
 use crate::batch::record::{RawRecord, read_record};
 use crate::batch::records::open_content;
-use crate::batch::{Attributes, BatchError, BatchHeader, Compression, Limits};
+use crate::batch::{BatchError, BatchHeader, Compression, Limits};
 
 /// What it is decided by whether a record stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,18 +77,9 @@ pub fn empty_batch(
 ) -> Result<Bytes, BatchError> {
     let header = BatchHeader {
         base_offset,
-        length: 0,
         partition_leader_epoch: leader_epoch,
-        magic: 2,
-        crc: 0,
-        attributes: Attributes::default(),
         last_offset_delta,
-        base_timestamp: -1,
-        max_timestamp: -1,
-        producer_id: -1,
-        producer_epoch: -1,
-        base_sequence: -1,
-        record_count: 0,
+        ..BatchHeader::EMPTY
     };
     header.write(&[])
 }

@@ -140,7 +140,8 @@ fn replaced(valid: &[u8], at: usize, width: usize, with: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn varint(mut value: u32) -> Vec<u8> {
+/// An unsigned number as it stands in compact counts and lengths.
+pub fn varint(mut value: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
