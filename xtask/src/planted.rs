@@ -18,7 +18,7 @@ const CFG: &str = "--cfg planted";
 struct Control {
     bug: &'static str,
     package: &'static str,
-    /// The integration test, a file in the package's `tests`.
+    /// The file in the package's `tests`, a module of their program.
     target: &'static str,
     test: &'static str,
     /// What the failing test says: it must not fail for another reason.
@@ -276,8 +276,8 @@ fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String
 fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
     let Control { package, target, test, .. } = control;
     let mut command = planted_cargo(workspace);
-    command.args(["test", "-p", package, "--test", target, "--", "--exact", test]);
-    command.args(["--nocapture"]).env(VARIABLE, bug);
+    command.args(["test", "-p", package, "--test", "it", "--", "--nocapture", "--exact"]);
+    command.arg(format!("{target}::{test}")).env(VARIABLE, bug);
     let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
     command::run(workspace, &log, &mut command)
 }

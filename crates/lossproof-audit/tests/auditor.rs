@@ -1,9 +1,7 @@
 //! The auditor comes from outside, at any time, with nothing but a client: it finds everything in
 //! the cluster, and what it cannot read it never calls complete (AUDIT-1).
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use core::convert::Infallible;
 use std::sync::{Arc, Mutex};

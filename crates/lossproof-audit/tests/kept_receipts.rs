@@ -1,9 +1,7 @@
 //! REPORT-2, REPORT-4: while the receipts topic is away, a bounded number of receipts waits for it,
 //! whatever the client holds and however often the process was started again, and none is lost.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;

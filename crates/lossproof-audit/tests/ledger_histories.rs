@@ -2,9 +2,7 @@
 //! crashes, copies and rebalances, and the ledger must name exactly these, each with the stage
 //! that lost it, and nothing else.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Each kind of loss by itself: the smallest evidence that shows it, and the verdict on it.
 
-mod support;
+use crate::support;
 
 use lossproof_audit::identity::Identity;
 use lossproof_audit::interval::{Interval, IntervalSet};

@@ -2,9 +2,7 @@
 //! header were judged in the topic that they came from only: what the second group lost of them,
 //! nobody missed.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use lossproof_audit::auditor::{Plan, PlannedPipeline, Query, audit};
 use lossproof_audit::identity::{Identity, RecordId};

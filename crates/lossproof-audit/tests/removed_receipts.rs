@@ -2,9 +2,7 @@
 //! somebody with a command. The audit was complete without them: it began wherever the topic began,
 //! and a producer that had died with records in its journal was one that had never been.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use lossproof_audit::auditor::{Plan, audit};
 use lossproof_audit::ledger::{Ledger, VerdictOptions};

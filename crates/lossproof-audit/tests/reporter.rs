@@ -1,7 +1,7 @@
 //! A reporter loses nothing it was told: over crashes, full disks and an unreachable topic, what
 //! was flushed arrives in the receipts topic; what was not flushed was not promised.
 
-mod support;
+use crate::support;
 
 use lossproof_audit::interval::IntervalSet;
 use lossproof_audit::receipt::{Disposition, Kind, LaneEnd, LaneId, Mark, Place, Role, Stage};

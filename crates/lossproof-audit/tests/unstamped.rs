@@ -1,7 +1,7 @@
 //! LEDGER-5, LEDGER-7: records that nobody stamped go by their offsets, and offsets begin anew with
 //! a topic that is deleted and made again: which word, and which document, is about which topic.
 
-mod support;
+use crate::support;
 
 use lossproof_audit::identity::{
     GROUP_HEADER, Identity, ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER,

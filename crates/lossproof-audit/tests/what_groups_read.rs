@@ -1,9 +1,7 @@
 //! Which group has to account for which topic. A group that has read another topic before was not
 //! held to the one that it had begun with: nobody had read it, and the audit was complete.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod support;
+use crate::support;
 
 use lossproof_audit::auditor::{Plan, PlannedPipeline, audit};
 use lossproof_audit::interval::IntervalSet;

@@ -1,7 +1,7 @@
 //! What the operator gives up does not hold up the rest: readers, committed ones as well, go on
 //! behind it, transactions that overlap it are aborted, and a coordinator is there again.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

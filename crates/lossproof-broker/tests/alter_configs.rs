@@ -1,7 +1,7 @@
 //! AlterConfigs and IncrementalAlterConfigs: each resource by itself, durable before it is
 //! answered, and holding from then on. (TOPIC-6)
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, ends, records};
 use lossproof_log::FlushPolicy;

@@ -2,7 +2,7 @@
 //! 0 gets past what is gone. The broker looks every few milliseconds; the test asks until it has
 //! happened.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! How many connections there may be, and how many from one address. (BROKER-3)
 
-mod common;
+use crate::common;
 
 use common::Broker;
 use lossproof_wire::*;

@@ -1,6 +1,6 @@
 //! Bytes of the journal decay: what they held is an error from then on, never nothing.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! DeleteRecords on the wire: what is below the offset is gone for good, and nothing else.
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, ends, records};
 use lossproof_wire::*;

@@ -1,7 +1,7 @@
 //! DescribeConfigs on the wire, in the oldest and the newest version: what holds for a topic and
 //! for the broker, and where it comes from.
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, ends};
 use lossproof_log::FlushPolicy;

@@ -1,7 +1,5 @@
 //! docs/config.md holds the tables of settings as the code has them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::fs;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Fetch sessions (KIP-227): a consumer names its partitions once and is told what is new, and
 //! nothing that is new is ever left out.
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, records, values_of};
 use lossproof_wire::*;

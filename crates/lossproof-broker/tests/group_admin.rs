@@ -1,7 +1,7 @@
 //! Groups as operators see and clean them up: list, describe, delete, and remove offsets, in the
 //! oldest and the newest versions.
 
-mod common;
+use crate::common;
 
 use bytes::Bytes;
 use common::member::{Age, Member};

@@ -1,7 +1,7 @@
 //! Committed offsets on the wire, in the oldest and the newest versions: who may commit, what is
 //! answered for what was never committed, and for what cannot be true.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! The group protocol on the wire, in the oldest and the newest versions: what members are answered
 //! when they join, are assigned, rebalance and leave, and when they are not who they say.
 
-mod common;
+use crate::common;
 
 use common::member::{Age, Member};
 use common::{Broker, ends};

@@ -1,7 +1,7 @@
 //! Groups outlive the broker: who was a member before a power cut is one after it, and what it has
 //! read can be committed. A group that cannot be known is not taken for an empty one.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

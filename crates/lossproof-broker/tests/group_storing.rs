@@ -1,7 +1,7 @@
 //! What of a group outlives the broker, and what nobody is told before it does (GROUP-8). No clock,
 //! no disk: what becomes of an entry of the journal is for the test to say.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The classic group protocol as clients live it: joining, being assigned, heartbeats, leaving,
 //! dying, coming back under the same instance id. No clock: time is a number.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! CONN-2: whatever comes in on a connection ends that connection at most. Another connection,
 //! open all the while, is served as before.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! it has read is still there (KIP-320). An answer that is too low, or none, makes it begin
 //! somewhere else, and with `auto.offset.reset=latest` it then skips records.
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, ends, records};
 use lossproof_wire::*;

@@ -1,6 +1,6 @@
 //! ListOffsets on the wire: where a partition begins and ends, and where a time is found in it.
 
-mod common;
+use crate::common;
 
 use bytes::Bytes;
 use common::{Broker, Client, ends, records};

@@ -1,7 +1,7 @@
 //! A fetch waits for news, and nothing waits for a fetch on another connection; requests of one
 //! connection are answered in their order, and none waits for the answer to another.
 
-mod common;
+use crate::common;
 
 use common::{Broker, fetch, produce, records, values_of};
 use lossproof_wire::*;

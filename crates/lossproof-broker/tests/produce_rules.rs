@@ -1,7 +1,7 @@
 //! What a topic asks of a batch: its size, the clock of its timestamps, how far they may be off,
 //! and a key where only the last record of each key is kept. (CHECK-1, CHECK-2)
 
-mod common;
+use crate::common;
 
 use bytes::Bytes;
 use common::{Broker, Client, builder, produce, records, sequenced};

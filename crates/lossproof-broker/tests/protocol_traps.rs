@@ -1,7 +1,7 @@
 //! What other brokers have got wrong, one test for each trap. Where each trap of the protocol is
 //! tested, here or elsewhere: traps.md.
 
-mod common;
+use crate::common;
 
 use bytes::{BufMut, BytesMut};
 use common::producer::Producer;

@@ -1,7 +1,7 @@
 //! What was answered is there after a restart and after a power cut: messages, topics, committed
 //! offsets, producers. What cannot be known is an error.
 
-mod common;
+use crate::common;
 
 use common::{Broker, records, sequenced};
 use lossproof_broker::BrokerConfig;

@@ -1,7 +1,7 @@
 //! The cluster as operators see and change it: more partitions, topics page by page, the one
 //! broker, its directory, and what one node cannot do.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Topics on the wire: made, refused, deleted and described, in the oldest and the newest versions.
 
-mod common;
+use crate::common;
 
 use common::{Broker, Client, ends};
 use lossproof_wire::*;

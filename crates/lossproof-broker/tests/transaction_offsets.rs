@@ -1,7 +1,7 @@
 //! Offsets that are committed with a transaction: nobody takes them for committed before it is, and
 //! who asks for stable ones is told to wait. (COORDINATOR-4, OFFSET-FETCH-2)
 
-mod common;
+use crate::common;
 
 use common::member::{Age, Member};
 use common::producer::Producer;

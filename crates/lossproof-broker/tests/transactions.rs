@@ -2,7 +2,7 @@
 //! the same id does to the first, and what a restart leaves. Traps are named by what others have
 //! got wrong.
 
-mod common;
+use crate::common;
 
 use common::Broker;
 use common::producer::Producer;

@@ -1,7 +1,7 @@
 //! The table of APIs that clients choose versions from, and what they then send in its oldest and
 //! its newest versions.
 
-mod common;
+use crate::common;
 
 use bytes::BytesMut;
 use common::{Broker, ends, fetch, produce, records, values_of};

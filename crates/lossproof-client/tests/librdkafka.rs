@@ -3,7 +3,6 @@
 //! is told apart, and a cluster that is away costs nothing but time.
 
 #![cfg(feature = "rdkafka")]
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -2,8 +2,6 @@
 //! former owner has given it up (MEMORY-3), who was thrown out commits nothing (MEMORY-4), and
 //! every record reaches the group.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -2,8 +2,6 @@
 //! the topic at that offset (MEMORY-1), in the order of the sends (MEMORY-2), and every token
 //! comes back exactly once.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use lossproof_client::memory::{Cluster, DeliveryFault};

@@ -2,8 +2,6 @@
 //! calls the process sees what the model sees, and after a power cut there is what the model says
 //! was synced, no more and no less (`SIM-1`, `FORGET-1`, `FORGET-2`).
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! SIGKILL, the real one, does to a process on the forgetful disk what a power cut does to a
 //! machine. The test starts itself again as a child, lets it write and kills it.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -47,7 +45,7 @@ fn names(disk: &dyn Disk, directory: &Path) -> Vec<String> {
 fn what_was_not_synced_dies_with_the_process() {
     let scratch = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_writes_and_waits", "--nocapture"])
+        .args(["--exact", "forgetful_disk::child_writes_and_waits", "--nocapture"])
         .env(CHILD_VARIABLE, scratch.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

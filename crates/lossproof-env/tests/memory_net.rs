@@ -1,8 +1,6 @@
 //! The network in memory behaves as TCP does where the product can tell: bytes arrive in order in
 //! both directions, an end that goes away is seen, ports are taken and free again.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 

@@ -1,7 +1,6 @@
 //! A misspelt bug in a planted build stops the program: it would look like a bug that no test
 //! finds. The test starts itself again with a name that no bug has.
 #![cfg(planted)]
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::process::Command;
 
@@ -9,7 +8,7 @@ use lossproof_env::{PLANTED_VARIABLE, Planted, planted};
 
 fn child(name: &str) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_asks_for_a_bug"])
+        .args(["--exact", "planted::child_asks_for_a_bug"])
         .env(PLANTED_VARIABLE, name)
         .env("LOSSPROOF_TEST_PLANTED_CHILD", "1")
         .output()

@@ -1,8 +1,6 @@
 //! The real disk does what the seam promises, as far as one process can see: zeros are written on
 //! preallocation, truncation only shortens, a lock keeps the second one out.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::io::ErrorKind;
 
 use lossproof_env::{Disk, ForgetfulDisk, RealDisk};

@@ -1,8 +1,6 @@
 //! What is done on a scratch disk is seen there, and the disk below stays as it is (SCRATCH-1).
 //! That it is a disk like any other is checked in `disks_against_a_model.rs`.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! The simulated disk loses exactly what a power cut may lose, fails when told to, and builds the
 //! same images every time.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;

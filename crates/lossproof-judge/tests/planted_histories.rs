@@ -2,8 +2,6 @@
 //! exactly that one planted, which must be found by its name, and nothing else with it; the clean
 //! ones beside them must pass.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! Histories of any size, drawn at random, with at most one fault in them: without it the judge
 //! says complete, with it the judge names exactly the value that it struck.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::collections::BTreeMap;
 
 use lossproof_judge::{Declaration, Event, HistoryWriter, Outcome, Report, Verdict, judge};

@@ -1,8 +1,6 @@
 //! What is no history is refused with the line that is wrong: a judge that skips what it does not
 //! understand would acquit for the wrong reason.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use lossproof_judge::judge;
 
 const HEADER: &str =

@@ -2,9 +2,7 @@
 //! behind it, appends work again, committed readers as well. What can be read cannot be given up.
 //! (ACCEPT-1, ACCEPT-2, ACCEPT-3, READ-4)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,7 @@
 //! A directory is who it was only where it was made. A copy is refused with what differs, and taken
 //! over on request as another one: META-4, storage rule 16.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 use std::process::Command;

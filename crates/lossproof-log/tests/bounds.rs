@@ -2,9 +2,7 @@
 //! go on by themselves when there is room; small commits without batches have a reserve.
 //! (LOG-3, storage rule 8)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

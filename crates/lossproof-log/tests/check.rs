@@ -1,9 +1,7 @@
 //! A look at a log that is stopped tells what a start would tell, and of cold files and second
 //! copies what that leaves for later; it changes nothing. (LOOK-1, LOOK-2, LOOK-3)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,8 @@
 //! its offset, and nothing else is lost sight of. Histories have tombstones, transactions that
 //! commit, abort and stay open, all compressions, and several passes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod keyed;
-mod support;
+use crate::keyed;
+use crate::support;
 
 use std::future::Future;
 use std::path::Path;

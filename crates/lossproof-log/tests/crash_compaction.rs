@@ -4,10 +4,8 @@
 //!
 //! Held here: COMPACTION-1, MOVE-1, COLD-1, CHECKPOINT-1.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod crash;
-mod keyed;
+use crate::crash;
+use crate::keyed;
 
 use crash::{directory, environment, tell};
 use keyed::{History, ID, compact, wish};

@@ -4,9 +4,7 @@
 //! when it is read: never cut as if it were a torn end, never skipped, and its offsets are never
 //! given again. Held here: RECOVERY-1, RECOVERY-4.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod crash;
+use crate::crash;
 
 use crash::model::{Model, ModelBatch};
 use crash::run::Run;

@@ -3,9 +3,7 @@
 //! failure, and what an open finds in the page cache after a failed sync is not believed: it is
 //! written anew before anybody is told of it. Held here: LOG-7, LOG-8, MARK-2, RECOVERY-3.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod crash;
+use crate::crash;
 
 use crash::oracle::{go_on, open};
 use crash::run::{Run, Stop};

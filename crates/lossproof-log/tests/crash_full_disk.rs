@@ -3,9 +3,7 @@
 //! where it is, and when there is space again it takes batches again. What was acknowledged
 //! survives.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod crash;
+use crate::crash;
 
 use bytes::Bytes;
 use crash::oracle::open;

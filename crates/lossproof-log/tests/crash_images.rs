@@ -10,9 +10,7 @@
 //! `LOSSPROOF_CRASH_IMAGES=1000000` tries more than the usual number;
 //! `LOSSPROOF_CRASH_SEED=17` runs the workload of one seed alone, with every image.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod crash;
+use crate::crash;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

@@ -3,9 +3,7 @@
 //! is cut, nothing is skipped in silence, no offset is given twice. (RECOVERY-1, RECOVERY-4,
 //! READ-1, READ-2)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 

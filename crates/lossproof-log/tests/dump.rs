@@ -1,9 +1,7 @@
 //! A dump shows what stands in the files of a log, goes on behind what is damaged, and writes
 //! nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,7 @@
 //! because after a failed sync the page cache shows bytes that are not on the disk.
 //! (LOG-5, LOG-7, LOG-8, RECOVERY-3)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

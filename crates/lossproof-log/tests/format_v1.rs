@@ -8,9 +8,7 @@
 //! To write the fixtures of a new version:
 //! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test format_v1`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

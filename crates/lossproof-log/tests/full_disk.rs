@@ -2,9 +2,7 @@
 //! its space, and a start needs none. Records wait until there is room for all of that again.
 //! (BALLAST-1, BALLAST-2, storage rule 8)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

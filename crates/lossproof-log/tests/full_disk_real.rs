@@ -1,9 +1,7 @@
 //! The same as `full_disk.rs` on a real file system that is really full: a tmpfs of its own. Needs
 //! root; without it the test says that it was skipped, and under CI it fails.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,9 +1,7 @@
 //! Batches move from full segments to cold files, and are read from there as before: MOVE-1 to -4,
 //! COLD-1, COLD-2, CHECKPOINT-1, CHECKPOINT-2, SEGMENT-3, READ-3.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

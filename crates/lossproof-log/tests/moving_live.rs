@@ -1,9 +1,7 @@
 //! Batches are read while they move: MOVE-1, READ-3. With the threads of a real log on real files:
 //! what is asserted holds in every order in which they come to run.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

@@ -2,9 +2,7 @@
 //! acknowledged; the unsafe policies are acknowledged with the write and ride along with the syncs
 //! of others; what is known to be durable counts syncs alone. (LOG-1, LOG-4, LOG-5, LOG-6)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,9 +2,7 @@
 //! appended, over restarts too; who is unknown must start at 0; ids are never given twice.
 //! (PRODUCER-1, PRODUCER-2, storage rule 13)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

@@ -1,9 +1,7 @@
 //! What was acknowledged is there after the log is opened again: batches with their offsets and
 //! identities, keyed state, partitions, producer ids; after an orderly close and without one.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

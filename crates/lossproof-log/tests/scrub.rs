@@ -1,9 +1,7 @@
 //! Damage of data that nobody reads is found while the log is up, reported as by a start, and
 //! neither repaired nor removed: SCRUB-1 to SCRUB-3.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

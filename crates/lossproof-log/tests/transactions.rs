@@ -2,9 +2,7 @@
 //! range, a marker fences, and an ending over several partitions is one commit. A crash changes
 //! none of it. (TXN-1, TXN-2, TXN-3, TXN-4, PRODUCER-3, LOG-9)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 

@@ -4,9 +4,7 @@
 //! in both. (The index answers as a server does that knows each identity once.) Records are stamped
 //! or not, and what is stamped is written with either operation.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

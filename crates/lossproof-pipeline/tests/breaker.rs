@@ -1,7 +1,5 @@
 //! The breaker on a clock that the test moves.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

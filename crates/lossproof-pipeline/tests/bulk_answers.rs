@@ -1,8 +1,6 @@
 //! What real servers answered, and what that says about each document. Status 200 says nothing:
 //! only the item of a document does.
 
-#![allow(clippy::unwrap_used)]
-
 use lossproof_pipeline::config::Operation;
 use lossproof_pipeline::retry::Failure;
 use lossproof_pipeline::sink::bulk_answer::{Answer, Item, judge};

@@ -1,7 +1,5 @@
 //! What a pipeline file says, and what is said about a bad one.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use lossproof_pipeline::Config;

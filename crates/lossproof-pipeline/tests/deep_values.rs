@@ -1,9 +1,7 @@
 //! JSON may be nested without end, and whoever walks it by recursion ends with his stack: one valid
 //! record of 400 kB, through any expression, ended the process, and again after each restart.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use common::service::{Service, answer};
 use common::{

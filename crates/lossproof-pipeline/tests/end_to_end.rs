@@ -1,8 +1,6 @@
 //! Records go from the topic through a service into a file; what is committed is what is there.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use common::service::{Reply, Service, answer};
 use common::{append, cluster, dead_letters, head, http_step, ids_in, lines_sink, place, start};

@@ -1,8 +1,6 @@
 //! The flow under any script of assignments, results, late results and stops, against a model
 //! that knows the truth of every record.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use lossproof_audit::identity::Identity;

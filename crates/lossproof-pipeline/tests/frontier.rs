@@ -1,7 +1,5 @@
 //! The frontier under any order of admissions and completions.
 
-#![allow(clippy::unwrap_used)]
-
 use lossproof_pipeline::frontier::Frontier;
 use proptest::prelude::*;
 

@@ -1,8 +1,6 @@
 //! The file of JSON lines on a disk that loses power, fails and fills up.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::collections::HashSet;
 use std::path::Path;

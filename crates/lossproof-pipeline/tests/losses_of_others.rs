@@ -1,9 +1,7 @@
 //! Other people's losses: each test does what lost records in another project and shows that
 //! nothing is lost here. The consumer checks every commit (see `common::receipts`).
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

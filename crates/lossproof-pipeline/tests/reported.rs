@@ -1,9 +1,7 @@
 //! POLL-1 with the receipts that are used in production: at each commit, a journal that has just
 //! lost power, or the receipts topic, must say how every record below the offset ended.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,9 +1,7 @@
 //! A service that answers badly: whatever is no complete answer is a failure, and no record goes
 //! on without (benthos wrote such records to the output un-enriched).
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

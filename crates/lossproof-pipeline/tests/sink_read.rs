@@ -1,8 +1,6 @@
 //! Holds SINK-READ-1: a sink is read in full or not at all.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,8 +2,6 @@
 //! every accepted record is in the topic at least once or parked by name, in each lane the first
 //! occurrences are in order, and no record has two identities (RELAY-1, RELAY-3, SHIP-1 to 3).
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,8 +2,6 @@
 //! exactly once, with one identity, and what was acknowledged before the cut is still there
 //! (SPOOL-1, SPOOL-2, SPOOL-3).
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 //! directions, in all compressions, and through both ways in which Snappy is framed.
 //!
 //! Holds `BATCH-1`.
-#![allow(clippy::unwrap_used, clippy::default_trait_access)]
+#![allow(clippy::default_trait_access)]
 
-mod support;
+use crate::support;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;

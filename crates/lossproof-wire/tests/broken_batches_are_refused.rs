@@ -3,9 +3,8 @@
 //! that makes the producer do the right thing; and nothing a batch claims makes us allocate.
 //!
 //! Holds `BATCH-1`, `BATCH-2`, `BATCH-3`.
-#![allow(clippy::unwrap_used)]
 
-mod support;
+use crate::support;
 
 use std::io::Write as _;
 

@@ -1,6 +1,5 @@
 //! Story: some bytes are too important to be held only against another codec: what librdkafka reads
 //! first, what it chokes on, and the two versions that the oracle does not know.
-#![allow(clippy::unwrap_used)]
 
 use bytes::{Bytes, BytesMut};
 use lossproof_wire::{

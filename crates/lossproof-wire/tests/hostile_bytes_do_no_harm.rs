@@ -4,9 +4,8 @@
 //! per type and version (default below), `LOSSPROOF_WIRE_SEED` another seed.
 //!
 //! Holds `WIRE-1` and `WIRE-2`.
-#![allow(clippy::unwrap_used)]
 
-mod support;
+use crate::support;
 
 use bytes::Bytes;
 use lossproof_wire::batch::{self, BatchBuilder, Compression, Limits};

@@ -4,7 +4,6 @@
 //! by field, encoded by it, and decoded by us again.
 //!
 //! Holds `WIRE-3`.
-#![allow(clippy::unwrap_used)]
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as oracle;

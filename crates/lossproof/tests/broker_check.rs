@@ -1,9 +1,7 @@
 //! What an operator sees of a stopped data directory: a verdict with exact ranges, what stands in
 //! the files, and the way on where something is lost for good.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,7 @@
 //! Where the real broker takes its settings from, which of them win, what it refuses, and what
 //! operators read of it over HTTP.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,9 +1,7 @@
 //! The real broker and its signals: the first one lets it finish what it has begun, however long
 //! that takes within its limit; the second one ends it at once.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,9 +1,7 @@
 //! What the real broker says when it cannot start, or starts on a directory that has suffered: a
 //! stable code, what happened, and what to do next.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,8 +1,6 @@
 //! The demo as a user runs it. What it says is held against the input and against its sink, which
 //! the test reads by itself; inside, the demo fails where audit and judge do not agree.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The targets of the fuzzer (fuzz/README.md) on seeds, with a stable compiler: so they do not rot,
 //! and what they promise holds here too. `LOSSPROOF_FUZZ_ROUNDS` sets how many inputs of each.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub)]
+#![allow(clippy::indexing_slicing, unreachable_pub)]
 
 #[path = "../../../fuzz/src/journal.rs"]
 mod journal;

@@ -2,10 +2,7 @@
 //! the process lives to the end, its memory stays below what docs/config.md says, and a client that
 //! was there before is served all the while.
 
-#![allow(clippy::unwrap_used)]
-
-mod hostile;
-mod support;
+use crate::hostile;
 
 use std::io::{Read, Write};
 

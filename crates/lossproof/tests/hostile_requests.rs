@@ -4,10 +4,7 @@
 //! `LOSSPROOF_HOSTILE_MUTATIONS` sets how many mutants of each, `LOSSPROOF_HOSTILE_SEED` another
 //! seed.
 
-#![allow(clippy::unwrap_used)]
-
-mod hostile;
-mod support;
+use crate::hostile;
 
 use bytes::Bytes;
 use hostile::{Client, Scene, frame, header};

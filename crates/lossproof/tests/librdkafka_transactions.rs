@@ -2,9 +2,7 @@
 //! middle of one: what was committed is there, what was aborted or fenced is never read, and the
 //! offsets of a group move with the transaction that they belong to.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::path::Path;
 use std::time::Duration;

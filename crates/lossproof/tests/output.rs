@@ -1,7 +1,5 @@
 //! Nobody has to read standard output to its end.
 
-#![allow(clippy::unwrap_used)]
-
 use std::process::Command;
 
 #[test]

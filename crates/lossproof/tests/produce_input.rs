@@ -2,9 +2,7 @@
 //! input is acknowledged line by line, a stop keeps what was accepted, a changed file is refused,
 //! the audit knows of whoever accepts.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::io::Write;
 use std::path::Path;

@@ -4,9 +4,7 @@
 //! The audit, which reads receipts and topic, and the judge, which gets what this test has seen,
 //! must say the same.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 

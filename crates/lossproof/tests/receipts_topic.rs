@@ -1,9 +1,7 @@
 //! The topic of the receipts has to keep everything (AUDIT-5): a client makes it so by itself, on
 //! a broker that makes no topic for being asked about it.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::time::Duration;
 

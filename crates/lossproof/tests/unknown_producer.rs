@@ -5,9 +5,7 @@
 //! for an acknowledgement of all before it: records are lost after an unclean stop. Here the
 //! answer makes librdkafka begin a new epoch and send again, by itself.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::Path;

@@ -8,6 +8,7 @@ mod lines;
 mod seam;
 mod source;
 mod test_code;
+mod test_programs;
 mod traps;
 
 use std::fmt::{self, Display};
@@ -59,6 +60,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Violation>, Failure> {
     violations.extend(invariants::check(&sources));
     violations.extend(durability(&files));
     violations.extend(traps::check(&files));
+    violations.extend(test_programs::check(&files));
     violations.extend(dependencies::check(workspace)?);
     violations.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     Ok(violations)

@@ -1,6 +1,4 @@
 //! A journal in memory for reporters, and short ways to say things.
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 pub(crate) mod history;
 

@@ -1,6 +1,5 @@
 //! A broker in this process, on a network and a disk that exist in memory only, and a client that
 //! says exactly what a test wants it to say.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 pub(crate) mod member;
 pub(crate) mod producer;

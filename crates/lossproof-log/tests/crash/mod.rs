@@ -1,7 +1,5 @@
 //! What the crash tests share: a model of the log, workloads, and the oracle that compares what a
 //! log opened on a crash image holds with what the model says it must.
-#![allow(dead_code, reason = "not every test uses all of it")]
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod model;
 pub(crate) mod oracle;

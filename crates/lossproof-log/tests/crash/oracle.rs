@@ -14,7 +14,8 @@ use super::{directory, environment};
 
 /// A log that was opened on an image, and how many of the first commits it holds.
 pub(crate) struct Opened {
-    pub(crate) log: Log,
+    /// A log without a handle ends.
+    _log: Log,
     pub(crate) stepper: Stepper,
     pub(crate) report: RecoveryReport,
     pub(crate) count: usize,
@@ -40,7 +41,7 @@ pub(crate) fn open(
     let observed = Model::observe(&log, !report.clean && !report.fresh)?;
     let explains = |count: &usize| promises.models[*count] == observed;
     if let Some(count) = (required..=possible).rev().find(explains) {
-        return Ok(Opened { log, stepper, report, count });
+        return Ok(Opened { _log: log, stepper, report, count });
     }
     let elsewhere = (0..promises.models.len()).rev().find(explains);
     Err(match elsewhere {

@@ -109,7 +109,7 @@ pub(crate) struct Run {
 /// Why a run cannot go on; what it means is for its test to say.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    Open(OpenError),
+    Open(#[expect(dead_code, reason = "a test that fails prints it")] OpenError),
     Commit(CommitCause),
     Close,
     /// The log opened, but a read of it failed.

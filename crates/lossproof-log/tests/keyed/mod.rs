@@ -1,7 +1,5 @@
 //! Histories of records with keys, drawn from a seed, and what a client must see of them whatever
 //! was compacted.
-#![allow(dead_code, reason = "not every test uses all of it")]
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::{BTreeMap, HashSet};
 

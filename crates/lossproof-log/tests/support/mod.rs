@@ -1,5 +1,4 @@
 //! What the behaviour tests share.
-#![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::sync::Arc;
 

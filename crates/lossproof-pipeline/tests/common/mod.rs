@@ -1,7 +1,7 @@
 //! A pipeline on the cluster in memory, with a watch over every commit.
 
 // Each test file uses a part of it.
-#![allow(dead_code, unreachable_pub, missing_debug_implementations)]
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 pub mod receipts;
 pub mod service;

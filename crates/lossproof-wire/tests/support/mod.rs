@@ -1,6 +1,5 @@
 //! Batches taken apart and put together again with a valid length and checksum. Not all test files
 //! need all of it.
-#![allow(dead_code)]
 
 use bytes::Bytes;
 use lossproof_wire::batch::HEADER_BYTES;

@@ -1,8 +1,6 @@
 //! The real broker under attack: a client that says what it likes over a socket, and a bystander
 //! who must notice nothing.
 
-#![allow(dead_code)]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

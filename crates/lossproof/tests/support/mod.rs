@@ -1,7 +1,5 @@
 //! Starts the binary as broker and as producer, and reads a topic with a client that others wrote.
 
-#![allow(dead_code)]
-
 mod running;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,8 @@
+//! The integration tests of this crate, as one program: a program for each file takes longer to
+//! build than to run.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod librdkafka;
+mod memory_group;
+mod memory_producer;
