@@ -16,9 +16,6 @@ use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 use crate::transaction::{TransactionCoordinator, TransactionError};
 
-/// The one node of this cluster.
-pub(crate) const NODE_ID: i32 = 1;
-
 /// Everything that the handlers share.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -41,12 +38,22 @@ pub(crate) struct Broker {
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) cluster_id: String,
+    /// By the wall clock.
+    pub(crate) started_at_ms: i64,
     /// Becomes true once, when the broker is to end.
     pub(crate) draining: watch::Receiver<bool>,
 }
 
 impl Broker {
+    /// Of the one node: leader, controller and coordinator of everything.
+    pub(crate) fn node_id(&self) -> i32 {
+        self.config.node_id
+    }
+
+    pub(crate) fn cluster_id(&self) -> String {
+        self.log.cluster_id().to_string()
+    }
+
     /// What clients connect to, as in `bootstrap.servers`.
     pub(crate) fn bootstrap_servers(&self) -> String {
         let Self { host, port, .. } = self;

@@ -12,6 +12,7 @@ use crate::transaction::TransactionSettings;
 
 /// librdkafka's and Java's tests and this project's documentation count on it.
 pub const PARTITIONS_DEFAULT: i32 = 4;
+pub(crate) const NODE_ID_DEFAULT: i32 = 1;
 /// Larger frames close the connection.
 pub const REQUEST_BYTES_MAX: usize = 100 << 20;
 /// All requests in flight together; answers have a budget of their own.
@@ -40,6 +41,8 @@ pub struct BrokerConfig {
     /// The operator knows that everybody who reaches the listener may do everything.
     pub insecure_listen: bool,
     pub data: PathBuf,
+    /// What clients know this node as; it stands nowhere on the disk.
+    pub node_id: i32,
     /// What clients are told to connect to; `None`: the address that is listened on.
     pub advertise: Option<(String, u16)>,
     /// When an acknowledgement is given on topics that do not say it themselves.
@@ -74,6 +77,7 @@ impl BrokerConfig {
             listen,
             insecure_listen: false,
             data: data.into(),
+            node_id: NODE_ID_DEFAULT,
             advertise: None,
             flush: FlushPolicy::Commit,
             auto_create_topics: true,

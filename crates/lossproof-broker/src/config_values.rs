@@ -3,6 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use lossproof_log::ClusterId;
+
 use crate::config::BrokerConfig;
 use crate::settings::{BrokerSetting, FLUSH, SettingError, broker_setting, broker_settings};
 use crate::topic_config::{TopicConfig, flush_name, parse_flush};
@@ -42,6 +44,12 @@ impl BrokerConfig {
             "listeners" => {
                 let parsed = host_and_port(value).and_then(|(host, port)| address(&host, port));
                 self.listen = parsed.ok_or_else(|| refusal("one PLAINTEXT://ADDRESS:PORT"))?;
+            }
+            "broker.id" | "node.id" => self.node_id = number() as i32,
+            "cluster.id" => {
+                let parsed = ClusterId::parse(value);
+                let parsed = parsed.ok_or_else(|| refusal("22 characters of URL-safe base64"))?;
+                self.log.cluster_id = Some(parsed);
             }
             "log.dirs" if value.is_empty() || value.contains(',') => {
                 return Err(refusal("one directory"));
@@ -85,6 +93,8 @@ impl BrokerConfig {
                 self.advertise.as_ref().map(|(host, port)| format!("{PROTOCOL}{host}:{port}"))
             }
             "listeners" => Some(format!("{PROTOCOL}{}", self.listen)),
+            "broker.id" | "node.id" => Some(self.node_id.to_string()),
+            "cluster.id" => self.log.cluster_id.map(|id| id.to_string()),
             "log.dirs" => Some(self.data.display().to_string()),
             "auto.create.topics.enable" => Some(self.auto_create_topics.to_string()),
             "connections.max.idle.ms" => milliseconds(self.idle_connection),
@@ -181,6 +191,7 @@ mod tests {
             "compact",
             "LogAppendTime",
             "page-cache",
+            "MkU3OEVBNTcwNTJENDM2Qk",
         ];
         let fits = |value: &&&str| {
             config().set(known.name, value).is_ok() && known.setting.default != Some(**value)

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - OFFSET-EXPIRY-1: an offset goes only when, for all of `offsets.retention.minutes`, it was not
-//!   committed, and its group had no members; or, of a stable group of consumers, when it was not
+//!   committed, and its group had no members, as far back as that is known; or, of a stable group of consumers, when it was not
 //!   committed for so long and no member subscribes to its topic.
 //! - OFFSET-EXPIRY-2: what cannot be read, or what an open transaction is about to change, stays.
 
@@ -84,11 +84,12 @@ fn expired(broker: &Broker, group: &str, closed: ClosedGroup, before_ms: i64) ->
     keys.into_iter().filter(is_expired).collect()
 }
 
-/// A group of which nothing is kept had its last member before it had its offsets, or never had
-/// one. Members are kept of one whose end could not be written: it ends again after a restart.
+/// A group of which nothing is kept had its last member before it had its offsets, never had one, or
+/// was too large to be kept: in the last case it may have had members until this start. Members are
+/// kept of one whose end could not be written: it ends again after a restart.
 fn is_long_empty(broker: &Broker, group: &str, before_ms: i64) -> bool {
     let Some(value) = broker.log.state_value(StateKind::Offsets, &stored::key_of(group)) else {
-        return true;
+        return broker.started_at_ms <= before_ms;
     };
     match StoredGroup::decode(value) {
         Ok(StoredGroup::Empty { since_ms }) => since_ms <= before_ms,
@@ -126,9 +127,12 @@ mod tests {
 
     impl World {
         async fn new() -> Self {
-            let clock = ManualClock::new(1_700_000_000_000);
+            Self::on(&SimDisk::new(), ManualClock::new(1_700_000_000_000)).await
+        }
+
+        async fn on(disk: &SimDisk, clock: ManualClock) -> Self {
             let env = Environment {
-                disk: Arc::new(SimDisk::new()),
+                disk: Arc::new(disk.clone()),
                 clock: Arc::new(clock.clone()),
                 rng: Arc::new(SeededRng::new(7)),
             };
@@ -258,6 +262,22 @@ mod tests {
         let kept = stored_groups(&world.broker.log).expect("all can be read");
         assert_eq!(kept.len(), 1, "the entry of a group goes with its last offset");
         storing.abort();
+        world.broker.log.close().await.expect("the log closes");
+    }
+
+    /// OFFSET-EXPIRY-1: nothing was kept of its members, who may come back just now.
+    #[tokio::test]
+    async fn a_group_that_was_too_large_to_be_kept_has_its_time_after_a_start() {
+        let disk = SimDisk::new();
+        let clock = ManualClock::new(1_700_000_000_000);
+        let world = World::on(&disk, clock.clone()).await;
+        let t = world.topic("t").await;
+        world.commit("too large", t).await;
+        clock.advance(20 * MINUTE);
+        world.broker.log.close().await.expect("the log closes");
+        let world = World::on(&disk.killed(), clock).await;
+        assert_eq!(world.after(Duration::from_millis(599_999)).await, ["too large"]);
+        assert_eq!(world.after(Duration::from_millis(1)).await, [""; 0]);
         world.broker.log.close().await.expect("the log closes");
     }
 

@@ -29,7 +29,7 @@ use crate::group::Coordinator;
 use crate::monitor::{Counters, Monitor};
 use crate::producer_ids::ProducerIdBlocks;
 use crate::retention;
-use crate::topics::{TopicId, Topics, TopicsUnreadable};
+use crate::topics::{Topics, TopicsUnreadable};
 use crate::transaction::TransactionCoordinator;
 
 /// After a failed accept (no file descriptors left, mostly) nothing is accepted for so long.
@@ -93,7 +93,7 @@ impl Server {
     pub async fn start(
         env: &Environment,
         net: &dyn Net,
-        config: BrokerConfig,
+        mut config: BrokerConfig,
     ) -> Result<Self, StartError> {
         config.check().map_err(|reason| StartError::Config { reason })?;
         if !config.listen.ip().is_loopback() && !config.insecure_listen {
@@ -106,6 +106,7 @@ impl Server {
             .local_address()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (log, recovery) = open_log(env, &config).await?;
+        config.log.cluster_id = Some(log.cluster_id());
         let topics = Topics::open(log.clone(), Arc::clone(&env.rng), &config)?;
         if let Err(error) = topics.restore_flush_policies().await {
             // Only where the journal takes no more writes: then nothing is acknowledged at all.
@@ -128,10 +129,10 @@ impl Server {
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
-            cluster_id: TopicId(log.cluster_id()).to_string(),
             producer_ids: ProducerIdBlocks::new(log.clone()),
             counters: Counters::new(),
             env: env.clone(),
+            started_at_ms: env.clock.wall_ms(),
             topics,
             config,
             log,

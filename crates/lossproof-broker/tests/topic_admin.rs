@@ -171,7 +171,7 @@ async fn the_cluster_is_one_broker() {
         let [one] = &answer.brokers[..] else { panic!("{answer:?}") };
         assert_eq!((answer.error_code, answer.controller_id), (ErrorCode::NONE, 1));
         assert_eq!((one.broker_id, &*one.host, one.port), (1, "127.0.0.1", 9092));
-        assert_eq!(answer.cluster_id.len(), 32);
+        assert_eq!(answer.cluster_id.len(), 22, "as Kafka writes it");
     }
     for (endpoint_type, refused) in
         [(2, ErrorCode::MISMATCHED_ENDPOINT_TYPE), (9, ErrorCode::UNSUPPORTED_ENDPOINT_TYPE)]
@@ -179,6 +179,61 @@ async fn the_cluster_is_one_broker() {
         let request = DescribeClusterRequest { endpoint_type, ..Default::default() };
         let answer: DescribeClusterResponse = client.call(&request, 1).await;
         assert_eq!((answer.error_code, answer.endpoint_type), (refused, endpoint_type));
+    }
+    broker.stop().await;
+}
+
+/// An operator who moves here from Apache Kafka keeps both names, and nothing says another.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_and_cluster_are_called_what_the_operator_says() {
+    const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+    let broker = Broker::with(|config| {
+        config.set("node.id", "3").expect("a number");
+        config.set("cluster.id", CLUSTER).expect("an id");
+    });
+    let broker = broker.await.restart().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let answer: MetadataResponse = client.call(&MetadataRequest::default(), 12).await;
+    assert_eq!((answer.cluster_id.as_deref(), answer.controller_id), (Some(CLUSTER), 3));
+    assert_eq!(answer.brokers[0].node_id, 3);
+    let one = &answer.topics[0].partitions[0];
+    assert_eq!((one.leader_id, &*one.replica_nodes, &*one.isr_nodes), (3, &[3][..], &[3][..]));
+    let request = DescribeClusterRequest::default();
+    let answer: DescribeClusterResponse = client.call(&request, 0).await;
+    assert_eq!((&*answer.cluster_id, answer.controller_id), (CLUSTER, 3));
+    assert_eq!(answer.brokers[0].broker_id, 3);
+    let request = DescribeTopicPartitionsRequest {
+        topics: vec![DescribeTopicPartitionsTopic { name: "t".into() }],
+        response_partition_limit: 1,
+        ..Default::default()
+    };
+    let answer: DescribeTopicPartitionsResponse = client.call(&request, 0).await;
+    let one = &answer.topics[0].partitions[0];
+    assert_eq!((one.leader_id, &*one.replica_nodes, &*one.isr_nodes), (3, &[3][..], &[3][..]));
+    let [oldest, newest] = ends(ApiKey::FindCoordinator);
+    let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
+    let answer: FindCoordinatorResponse = client.call(&request, oldest).await;
+    assert_eq!(answer.node_id, 3);
+    let coordinator_keys = vec!["g".into()];
+    let request = FindCoordinatorRequest { coordinator_keys, ..Default::default() };
+    let answer: FindCoordinatorResponse = client.call(&request, newest).await;
+    assert_eq!(answer.coordinators[0].node_id, 3);
+    for (node, expected) in [(1, ErrorCode::INVALID_REPLICA_ASSIGNMENT), (3, ErrorCode::NONE)] {
+        let assignments = Some(vec![CreatePartitionsAssignment { broker_ids: vec![node] }]);
+        let by_hand = CreatePartitionsTopic { assignments, ..growth("t", 2) };
+        assert_eq!(grow(&mut client, by_hand, false, 3).await, expected);
+        let expected = if node == 3 { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
+        let resource = DescribeConfigsResource {
+            resource_type: 4,
+            resource_name: node.to_string(),
+            configuration_keys: Some(vec!["cluster.id".into()]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let answer: DescribeConfigsResponse = client.call(&request, 4).await;
+        assert_eq!(answer.results[0].error_code, expected);
+        let told = answer.results[0].configs.first().and_then(|config| config.value.as_deref());
+        assert_eq!(told, (node == 3).then_some(CLUSTER));
     }
     broker.stop().await;
 }

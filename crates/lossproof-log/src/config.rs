@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::cluster_id::ClusterId;
 use crate::error::OpenError;
 use crate::frame::BLOCK;
 use crate::segment::DATA_AT;
@@ -44,6 +45,9 @@ pub struct LogConfig {
     pub scrub_period: Duration,
     /// ... and no faster than this.
     pub scrub_bytes_per_second: u64,
+    /// A new directory is made with it, and one that has another is refused; `None` draws one and
+    /// opens any.
+    pub cluster_id: Option<ClusterId>,
     /// A directory that was copied or restored is taken over, under a new identity.
     pub adopt: bool,
     /// Takes writes although acknowledged frames at the end are missing: from then on these count
@@ -100,6 +104,7 @@ impl Default for LogConfig {
             checkpoint_bytes: CHECKPOINT_BYTES,
             scrub_period: SCRUB_PERIOD,
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+            cluster_id: None,
             adopt: false,
             accept_lost_end: false,
             mark_after: MARK_AFTER,

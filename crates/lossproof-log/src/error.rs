@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::cluster_id::ClusterId;
 use crate::commit::{Commit, PartitionId};
 
 /// A range of offsets, both ends included. `last` of `i64::MAX` means "unknown from `first` on".
@@ -196,6 +197,8 @@ pub enum OpenError {
          losses, so it is not opened"
     )]
     Moved { directory: PathBuf, what: String },
+    #[error("{directory} belongs to cluster {found}, not to {wanted}")]
+    OtherCluster { directory: PathBuf, found: ClusterId, wanted: ClusterId },
     #[error("{path} is damaged, and with it the identity of the log: restore it from a copy")]
     MetaDamaged { path: PathBuf },
     #[error("{directory} has a journal but no meta file: restore it from a copy")]

@@ -30,6 +30,7 @@ mod ballast;
 mod batch;
 mod check;
 mod checkpoint;
+mod cluster_id;
 mod cold;
 mod commit;
 mod committer;
@@ -71,6 +72,7 @@ mod zeroer;
 
 pub use accept::{AcceptError, Loss};
 pub use check::{CheckProgress, CheckReport, Checked, Flaw, FlawKind, LookedAt, check};
+pub use cluster_id::ClusterId;
 pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
     ProducerIds, ProducerView, StateChange, StateKind,

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use lossproof_env::Environment;
 
+use crate::cluster_id::ClusterId;
 use crate::commit::{Commit, Committed, PartitionId, ProducerIds, ProducerView, StateKind};
 use crate::committer::Committer;
 use crate::compaction::{Compaction, Order};
@@ -363,8 +364,8 @@ impl Log {
         self.shared().identity.directory_id
     }
 
-    /// Drawn when the directory was made; never changes.
-    pub fn cluster_id(&self) -> [u8; 16] {
+    /// Given or drawn when the directory was made; never changes.
+    pub fn cluster_id(&self) -> ClusterId {
         self.shared().identity.cluster_id
     }
 

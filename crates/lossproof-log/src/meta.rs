@@ -7,12 +7,15 @@
 //!   any segment: from then on a journal without a mark is missing or damaged, never new.
 //! - META-4: an adopted directory gets a name of its own, while the id that seeds all checksums
 //!   stays; until its new range of producer ids is in the journal it counts as being adopted.
+//! - META-5: a directory has one cluster id for ever; one of another cluster is not opened, and
+//!   nothing is written to it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use lossproof_env::{Environment, FileStamp};
 
+use crate::cluster_id::{self, ClusterId};
 use crate::error::OpenError;
 use crate::frame::{BLOCK, FORMAT_VERSION, get_u32, get_u64};
 use crate::scan::read_around;
@@ -25,6 +28,7 @@ const MACHINE_AT: usize = 72;
 const MACHINE_BYTES_MAX: usize = 128;
 const FLAGS_AT: usize = 47;
 const ADOPTED_AT: usize = 200;
+const CLUSTER_AT: usize = 208;
 const ADOPTED: u8 = 1;
 const ADOPTING: u8 = 2;
 
@@ -36,7 +40,9 @@ pub(crate) struct Meta {
     pub(crate) adopted_id: Option<u64>,
     /// It is being taken over (META-4).
     pub(crate) adopting: bool,
-    pub(crate) cluster_id: [u8; 16],
+    pub(crate) drawn_cluster_id: [u8; 16],
+    /// The cluster id that the operator gave when the directory was made, if any.
+    pub(crate) given_cluster_id: Option<ClusterId>,
     pub(crate) open_count: u64,
     /// High half of all producer ids given here.
     pub(crate) producer_id_high: u32,
@@ -49,15 +55,16 @@ pub(crate) struct Meta {
 
 impl Meta {
     /// The identity of a new directory.
-    pub(crate) fn new(env: &Environment) -> Self {
-        let mut cluster_id = [0; 16];
-        cluster_id[..8].copy_from_slice(&env.rng.next_u64().to_be_bytes());
-        cluster_id[8..].copy_from_slice(&env.rng.next_u64().to_be_bytes());
+    pub(crate) fn new(env: &Environment, given_cluster_id: Option<ClusterId>) -> Self {
+        let mut drawn_cluster_id = [0; 16];
+        drawn_cluster_id[..8].copy_from_slice(&env.rng.next_u64().to_be_bytes());
+        drawn_cluster_id[8..].copy_from_slice(&env.rng.next_u64().to_be_bytes());
         Self {
             directory_id: env.rng.next_u64(),
             adopted_id: None,
             adopting: false,
-            cluster_id,
+            drawn_cluster_id,
+            given_cluster_id,
             open_count: 0,
             producer_id_high: (env.rng.next_u64() >> 33) as u32,
             stamp: None,
@@ -71,6 +78,11 @@ impl Meta {
         self.adopted_id.unwrap_or(self.directory_id)
     }
 
+    /// Never changes.
+    pub(crate) fn cluster_id(&self) -> ClusterId {
+        self.given_cluster_id.unwrap_or_else(|| ClusterId::of_bytes(self.drawn_cluster_id))
+    }
+
     /// Makes it another one than that which it was copied from (META-4).
     pub(crate) fn adopt(&mut self, env: &Environment) {
         self.adopted_id = Some(env.rng.next_u64());
@@ -82,7 +94,7 @@ impl Meta {
         copy[..7].copy_from_slice(&MAGIC);
         copy[7] = FORMAT_VERSION;
         copy[8..16].copy_from_slice(&self.directory_id.to_be_bytes());
-        copy[16..32].copy_from_slice(&self.cluster_id);
+        copy[16..32].copy_from_slice(&self.drawn_cluster_id);
         copy[32..40].copy_from_slice(&self.open_count.to_be_bytes());
         copy[40..44].copy_from_slice(&self.producer_id_high.to_be_bytes());
         if let Some(stamp) = self.stamp {
@@ -101,6 +113,9 @@ impl Meta {
             copy[FLAGS_AT] = ADOPTED | if self.adopting { ADOPTING } else { 0 };
             copy[ADOPTED_AT..ADOPTED_AT + 8].copy_from_slice(&id.to_be_bytes());
         }
+        if let Some(given) = &self.given_cluster_id {
+            copy[CLUSTER_AT..CLUSTER_AT + cluster_id::LENGTH].copy_from_slice(given.as_bytes());
+        }
         let crc = crc32c::crc32c(&copy[..CRC_AT]);
         copy[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         copy.extend_from_within(..);
@@ -117,13 +132,16 @@ impl Meta {
         let stamp = FileStamp { inode: get_u64(copy, 48)?, birth_ns: get_u64(copy, 56)? };
         let machine_end = MACHINE_AT.checked_add(get_u32(copy, 64)? as usize)?;
         let flags = *copy.get(FLAGS_AT)?;
+        let given = copy.get(CLUSTER_AT..CLUSTER_AT + cluster_id::LENGTH)?;
         let adopted_id = get_u64(copy, ADOPTED_AT)?;
         let machine = String::from_utf8(copy.get(MACHINE_AT..machine_end)?.to_vec()).ok()?;
         Some(Self {
             directory_id: get_u64(copy, 8)?,
             adopted_id: (flags & ADOPTED != 0).then_some(adopted_id),
             adopting: flags & ADOPTING != 0,
-            cluster_id: copy.get(16..32)?.try_into().ok()?,
+            drawn_cluster_id: copy.get(16..32)?.try_into().ok()?,
+            // Zeros where none was given.
+            given_cluster_id: str::from_utf8(given).ok().and_then(ClusterId::parse),
             open_count: get_u64(copy, 32)?,
             producer_id_high: get_u32(copy, 40)?,
             stamp: (copy.get(44) == Some(&1)).then_some(stamp),
@@ -239,7 +257,8 @@ mod tests {
             directory_id: 1,
             adopted_id: Some(8),
             adopting: true,
-            cluster_id: [2; 16],
+            drawn_cluster_id: [2; 16],
+            given_cluster_id: ClusterId::parse("MkU3OEVBNTcwNTJENDM2Qk"),
             open_count: 3,
             producer_id_high: 4,
             stamp: Some(FileStamp { inode: 5, birth_ns: 6 }),
@@ -262,11 +281,15 @@ mod tests {
     #[test]
     fn a_directory_of_before_adoption_is_who_it_was() {
         // META-4
-        let old = Meta { adopted_id: None, adopting: false, ..sample() };
+        let old = Meta { adopted_id: None, adopting: false, given_cluster_id: None, ..sample() };
         let bytes = old.encode();
-        assert_eq!((bytes[FLAGS_AT], &bytes[ADOPTED_AT..ADOPTED_AT + 8]), (0, &[0; 8][..]));
+        assert_eq!(
+            (bytes[FLAGS_AT], &bytes[ADOPTED_AT..CRC_AT]),
+            (0, &[0; CRC_AT - ADOPTED_AT][..])
+        );
         let read = Meta::decode(&bytes[..COPY_BYTES]).unwrap();
         assert_eq!((read.identity(), read.adopting), (1, false));
+        assert_eq!(read.cluster_id(), ClusterId::of_bytes([2; 16]));
         assert_eq!(sample().identity(), 8);
     }
 

@@ -9,6 +9,7 @@ use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 use crate::accept::is_accepted;
 use crate::ballast::{self, Ballast};
 use crate::checkpoint::{self, Checkpoint};
+use crate::cluster_id::ClusterId;
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
 use crate::error::{FenceCause, FullCause, OpenError};
@@ -55,7 +56,7 @@ fn open_once(
     config.check()?;
     let paths = Paths::of(directory);
     let lock = prepare(env, &paths)?;
-    let (mut meta, fresh) = count_open(env, &paths, config.adopt)?;
+    let (mut meta, fresh) = count_open(env, &paths, &config)?;
     let (mut marks, mark) = Slots::open::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let (slots, checkpoint) = open_checkpoint(env, &paths, meta.directory_id)?;
@@ -192,7 +193,11 @@ fn is_foreign(error: &io::Error) -> bool {
 }
 
 /// Reads or makes the meta file and counts this open.
-fn count_open(env: &Environment, paths: &Paths, adopt: bool) -> Result<(Meta, bool), OpenError> {
+fn count_open(
+    env: &Environment,
+    paths: &Paths,
+    config: &LogConfig,
+) -> Result<(Meta, bool), OpenError> {
     let known = meta::read(env, &paths.directory)?;
     let stamp = env.disk.stamp(&paths.lock).map_err(failed("look at", &paths.lock))?;
     let machine =
@@ -201,9 +206,10 @@ fn count_open(env: &Environment, paths: &Paths, adopt: bool) -> Result<(Meta, bo
     let mut difference = None;
     let mut mark_count = 0;
     if let Some(meta) = &known {
+        check_cluster(paths, meta, config.cluster_id)?;
         mark_count = check_begun(env, paths, meta)?.map_or(0, |mark| mark.open_count);
         difference = meta::difference(meta, stamp, machine.as_deref(), mark_count);
-        if let Some(what) = difference.clone().filter(|_| !adopt) {
+        if let Some(what) = difference.clone().filter(|_| !config.adopt) {
             return Err(OpenError::Moved { directory: paths.directory.clone(), what });
         }
     }
@@ -216,7 +222,7 @@ fn count_open(env: &Environment, paths: &Paths, adopt: bool) -> Result<(Meta, bo
     }
     // The lock file whose stamp is in the meta file must not be younger than that.
     env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
-    let mut meta = known.unwrap_or_else(|| Meta::new(env));
+    let mut meta = known.unwrap_or_else(|| Meta::new(env, config.cluster_id));
     if let Some(what) = difference {
         meta.adopt(env);
         meta.open_count = meta.open_count.max(mark_count);
@@ -227,6 +233,17 @@ fn count_open(env: &Environment, paths: &Paths, adopt: bool) -> Result<(Meta, bo
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;
     Ok((meta, fresh))
+}
+
+/// Refuses the directory of another cluster, before anything is written (META-5).
+fn check_cluster(paths: &Paths, meta: &Meta, wanted: Option<ClusterId>) -> Result<(), OpenError> {
+    let found = meta.cluster_id();
+    match wanted {
+        Some(wanted) if wanted != found => {
+            Err(OpenError::OtherCluster { directory: paths.directory.clone(), found, wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a journal that had begun and has no mark any more, before anything is written: it may
@@ -279,7 +296,7 @@ fn start(
     remove_void(env, &paths.journal, &recovery, &segments)?;
     let identity = Identity {
         directory_id: meta.identity(),
-        cluster_id: meta.cluster_id,
+        cluster_id: meta.cluster_id(),
         open_count: meta.open_count,
     };
     let ballast = Ballast::open(&*env.disk, &paths.directory, &config)

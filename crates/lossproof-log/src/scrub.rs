@@ -145,12 +145,9 @@ impl Scrubber {
                 Some(frame) => (frame.end(), at.number + 1),
                 None => behind_damage(&mut scan, at, limit)?,
             };
-            if !found.as_ref().is_some_and(|frame| frame.whole) {
-                let is_there = self.shared.segments.get(place.key);
-                if !is_there.is_some_and(|it| Arc::ptr_eq(&it, &segment)) {
-                    return Ok(at.position - place.position); // SCRUB-3
-                }
-                self.report(&segment, found.as_ref(), at, (position, number))?;
+            let is_whole = found.as_ref().is_some_and(|frame| frame.whole);
+            if !is_whole && !self.judge(&segment, found.as_ref(), at, (position, number))? {
+                return Ok(at.position - place.position);
             }
             at = Place { position, number, ..at };
         }
@@ -162,6 +159,21 @@ impl Scrubber {
         let journal = self.shared.segments.journal();
         let next = journal.iter().find(|it| it.life.file_key() > key);
         next.filter(|_| key < COLD_KEY).map(|next| next.first_frame)
+    }
+
+    /// Reports damage of a file that is still in use; whether it is.
+    fn judge(
+        &mut self,
+        segment: &Arc<ReadSegment>,
+        found: Option<&FoundFrame>,
+        from: Place,
+        to: (u64, u64),
+    ) -> io::Result<bool> {
+        let is_there = self.shared.segments.get(from.key);
+        if !is_there.is_some_and(|it| Arc::ptr_eq(&it, segment)) {
+            return Ok(false); // SCRUB-3
+        }
+        self.report(segment, found, from, to).map(|()| true)
     }
 
     /// Keeps and tells of the frames from `from` to below `to`, a position and a frame (SCRUB-2).
@@ -257,5 +269,51 @@ fn states_in(found: Option<&FoundFrame>, is_cold: bool) -> Vec<StateKind> {
         Some(frame) => frame.entries.iter().filter_map(|it| state_kind(it.kind)).collect(),
         None if is_cold => Vec::new(),
         None => StateKind::ALL.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+
+    use super::*;
+    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId};
+
+    /// SCRUB-3: what is read of a file is looked at only after it was read, and by then another
+    /// life may have begun in it.
+    #[test]
+    fn what_was_given_back_while_it_was_read_is_not_judged() {
+        let disk = SimDisk::new();
+        let env = Environment {
+            disk: Arc::new(disk),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let directory = Path::new("/data");
+        let (log, mut stepper, _) = Log::open_stepped(&env, directory, LogConfig::small()).unwrap();
+        let (id, flush) = (PartitionId(1), FlushPolicy::Commit);
+        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
+        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+        let shared = log.shared().clone();
+        while shared.segments.journal().len() < 3 {
+            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
+            let change = Commit::state(StateKind::Cursor, "key", Some(value));
+            stepper.submit(vec![change]).remove(0).unwrap();
+            stepper.zero();
+        }
+        let journal = shared.segments.journal();
+        let (given_back, kept) = (&journal[0], &journal[2]);
+        stepper.checkpoint().unwrap();
+        let quarantine = directory.join("quarantine");
+        let mut scrubber = Scrubber::new(shared.clone(), quarantine, Vec::new());
+        for (segment, expected) in [(given_back, 0), (kept, 1)] {
+            let (key, number) = (segment.life.file_key(), segment.first_frame);
+            let place = Place { key, position: DATA_AT, number };
+            let judged = scrubber.judge(segment, None, place, (DATA_AT + BLOCK, number + 1));
+            assert_eq!(judged.unwrap(), expected == 1);
+            assert_eq!(log.figures().scrub.findings, expected);
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use lossproof_env::Environment;
 
 use crate::ballast::Ballast;
+use crate::cluster_id::ClusterId;
 use crate::commit::PartitionId;
 use crate::compaction::Order;
 use crate::config::LogConfig;
@@ -114,7 +115,7 @@ impl MoverSignal {
 pub(crate) struct Identity {
     /// To others; that which seeds checksums where the directory was not adopted.
     pub(crate) directory_id: u64,
-    pub(crate) cluster_id: [u8; 16],
+    pub(crate) cluster_id: ClusterId,
     pub(crate) open_count: u64,
 }
 

@@ -55,14 +55,22 @@ fn file(disk: &SimDisk, extension: &str) -> PathBuf {
 
 /// Flips a bit of record `index` of the first partition, wherever it stands.
 fn spoil(disk: &SimDisk, index: usize) {
-    let wanted = format!("record {index} xxx");
+    write_over(disk, &format!("record {index} xxx"), b'R');
+}
+
+/// Flips it back.
+fn mend(disk: &SimDisk, index: usize) {
+    write_over(disk, &format!("Record {index} xxx"), b'r');
+}
+
+fn write_over(disk: &SimDisk, wanted: &str, first: u8) {
     for path in disk.paths() {
         let bytes = disk.bytes(&path).unwrap();
         if let Some(at) = bytes.windows(wanted.len()).position(|it| it == wanted.as_bytes()) {
-            return disk.damage(&path, at as u64, b"R").unwrap();
+            return disk.damage(&path, at as u64, &[first]).unwrap();
         }
     }
-    panic!("record {index} is nowhere");
+    panic!("{wanted} is nowhere");
 }
 
 fn lost(partition: PartitionId, first: i64, last: i64) -> Loss {
@@ -176,6 +184,11 @@ fn damage_of_a_cold_file_is_given_up_as_well() {
     accept(&log, &mut stepper, vec![lost(P1, 4, 4)]).unwrap();
     let expected = [0, 1, 2, 3, 5, 6, 7, 8, 9];
     assert_eq!(read_on(&log, P1), expected);
+    // Also where it can be read again: what was given up stays so.
+    mend(&disk, 4);
+    assert_eq!(log.read(P1, 2, 1 << 20).unwrap().batches.len(), 2, "READ-4");
+    assert_eq!(read_on(&log, P1), expected);
+    spoil(&disk, 4);
     stepper.close().unwrap();
     assert!(is_clean(&disk), "it is no news any more");
     // Most of the file is not wanted any more: the rest is copied, without what is lost.

@@ -1,5 +1,6 @@
 //! A directory is who it was only where it was made. A copy is refused with what differs, and taken
-//! over on request as another one: META-4, storage rule 16.
+//! over on request as another one: META-4, storage rule 16. The directory of another cluster is not
+//! opened at all.
 
 use crate::support;
 
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lossproof_env::{Environment, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, OpenError, Stepper};
+use lossproof_log::{ClusterId, FlushPolicy, Log, LogConfig, OpenError, Stepper};
 use support::{P1, append, create, simulated, values};
 
 const DATA: &str = "/data";
@@ -110,6 +111,45 @@ fn a_meta_file_that_is_older_than_its_journal_is_refused() {
     assert!(what.contains("knows of 3 starts, meta of 1"), "{what}");
     let (log, _stepper) = open(&disk, adopting()).unwrap();
     assert_eq!(log.open_count(), 4, "counted on from the journal");
+}
+
+#[test]
+fn a_directory_of_another_cluster_is_refused_and_left_alone() {
+    // META-5
+    let called = |text: &str| LogConfig {
+        cluster_id: Some(ClusterId::parse(text).unwrap()),
+        ..LogConfig::small()
+    };
+    let (ours, theirs) = ("MkU3OEVBNTcwNTJENDM2Qk", "MkU3OEVBNTcwNTJENDM2Qg");
+    let open =
+        |disk: &SimDisk, config| Log::open_stepped(&simulated(disk), Path::new(DATA), config);
+    let files = |disk: &SimDisk| -> Vec<Vec<u8>> {
+        disk.paths().iter().map(|path| disk.bytes(path).unwrap()).collect()
+    };
+    let disk = SimDisk::new();
+    drop(open(&disk, called(ours)).unwrap());
+    let disk = disk.killed();
+    for adopt in [false, true] {
+        // A copy of another cluster's directory is no better.
+        let disk = if adopt { disk.copied() } else { disk.clone() };
+        let before = files(&disk);
+        let refused = open(&disk, LogConfig { adopt, ..called(theirs) });
+        let Err(OpenError::OtherCluster { found, wanted, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((found.to_string(), wanted.to_string()), (ours.to_owned(), theirs.to_owned()));
+        assert!(files(&disk) == before, "nothing was written");
+    }
+    for config in [called(ours), LogConfig::small()] {
+        let (log, ..) = open(&disk, config).unwrap();
+        assert_eq!(log.cluster_id().to_string(), ours);
+    }
+    // One that was drawn is kept as well, and can be given from then on.
+    let disk = SimDisk::new();
+    let drawn = open(&disk, LogConfig::small()).unwrap().0.cluster_id().to_string();
+    assert_eq!(drawn.len(), 22);
+    open(&disk, called(ours)).unwrap_err();
+    open(&disk, called(&drawn)).unwrap();
 }
 
 fn run(program: &str, arguments: &[&str]) {

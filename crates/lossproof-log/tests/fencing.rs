@@ -44,7 +44,7 @@ fn a_failed_sync_is_never_acknowledged() {
         let CommitCause::Fenced(fenced) = error.cause else { panic!("{error}") };
         assert!(matches!(fenced.cause, FenceCause::Sync(_)));
     }
-    assert_eq!(texts(&log), ["kept"], "nothing unacknowledged is shown");
+    assert_eq!(texts(&log), ["kept"], "VIEW-1: nothing unacknowledged is shown");
     // Latched: the next sync would say yes, and would prove nothing.
     let position = disk.position();
     let refused = stepper.submit(vec![append(P1, &["later"])]).remove(0);

@@ -21,7 +21,11 @@ const ZEROS_MAX: usize = 50;
 const IMAGE_STEP: usize = 7;
 
 fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
-    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
+    open_with(disk, LogConfig::small())
+}
+
+fn open_with(disk: &SimDisk, config: LogConfig) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new(DATA), config).unwrap()
 }
 
 fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
@@ -61,8 +65,12 @@ fn fill(stepper: &mut Stepper) -> (usize, usize) {
 
 /// A log on a disk that has room for so much, with its ballast.
 fn started(capacity: u64) -> (SimDisk, Log, Stepper) {
+    started_with(capacity, LogConfig::small())
+}
+
+fn started_with(capacity: u64, config: LogConfig) -> (SimDisk, Log, Stepper) {
     let disk = SimDisk::new();
-    let (log, mut stepper, _) = open(&disk);
+    let (log, mut stepper, _) = open_with(&disk, config);
     stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
     zero(&mut stepper);
     disk.set_capacity(capacity);
@@ -144,6 +152,26 @@ fn frees(removal: impl Fn(usize) -> Commit) {
             assert!(position < end || found.len() == kept.len() + 1, "{capacity}");
         }
     }
+}
+
+/// All of it stands in the one segment, which has room left and is in no need of being sealed.
+#[test]
+fn what_is_deleted_in_the_segment_in_use_frees_its_space() {
+    let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(400 << 10, config.clone());
+    let (bulk, _) = fill(&mut stepper);
+    let kept = values(&log, P2, 0);
+    let used = disk.used_bytes();
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    zero(&mut stepper);
+    let freed = used as i64 - disk.used_bytes() as i64;
+    assert!(freed > bulk as i64 * 1_500, "{freed} bytes of {bulk} records");
+    assert_eq!(cause(&mut stepper, append(P2, &["again"])), None);
+    drop((log, stepper));
+    let (log, _stepper, report) = open_with(&disk.power_cut(), config);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
 }
 
 #[test]

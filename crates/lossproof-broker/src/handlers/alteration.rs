@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lossproof_wire::ErrorCode;
 
 use super::k32_describe_configs::{BROKER, TOPIC};
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::error::topic_error;
 use crate::settings::broker_setting;
 use crate::topic_config::Alteration;
@@ -37,7 +37,7 @@ pub(super) async fn alter(
 ) -> Result<(), Refusal> {
     match *kind {
         TOPIC => {}
-        BROKER => return Err(refuse_broker(name, names)),
+        BROKER => return Err(refuse_broker(broker.node_id(), name, names)),
         _ => return Err(invalid("only topics have settings that can be changed")),
     }
     let mut seen = HashSet::new();
@@ -55,9 +55,9 @@ pub(super) async fn alter(
 
 /// None of the broker's settings can be changed while it runs: what it promises must be readable
 /// from its file and its command line.
-fn refuse_broker(name: &str, names: &[String]) -> Refusal {
-    if !name.is_empty() && name != NODE_ID.to_string() {
-        return invalid(format!("there is only broker {NODE_ID}"));
+fn refuse_broker(node: i32, name: &str, names: &[String]) -> Refusal {
+    if !name.is_empty() && name != node.to_string() {
+        return invalid(format!("there is only broker {node}"));
     }
     let unknown = names.iter().find_map(|name| broker_setting(name).err());
     unknown.map_or_else(

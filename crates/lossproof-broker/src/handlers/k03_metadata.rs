@@ -5,7 +5,7 @@ use lossproof_wire::{
     MetadataResponsePartition, MetadataResponseTopic, Uuid,
 };
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::topic_config::TopicConfig;
 use crate::topics::{NewTopic, Topic, TopicError, TopicId};
@@ -49,13 +49,13 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
 fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
-            node_id: NODE_ID,
+            node_id: broker.node_id(),
             host: broker.host.clone(),
             port: i32::from(broker.port),
             rack: None,
         }],
-        cluster_id: Some(broker.cluster_id.clone()),
-        controller_id: NODE_ID,
+        cluster_id: Some(broker.cluster_id()),
+        controller_id: broker.node_id(),
         topics,
         ..Default::default()
     }
@@ -132,20 +132,20 @@ fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions).map(|(partition_index, id)| {
         let common = MetadataResponsePartition {
             partition_index,
-            replica_nodes: vec![NODE_ID],
+            replica_nodes: vec![broker.node_id()],
             ..Default::default()
         };
         match broker.log.partition(*id) {
             Some(view) => MetadataResponsePartition {
-                leader_id: NODE_ID,
+                leader_id: broker.node_id(),
                 leader_epoch: view.leader_epoch,
-                isr_nodes: vec![NODE_ID],
+                isr_nodes: vec![broker.node_id()],
                 ..common
             },
             None => MetadataResponsePartition {
                 error_code: ErrorCode::LEADER_NOT_AVAILABLE,
                 leader_id: -1,
-                offline_replicas: vec![NODE_ID],
+                offline_replicas: vec![broker.node_id()],
                 ..common
             },
         }

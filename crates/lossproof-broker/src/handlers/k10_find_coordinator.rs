@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use lossproof_wire::{Coordinator, ErrorCode, FindCoordinatorRequest, FindCoordinatorResponse};
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 
 const GROUP: i8 = 0;
@@ -20,7 +20,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         return call.ready(&FindCoordinatorResponse {
             error_code,
             error_message,
-            node_id: NODE_ID,
+            node_id: broker.node_id(),
             host,
             port,
             ..Default::default()
@@ -28,7 +28,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     }
     let coordinators = request.coordinator_keys.into_iter().map(|key| Coordinator {
         key,
-        node_id: NODE_ID,
+        node_id: broker.node_id(),
         host: host.clone(),
         port,
         error_code,

@@ -8,7 +8,7 @@ use lossproof_wire::{
 };
 
 use super::k32_describe_configs::topic_configs;
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::error::topic_error;
 use crate::topic_config::TopicConfig;
@@ -84,11 +84,12 @@ fn partition_count(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refu
     let mut indexes: Vec<i32> = indexes.collect();
     indexes.sort_unstable();
     let dense = (0..).zip(&indexes).all(|(expected, index)| expected == *index);
-    let here = wanted.assignments.iter().all(|one| one.broker_ids == [NODE_ID]);
+    let node = broker.node_id();
+    let here = wanted.assignments.iter().all(|one| one.broker_ids == [node]);
     if dense && here {
         Ok(indexes.len() as i32)
     } else {
-        let message = format!("partitions must be 0, 1, ... and all on broker {NODE_ID}");
+        let message = format!("partitions must be 0, 1, ... and all on broker {node}");
         Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
     }
 }

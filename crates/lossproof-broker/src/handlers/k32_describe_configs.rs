@@ -6,7 +6,7 @@ use lossproof_wire::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym, ErrorCode,
 };
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::settings::{
     BrokerSetting, FLUSH, Rule, Setting, TOPIC_SETTINGS, broker_setting, broker_settings,
@@ -60,9 +60,10 @@ fn describe(
             None => return refuse(result, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "no such topic"),
         },
         BROKER => {
-            let name = &result.resource_name;
-            if !name.is_empty() && *name != NODE_ID.to_string() {
-                return refuse(result, ErrorCode::INVALID_REQUEST, "there is only broker 1");
+            let (name, node) = (&result.resource_name, broker.node_id());
+            if !name.is_empty() && *name != node.to_string() {
+                let message = format!("there is only broker {node}");
+                return refuse(result, ErrorCode::INVALID_REQUEST, &message);
             }
             broker_settings().iter().map(|known| of_broker(broker, *known)).collect()
         }

@@ -6,7 +6,7 @@ use lossproof_wire::{
     CreatePartitionsTopicResult, ErrorCode,
 };
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::error::topic_error;
 use crate::topics::TopicError;
@@ -43,9 +43,10 @@ async fn grow(
     let topic = broker.topics.check_growth(&wanted.name, wanted.count).map_err(refusal)?;
     if let Some(assignments) = wanted.assignments {
         let new = usize::try_from(wanted.count).unwrap_or(0).saturating_sub(topic.partitions.len());
-        let here = assignments.iter().all(|one| one.broker_ids == [NODE_ID]);
+        let node = broker.node_id();
+        let here = assignments.iter().all(|one| one.broker_ids == [node]);
         if assignments.len() != new || !here {
-            let message = format!("each of {new} new partitions must be on broker {NODE_ID}");
+            let message = format!("each of {new} new partitions must be on broker {node}");
             return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
         }
     }

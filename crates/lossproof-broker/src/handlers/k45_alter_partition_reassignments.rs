@@ -5,12 +5,13 @@ use lossproof_wire::{
     ReassignablePartitionResponse, ReassignableTopicResponse, Uuid,
 };
 
-use crate::broker::{Broker, NODE_ID, find_partition, find_topic};
+use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Call, CallError, Reply};
 
 /// There is one node: what is to be on it is there, and nothing can be elsewhere.
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: AlterPartitionReassignmentsRequest = call.decode()?;
+    let node = broker.node_id();
     let catalog = broker.topics.catalog();
     let topics = request.topics.into_iter().map(|topic| {
         let found = find_topic(&catalog, false, &topic.name, Uuid::ZERO);
@@ -23,9 +24,9 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
                     let message = "no partition is being moved".to_owned();
                     (ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, Some(message))
                 }
-                (Ok(()), Some(replicas)) if replicas == [NODE_ID] => (ErrorCode::NONE, None),
+                (Ok(()), Some(replicas)) if replicas == [node] => (ErrorCode::NONE, None),
                 (Ok(()), Some(_)) => {
-                    let message = format!("there is one broker, {NODE_ID}");
+                    let message = format!("there is one broker, {node}");
                     (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(message))
                 }
             };

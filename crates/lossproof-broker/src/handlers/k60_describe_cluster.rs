@@ -4,7 +4,7 @@ use lossproof_wire::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse, ErrorCode,
 };
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 
 const BROKERS: i8 = 1;
@@ -15,14 +15,14 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
     let (error_code, message) = match request.endpoint_type {
         BROKERS => {
             let this = DescribeClusterBroker {
-                broker_id: NODE_ID,
+                broker_id: broker.node_id(),
                 host: broker.host.clone(),
                 port: i32::from(broker.port),
                 ..Default::default()
             };
             return call.ready(&DescribeClusterResponse {
-                cluster_id: broker.cluster_id.clone(),
-                controller_id: NODE_ID,
+                cluster_id: broker.cluster_id(),
+                controller_id: broker.node_id(),
                 brokers: vec![this],
                 ..Default::default()
             });

@@ -7,7 +7,7 @@ use lossproof_wire::{
     Uuid,
 };
 
-use crate::broker::{Broker, NODE_ID};
+use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::topics::{Catalog, Topic};
 
@@ -89,22 +89,22 @@ fn describe(
     let partitions = wanted.map(|(partition_index, id)| {
         let common = DescribeTopicPartitionsResponsePartition {
             partition_index,
-            replica_nodes: vec![NODE_ID],
+            replica_nodes: vec![broker.node_id()],
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
             ..Default::default()
         };
         match broker.log.partition(*id) {
             Some(view) => DescribeTopicPartitionsResponsePartition {
-                leader_id: NODE_ID,
+                leader_id: broker.node_id(),
                 leader_epoch: view.leader_epoch,
-                isr_nodes: vec![NODE_ID],
+                isr_nodes: vec![broker.node_id()],
                 ..common
             },
             None => DescribeTopicPartitionsResponsePartition {
                 error_code: ErrorCode::LEADER_NOT_AVAILABLE,
                 leader_id: -1,
-                offline_replicas: vec![NODE_ID],
+                offline_replicas: vec![broker.node_id()],
                 ..common
             },
         }

@@ -52,7 +52,24 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         Any,
         "Whether a topic is made when it is first used.",
     ),
-    only("broker.id", Int, "1", "The one node of this cluster; the same as node.id."),
+    enforced(
+        "broker.id",
+        Int,
+        "1",
+        INT_FROM_0,
+        "The number of the one node of this cluster; the same as node.id.",
+    ),
+    Setting {
+        default: None,
+        ..enforced(
+            "cluster.id",
+            Text,
+            "",
+            Any,
+            "What the cluster is called, 22 characters of URL-safe base64. A new directory is made \
+             with it, and one of another cluster is refused; without it, one is drawn.",
+        )
+    },
     enforced(
         "connections.max.idle.ms",
         Long,
@@ -134,7 +151,7 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         INT_FROM_1,
         "Connections at a time from one address.",
     ),
-    only("node.id", Int, "1", "The one node of this cluster."),
+    enforced("node.id", Int, "1", INT_FROM_0, "The number of the one node of this cluster."),
     enforced(
         "num.partitions",
         Int,

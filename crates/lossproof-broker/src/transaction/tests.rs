@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Clock, Environment, ManualClock, SeededRng, SimDisk};
-use lossproof_log::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, StateKind};
+use lossproof_log::{
+    Commit, CommitCause, FlushPolicy, Log, LogConfig, Loss, PartitionChange, PartitionId, StateKind,
+};
 use lossproof_wire::batch::BatchBuilder;
 
 use super::state::Phase;
@@ -15,6 +17,9 @@ use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::Catalog;
 
 const P: PartitionId = PartitionId(1);
+const Q: PartitionId = PartitionId(2);
+/// Small frames take one.
+const BLOCK: usize = 4_096;
 const ID: &str = "payments";
 const TIMEOUT_MS: i32 = 60_000;
 
@@ -29,10 +34,31 @@ struct World {
 impl World {
     async fn start() -> Self {
         let world = Self::on(SimDisk::new(), TransactionSettings::default());
-        let (id, flush) = (P, FlushPolicy::Commit);
-        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
-        world.log.commit(Commit::partition(create)).await.unwrap();
+        world.create(P).await;
         world
+    }
+
+    async fn create(&self, id: PartitionId) {
+        let flush = FlushPolicy::Commit;
+        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
+        self.log.commit(Commit::partition(create)).await.unwrap();
+    }
+
+    async fn restarted(self) -> Self {
+        self.log.close().await.unwrap();
+        Self::on(self.disk.killed(), TransactionSettings::default())
+    }
+
+    /// Leaves nothing of the frame that holds `text`: not even what it was is known any more.
+    fn lose_frame(&self, text: &str) {
+        for path in self.disk.paths() {
+            let bytes = self.disk.bytes(&path).unwrap();
+            if let Some(at) = bytes.windows(text.len()).position(|it| it == text.as_bytes()) {
+                let begin = (at / BLOCK * BLOCK) as u64;
+                return self.disk.damage(&path, begin, &[0xff; BLOCK]).unwrap();
+            }
+        }
+        panic!("{text} is nowhere");
     }
 
     fn on(disk: SimDisk, settings: TransactionSettings) -> Self {
@@ -58,14 +84,22 @@ impl World {
     }
 
     async fn write(&self, bearer: Identity, sequence: i32) {
+        self.write_to(P, bearer, sequence, "value").await;
+    }
+
+    async fn write_to(&self, id: PartitionId, bearer: Identity, sequence: i32, value: &str) {
         let builder = BatchBuilder::new().producer(bearer.producer_id, bearer.epoch, sequence);
         let mut builder = builder.transactional(true);
-        builder.push(1_000, None, Some(b"value"), &[]);
-        self.log.commit(Commit::append(P, builder.build().unwrap())).await.unwrap();
+        builder.push(1_000, None, Some(value.as_bytes()), &[]);
+        self.log.commit(Commit::append(id, builder.build().unwrap())).await.unwrap();
     }
 
     fn stable(&self) -> (i64, i64) {
-        let view = self.log.partition(P).unwrap();
+        self.stable_of(P)
+    }
+
+    fn stable_of(&self, id: PartitionId) -> (i64, i64) {
+        let view = self.log.partition(id).unwrap();
         (view.last_stable, view.high_watermark)
     }
 }
@@ -190,6 +224,39 @@ async fn an_entry_that_cannot_be_read_stops_all_and_ends_nothing() {
     assert_eq!(coordinator.guard(ID).await.map(drop), Err(TransactionError::Damaged));
     assert_eq!(coordinator.all().await.map(drop), Err(TransactionError::Damaged));
     assert_eq!(coordinator.pending(b""), Err(TransactionError::Damaged));
+}
+
+/// A partition whose end is lost takes no marker. A commit would be a lie there, and is refused as
+/// a whole; an abort leaves that partition out, which stays closed to committed readers.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_end_of_a_partition_is_lost_a_transaction_can_only_be_aborted() {
+    let world = World::start().await;
+    world.create(Q).await;
+    let me = world.init().await;
+    world.coordinator.add_partitions(ID, me, &[P, Q]).await.unwrap();
+    world.write_to(P, me, 0, "to be lost").await;
+    world.write_to(Q, me, 0, "kept").await;
+    world.lose_frame("to be lost");
+    let world = world.restarted().await;
+    let end = async |world: &World, outcome| {
+        world.coordinator.end(&Catalog::default(), ID, me, outcome).await
+    };
+    // For all that is known the transaction may have ended in that frame (COORDINATOR-3).
+    assert_eq!(end(&world, Outcome::Abort).await, Err(TransactionError::Damaged));
+    world.log.accept_losses(vec![Loss::State(StateKind::Transactions)]).await.unwrap();
+    let world = world.restarted().await;
+    let refused = end(&world, Outcome::Commit).await;
+    let Err(TransactionError::Storage(CommitCause::Damaged { partition, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((partition, world.phase().await), (P, Some(Phase::Ongoing)));
+    assert_eq!(world.stable_of(Q), (0, 1), "not a part of it is committed");
+    end(&world, Outcome::Abort).await.unwrap();
+    let world = world.restarted().await;
+    assert_eq!(world.phase().await, Some(Phase::Complete(Outcome::Abort)));
+    assert_eq!(world.stable_of(Q), (2, 2));
+    assert_eq!(world.log.aborted(Q, 0, 2).unwrap().len(), 1);
+    assert_eq!(world.log.partition(P).unwrap().last_stable, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
