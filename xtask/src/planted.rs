@@ -25,7 +25,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 29] = [
+const CONTROLS: [Control; 32] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -186,6 +186,27 @@ const CONTROLS: [Control; 29] = [
         target: "moving",
         test: "damage_in_a_cold_file_ends_the_moving",
         says: "damage must not be copied",
+    },
+    Control {
+        bug: "misfits-not-kept",
+        package: "lossproof-log",
+        target: "damage",
+        test: "batches_of_a_partition_that_is_not_known_are_kept_when_their_segments_are_given_back",
+        says: "what has no place is kept",
+    },
+    Control {
+        bug: "producer-ids-not-moved",
+        package: "lossproof-log",
+        target: "damage",
+        test: "producer_ids_of_a_lost_block_are_not_given_again",
+        says: "may have been given",
+    },
+    Control {
+        bug: "spare-tried-again",
+        package: "lossproof-log",
+        target: "fencing",
+        test: "a_failed_sync_of_the_next_segment_fences_too",
+        says: "a second try is believed",
     },
     Control {
         bug: "compaction-keeps-older",

@@ -56,6 +56,12 @@ pub enum Planted {
     LogStartForgotten,
     /// The mover gives a damaged batch a checksum that fits.
     DamageMoved,
+    /// Recovery leaves batches that have no place where the mover gives their segment back.
+    MisfitsNotKept,
+    /// After damage the log goes on with producer ids that may have been given.
+    ProducerIdsNotMoved,
+    /// The next segment is made by a second try, after a sync has failed in the first.
+    SpareTriedAgain,
     /// Compaction keeps the older value of a key.
     CompactionKeepsOlder,
     /// Compaction goes past the last stable offset.
@@ -71,7 +77,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
@@ -95,6 +101,9 @@ impl Planted {
         Self::RecycledHeaderNotSynced,
         Self::LogStartForgotten,
         Self::DamageMoved,
+        Self::MisfitsNotKept,
+        Self::ProducerIdsNotMoved,
+        Self::SpareTriedAgain,
         Self::CompactionKeepsOlder,
         Self::CompactionPassesStable,
         Self::EndTxnRetryUnchecked,
@@ -128,6 +137,9 @@ impl Planted {
             Self::RecycledHeaderNotSynced => "recycled-header-not-synced",
             Self::LogStartForgotten => "log-start-forgotten",
             Self::DamageMoved => "damage-moved",
+            Self::MisfitsNotKept => "misfits-not-kept",
+            Self::ProducerIdsNotMoved => "producer-ids-not-moved",
+            Self::SpareTriedAgain => "spare-tried-again",
             Self::CompactionKeepsOlder => "compaction-keeps-older",
             Self::CompactionPassesStable => "compaction-passes-stable",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",

@@ -133,6 +133,22 @@ fn after_a_failed_sync_the_bytes_are_seen_and_gone_and_the_next_sync_says_yes() 
     assert!(images.iter().all(|image| bytes(image) == b"old"));
 }
 
+/// `SIM-4`: a name that was lost so has to be made anew.
+#[test]
+fn after_a_failed_sync_of_a_directory_its_names_are_seen_and_gone() {
+    let (root, path) = (Path::new("/"), Path::new(A));
+    let disk = SimDisk::new();
+    disk.create(path).unwrap().sync_data().unwrap();
+    disk.inject(Fault::sync(0).names_lost());
+    disk.sync_dir(root).unwrap_err();
+    disk.sync_dir(root).unwrap();
+    assert!(disk.exists(path).unwrap() && disk.power_cut().paths().is_empty());
+    let other = Path::new("/b");
+    disk.rename(path, other).unwrap();
+    disk.sync_dir(root).unwrap();
+    assert_eq!(disk.power_cut().paths(), [other]);
+}
+
 #[test]
 fn a_failed_sync_that_leaves_its_bytes_dirty_is_made_good_by_the_next() {
     let (disk, file) = disk_with(b"old");

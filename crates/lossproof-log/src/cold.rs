@@ -33,6 +33,12 @@ pub(crate) fn path_of(directory: &Path, sequence: u64) -> PathBuf {
     directory.join(format!("{sequence:016}.cold"))
 }
 
+/// The sequence in a cold file's name.
+pub(crate) fn sequence_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".cold")?;
+    (name.len() == 16).then(|| name.parse().ok()).flatten()
+}
+
 /// A cold file in the making.
 #[derive(Debug)]
 pub(crate) struct ColdWriter {

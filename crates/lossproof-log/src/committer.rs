@@ -181,6 +181,13 @@ impl Committer {
                 return Fit::Refused;
             }
         }
+        if let Some(cause) = self.draft.reserve.filter(|_| plan.entries == 0)
+            && self.shared.take_seal()
+        {
+            // It was for that alone, and the segment goes on.
+            submission.refuse(CommitCause::Full(cause));
+            return Fit::Refused;
+        }
         self.stage(submission, &plan);
         Fit::Taken
     }
@@ -240,7 +247,8 @@ impl Committer {
             return Err(CommitCause::Full(FullCause::Disk)); // BALLAST-1
         }
         let segment = self.writer.active.sequence;
-        let mut room = self.writer.room(need, shared.take_seal(), &shared.segments);
+        let seals = shared.take_seal();
+        let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
             ballast.note_full(true);
             if need > self.writer.reserve_room() {
@@ -262,6 +270,9 @@ impl Committer {
         match room {
             Ok(room) => Ok((room, ballast.is_given_up().then_some(FullCause::Disk))),
             Err(RoomError::Short(cause)) => {
+                if seals {
+                    shared.seal();
+                }
                 let room = self.writer.reserve_room();
                 if purpose == Purpose::Records || need > room {
                     return Err(CommitCause::Full(cause));
@@ -457,7 +468,8 @@ impl Committer {
         }
     }
 
-    /// An adopted log gives producer ids that the other one does not, durably before it serves.
+    /// Goes on with producer ids that cannot have been given, durably before anything is served:
+    /// by another log that this one was copied to or from, or in a block that was lost.
     pub(crate) fn move_producer_ids(&mut self, random: u64) {
         self.staging.move_producer_ids(random);
         let effect = Effect::ProducerIds(self.staging.take_producer_ids(1));

@@ -201,7 +201,10 @@ pub enum OpenError {
     OtherCluster { directory: PathBuf, found: ClusterId, wanted: ClusterId },
     #[error("{path} is damaged, and with it the identity of the log: restore it from a copy")]
     MetaDamaged { path: PathBuf },
-    #[error("{directory} has a journal but no meta file: restore it from a copy")]
+    #[error(
+        "{directory} has files of a log but no meta file that says which: mount the directory or \
+         its journal where it is elsewhere, or restore it from a copy"
+    )]
     MetaMissing { directory: PathBuf },
     #[error(
         "the journal in {directory} has no readable durable mark: whether acknowledged data is \

@@ -1,18 +1,21 @@
 //! The first look at a journal: which segments count, and what is known to have been durable.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lossproof_env::{DiskFile, Environment};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
-use crate::frame::{FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
+use crate::frame::{BLOCK, FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
+use crate::paths::Paths;
+use crate::quarantine;
 use crate::reader::ReadSegment;
 use crate::recovery::failed;
 use crate::report::{Finding, FindingKind};
-use crate::scan::{Scan, read_around};
+use crate::scan::Scan;
 use crate::segment::{DATA_AT, HeaderState, SegmentHeader, read_header, sequence_of};
 
 #[derive(Debug, Default)]
@@ -26,7 +29,7 @@ pub(crate) struct Gathered {
     /// The highest sequence of any file.
     pub(crate) last_sequence: u64,
     pub(crate) damage: Vec<Finding>,
-    /// The last segment is missing, or has neither header nor first frame, or was so at an earlier
+    /// The last segment is missing, or has neither header nor any frame, or was so at an earlier
     /// open: what it held cannot be told.
     pub(crate) end_lost: bool,
 }
@@ -38,15 +41,15 @@ struct Candidate {
     state: HeaderState,
 }
 
-/// Looks at every segment file of `journal`.
+/// Looks at every segment file of the journal.
 pub(crate) fn gather(
     env: &Environment,
-    journal: &Path,
+    paths: &Paths,
     directory_id: u64,
     mark: Option<Mark>,
     checkpoint: Option<Checkpoint>,
 ) -> Result<Gathered, OpenError> {
-    let mut candidates = candidates(env, journal, directory_id)?;
+    let mut candidates = candidates(env, paths, directory_id)?;
     let (covered, through) = checkpoint.map_or((0, 0), |it| (it.through_segment, it.through_frame));
     let needed = candidates.partition_point(|candidate| candidate.sequence <= covered);
     let not_needed = candidates.drain(..needed).map(|candidate| candidate.path).collect();
@@ -77,7 +80,16 @@ pub(crate) fn gather(
             continue;
         }
         let is_last = index + 1 == used;
-        take(&mut gathered, candidate, directory_id, is_last)?;
+        if let HeaderState::Valid(header) = candidate.state {
+            let SegmentHeader { life, first_frame, recycled } = header;
+            let Candidate { path, file, .. } = candidate;
+            let segment = ReadSegment { life, path, file, first_frame, recycled };
+            gathered.segments.push(Arc::new(segment));
+            continue;
+        }
+        let path = candidate.path.clone();
+        take_headless(env, paths, directory_id, &mut gathered, (candidate, is_last))
+            .map_err(failed("read", &path))?;
     }
     for segment in &gathered.segments {
         gathered.durable = gathered.durable.max(segment.first_frame - 1);
@@ -91,9 +103,10 @@ pub(crate) fn gather(
 
 fn candidates(
     env: &Environment,
-    journal: &Path,
+    paths: &Paths,
     directory_id: u64,
 ) -> Result<Vec<Candidate>, OpenError> {
+    let journal = &paths.journal;
     let mut candidates = Vec::new();
     for path in env.disk.list(journal).map_err(failed("list", journal))? {
         let Some(sequence) = sequence_of(&path) else { continue };
@@ -115,56 +128,79 @@ fn candidates(
     Ok(candidates)
 }
 
-fn take(
-    gathered: &mut Gathered,
-    candidate: Candidate,
+/// Takes a segment of which both copies of the header are gone: its frames name the same life.
+/// What stands before them is kept, and all of it where there is none (RECOVERY-1).
+fn take_headless(
+    env: &Environment,
+    paths: &Paths,
     directory_id: u64,
-    is_last: bool,
-) -> Result<(), OpenError> {
+    gathered: &mut Gathered,
+    (candidate, is_last): (Candidate, bool),
+) -> io::Result<()> {
     let Candidate { sequence, path, file, state } = candidate;
-    if let HeaderState::Valid(header) = state {
-        let SegmentHeader { life, first_frame, recycled } = header;
-        let segment = ReadSegment { life, path, file, first_frame, recycled };
-        gathered.segments.push(Arc::new(segment));
-        return Ok(());
-    }
-    // Both copies of the header are gone; the first frame names the same life.
+    let found = first_frame(&file, directory_id, sequence)?;
     if state != HeaderState::Torn {
-        let finding = Finding::whole_file(FindingKind::HeaderDamaged, sequence, DATA_AT);
+        let lost = match &found {
+            Some(first) => first.position,
+            None => {
+                Scan::new(file.clone(), Life::new(directory_id, sequence, 0))?.nonzero_end(0)?
+            }
+        };
+        let mut finding = Finding::whole_file(FindingKind::HeaderDamaged, sequence, lost);
+        if lost > 0 {
+            let kept = quarantine::keep(&*env.disk, &paths.quarantine, &*file, &finding)?;
+            finding.quarantined = Some(kept);
+        }
         gathered.damage.push(finding);
     }
-    let found = first_frame(&file, directory_id, sequence).map_err(failed("read", &path))?;
     match found {
-        Some((life, number)) => {
+        Some(FirstFrame { life, number, .. }) => {
             let (first_frame, recycled) = (number, false);
             let segment = ReadSegment { life, path, file, first_frame, recycled };
             gathered.segments.push(Arc::new(segment));
         }
-        None if is_last => gathered.end_lost = true,
-        None => {}
+        None => gathered.end_lost |= is_last,
     }
     Ok(())
 }
 
+/// The first frame that can be read in a segment.
+struct FirstFrame {
+    life: Life,
+    position: u64,
+    number: u64,
+}
+
+/// Finds it by the life that it claims, and that only a frame of this file verifies with.
 fn first_frame(
     file: &Arc<dyn DiskFile>,
     directory_id: u64,
     sequence: u64,
-) -> std::io::Result<Option<(Life, u64)>> {
-    let mut bytes = [0; HEADER_BYTES];
-    match read_around(&**file, &mut bytes, DATA_AT) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
+) -> io::Result<Option<FirstFrame>> {
+    let mut scan = Scan::new(file.clone(), Life::new(directory_id, sequence, 0))?;
+    let mut at = DATA_AT;
+    while let Some(bytes) = scan.bytes(at, HEADER_BYTES)? {
+        if let Some(incarnation) = FrameHeader::claimed_incarnation(&bytes) {
+            scan.life = Life::new(directory_id, sequence, incarnation);
+            if scan.front_header(at)?.is_some() {
+                // Of one before it the second header may be left.
+                let first = scan.next_frame(DATA_AT, 0)?;
+                let life = scan.life;
+                let found = |(position, header): (u64, FrameHeader)| FirstFrame {
+                    life,
+                    position,
+                    number: header.number,
+                };
+                return Ok(first.map(found));
+            }
+        }
+        at += BLOCK;
     }
-    let Some(incarnation) = FrameHeader::claimed_incarnation(&bytes) else { return Ok(None) };
-    let life = Life::new(directory_id, sequence, incarnation);
-    let header = Scan::new(file.clone(), life)?.front_header(DATA_AT)?;
-    Ok(header.map(|header| (life, header.number)))
+    Ok(None)
 }
 
 /// The highest `durable_through` that any frame of a segment names.
-fn evidence(segment: &ReadSegment) -> std::io::Result<u64> {
+fn evidence(segment: &ReadSegment) -> io::Result<u64> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
     let (mut at, mut durable) = (DATA_AT, 0);
     while let Some((begin, header)) = scan.next_frame(at, 0)? {

@@ -46,6 +46,7 @@ mod gather;
 mod log;
 mod mark;
 mod meta;
+mod misfits;
 mod mover;
 mod open;
 mod partition;

@@ -269,7 +269,7 @@ impl Log {
     }
 
     /// Ends the journal's last segment, if there is anything in it, so that it can be moved and
-    /// compacted; the journal goes on in the next one.
+    /// compacted; the journal goes on in the next one. On a full disk it is refused.
     pub async fn seal(&self) -> Result<(), CommitError> {
         self.shared().seal();
         // Room is found even for nothing, and that in the next segment.

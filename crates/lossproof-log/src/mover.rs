@@ -13,7 +13,7 @@
 //!   where space or files run short it is tried again, and not once a slot may name the new
 //!   checkpoint: its files are not this run's to remove any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -291,8 +291,11 @@ impl Mover {
         let (segments, durable) = (sealed.to_vec(), end - 1);
         let gathered = Gathered { segments, durable, ..Gathered::default() };
         recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
-        let mut found = recovery.damage.iter();
-        if let Some(finding) = found.find(|finding| !self.is_known(finding)) {
+        let place = |it: &Finding| (it.kind, it.segment, it.position);
+        let known: HashSet<_> = self.known.iter().map(place).collect();
+        let is_news =
+            |it: &&Finding| it.kind != FindingKind::DamagedBefore && !known.contains(&place(it));
+        if let Some(finding) = recovery.damage.iter().find(is_news) {
             return Err(MoveError::Damage(finding.to_string()));
         }
         self.forget_removed(&mut recovery);
@@ -309,14 +312,6 @@ impl Mover {
             recovery.staging.apply(&effect, None, recovery.running_ms);
             recovery.view.apply(&effect, &NOWHERE);
         }
-    }
-
-    fn is_known(&self, finding: &Finding) -> bool {
-        let same = |known: &Finding| {
-            (known.kind, known.segment, known.position)
-                == (finding.kind, finding.segment, finding.position)
-        };
-        finding.kind == FindingKind::DamagedBefore || self.known.iter().any(same)
     }
 
     /// Writes cold file and checkpoint; both are durable, and nobody uses them yet.
@@ -493,7 +488,7 @@ pub(crate) fn remove_files(
 ) -> io::Result<()> {
     let mut removed = false;
     for path in disk.list(&paths.cold)? {
-        if !cold.contains(&path) {
+        if cold::sequence_of(&path).is_some() && !cold.contains(&path) {
             disk.remove(&path)?;
             removed = true;
         }

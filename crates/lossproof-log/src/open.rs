@@ -1,7 +1,7 @@
 //! Opening a directory: lock, identity, recovery, and the segment of this open.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
@@ -10,6 +10,7 @@ use crate::accept::is_accepted;
 use crate::ballast::{self, Ballast};
 use crate::checkpoint::{self, Checkpoint};
 use crate::cluster_id::ClusterId;
+use crate::cold;
 use crate::committer::{Committer, CommitterStart};
 use crate::config::LogConfig;
 use crate::error::{FenceCause, FullCause, OpenError};
@@ -60,7 +61,7 @@ fn open_once(
     let (mut marks, mark) = Slots::open::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
         .map_err(failed("open the marks in", &paths.journal))?;
     let (slots, checkpoint) = open_checkpoint(env, &paths, meta.directory_id)?;
-    let gathered = gather(env, &paths.journal, meta.directory_id, mark, checkpoint)?;
+    let gathered = gather(env, &paths, meta.directory_id, mark, checkpoint)?;
     if mark.is_none() && !gathered.segments.is_empty() {
         return Err(OpenError::MarksUnreadable { directory: paths.directory });
     }
@@ -89,9 +90,6 @@ fn open_once(
         // Durable before the new segment is, which would make the end look like the middle.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
-    }
-    if recovery.unclear || recovery.end_lost {
-        recovery.staging.restart_producer_ids((env.rng.next_u64() >> 33) as u32);
     }
     let started =
         Started { paths, meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock };
@@ -136,13 +134,19 @@ fn open_checkpoint(
 /// checkpoint once, that one is what is missing.
 fn check_beginning(env: &Environment, paths: &Paths, gathered: &Gathered) -> Result<(), OpenError> {
     let Some(first) = gathered.segments.first() else { return Ok(()) };
-    let looked = env.disk.list(&paths.cold).map_err(failed("list", &paths.cold))?;
-    let files = env.disk.list(&paths.checkpoint).map_err(failed("list", &paths.checkpoint))?;
-    let mut files = files.iter().filter_map(|it| checkpoint::sequence_of(it));
-    if first.first_frame > 1 && (!looked.is_empty() || files.next().is_some()) {
+    if first.first_frame > 1 && !moved_files(env, paths)?.is_empty() {
         return Err(OpenError::CheckpointUnreadable { directory: paths.directory.clone() });
     }
     Ok(())
+}
+
+/// All files of checkpoints, and all cold files.
+fn moved_files(env: &Environment, paths: &Paths) -> Result<Vec<PathBuf>, OpenError> {
+    let list = |directory: &PathBuf| env.disk.list(directory).map_err(failed("list", directory));
+    let mut files = list(&paths.cold)?;
+    files.extend(list(&paths.checkpoint)?);
+    files.retain(|it| cold::sequence_of(it).or(checkpoint::sequence_of(it)).is_some());
+    Ok(files)
 }
 
 /// Makes the directory, and takes the lock.
@@ -216,8 +220,7 @@ fn count_open(
     for directory in [&paths.journal, &paths.cold, &paths.checkpoint, &paths.quarantine] {
         env.disk.create_dir_all(directory).map_err(failed("create", directory))?;
     }
-    let files = env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?;
-    if fresh && !files.is_empty() {
+    if fresh && holds_files(env, paths)? {
         return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
     }
     // The lock file whose stamp is in the meta file must not be younger than that.
@@ -244,6 +247,19 @@ fn check_cluster(paths: &Paths, meta: &Meta, wanted: Option<ClusterId>) -> Resul
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there are files of a log: where nothing says which one it is, they are no new one's, and
+/// may be all that is left of it.
+fn holds_files(env: &Environment, paths: &Paths) -> Result<bool, OpenError> {
+    for directory in [&paths.journal, &paths.cold, &paths.checkpoint] {
+        let files = env.disk.list(directory).map_err(failed("list", directory))?;
+        // A file system of its own has that from the beginning.
+        if files.iter().any(|path| !path.ends_with("lost+found")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Refuses a journal that had begun and has no mark any more, before anything is written: it may
@@ -311,9 +327,17 @@ fn start(
         running_before_ms: recovery.running_ms,
         lock,
     });
-    begin(env, &paths, &mut committer, &mut meta, (report.clean, recovery.end_lost))?;
+    let unsure = Unsure { end_lost: recovery.end_lost, ids: recovery.ids_unclear };
+    begin(env, &paths, &mut committer, &mut meta, (report.clean, unsure))?;
     let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
     Ok((committer, mover, report))
+}
+
+/// What damage leaves open.
+struct Unsure {
+    end_lost: bool,
+    /// Which producer ids were given.
+    ids: bool,
 }
 
 /// Writes what must be durable before anything is served.
@@ -322,9 +346,9 @@ fn begin(
     paths: &Paths,
     committer: &mut Committer,
     meta: &mut Meta,
-    (clean, end_lost): (bool, bool),
+    (clean, unsure): (bool, Unsure),
 ) -> Result<(), OpenError> {
-    if end_lost && !committer.shared.config.accept_lost_end {
+    if unsure.end_lost && !committer.shared.config.accept_lost_end {
         committer.shared.fence(FenceCause::EndLost);
         return Ok(());
     }
@@ -332,7 +356,8 @@ fn begin(
     if !clean && !planted(Planted::EpochNotRaised) {
         committer.raise_epochs();
     }
-    if meta.adopting {
+    // RECOVERY-4
+    if meta.adopting || unsure.ids && !planted(Planted::ProducerIdsNotMoved) {
         committer.move_producer_ids(env.rng.next_u64());
     }
     if let Some(fenced) = committer.shared.fenced() {
@@ -347,7 +372,7 @@ fn begin(
 }
 
 /// Removes what no checkpoint names, and begins behind what is there. Where there is no checkpoint
-/// and damage, what is there may be all that is left of one, and stays.
+/// and damage, what is there may be all that is left of one, and is set aside.
 fn mover(
     env: &Environment,
     paths: Paths,
@@ -361,6 +386,8 @@ fn mover(
         let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
         mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
             .map_err(failed("clean up", &paths.directory))?;
+    } else {
+        set_aside(env, &paths, report.open_count)?;
     }
     let cold = shared.segments.cold().iter().map(|cold| u64::from(cold.life.file_sequence())).max();
     let last = cold.max(current.map(|current| current.sequence)).unwrap_or(0);
@@ -375,6 +402,20 @@ fn mover(
         sequence: last + 1,
         halted: false,
     })
+}
+
+/// Gives files names that no checkpoint to come takes for those of files which it replaces.
+fn set_aside(env: &Environment, paths: &Paths, open_count: u64) -> Result<(), OpenError> {
+    for path in moved_files(env, paths)? {
+        let mut kept = path.clone().into_os_string();
+        kept.push(format!(".kept-{open_count}"));
+        env.disk.rename(&path, Path::new(&kept)).map_err(failed("set aside", &path))?;
+        tracing::warn!(path = %path.display(), "no checkpoint names it; it is set aside and kept");
+    }
+    for directory in [&paths.cold, &paths.checkpoint] {
+        env.disk.sync_dir(directory).map_err(failed("sync", directory))?;
+    }
+    Ok(())
 }
 
 fn report(

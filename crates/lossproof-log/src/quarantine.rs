@@ -1,5 +1,6 @@
 //! Pieces of the journal that were found wanting are copied here and listed, and stay.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,9 +20,15 @@ pub(crate) fn keep(
     source: &dyn DiskFile,
     finding: &Finding,
 ) -> io::Result<PathBuf> {
-    let kind = if finding.kind == FindingKind::ColdDamaged { "cold-" } else { "" };
-    let name = format!("{kind}{:016}-{:010}.piece", finding.segment, finding.position);
-    let path = quarantine.join(name);
+    let place = format!("{:016}-{:010}", finding.segment, finding.position);
+    let path = quarantine.join(match finding.kind {
+        FindingKind::ColdDamaged => format!("cold-{place}.piece"),
+        // Of many frames, the first of which may be there by itself.
+        FindingKind::UnknownPartition | FindingKind::Misplaced => {
+            format!("unplaced-{place}-{:010}.piece", finding.bytes)
+        }
+        _ => format!("{place}.piece"),
+    });
     if disk.exists(&path)? {
         return Ok(path);
     }
@@ -50,7 +57,7 @@ pub(crate) fn list(
 ) -> io::Result<()> {
     let path = quarantine.join(LIST);
     let mut text = read_list(disk, &path)?;
-    let known: Vec<String> = text.lines().filter_map(description).map(str::to_owned).collect();
+    let known: HashSet<String> = text.lines().filter_map(description).map(str::to_owned).collect();
     let mut changed = false;
     for finding in findings {
         let line = finding.to_string();

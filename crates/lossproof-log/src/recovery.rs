@@ -7,7 +7,7 @@
 //!   bytes and ranges are kept and reported.
 //! - RECOVERY-3: frames beyond the durable mark are used only after they were written anew and
 //!   synced: after a failed sync the page cache shows bytes that are not on disk.
-//! - RECOVERY-4: offsets that may have been given before are never given again.
+//! - RECOVERY-4: offsets and producer ids that may have been given before are never given again.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,6 +23,7 @@ use crate::effect::{BatchPlace, Effect, state_kind};
 use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Entry, EntryKind, FrameHeader, Item, Payload};
 use crate::gather::Gathered;
+use crate::misfits::Misfits;
 use crate::partition::{Place, View};
 use crate::quarantine;
 use crate::reader::{ReadSegment, Segments};
@@ -83,11 +84,13 @@ pub(crate) struct Recovery {
     ended: bool,
     /// Acknowledged frames at the end are gone with their directories.
     pub(crate) end_lost: bool,
-    /// Something that is not known may have been in a lost frame.
-    pub(crate) unclear: bool,
+    /// A block of producer ids may have been lost, and no later one was read, which is higher.
+    pub(crate) ids_unclear: bool,
     /// Partitions that may have had batches in lost frames, with nothing read of them since.
     pub(crate) suspects: HashSet<PartitionId>,
     pub(crate) ends: Vec<SegmentEnd>,
+    /// Of the segment that is being walked.
+    misfits: Misfits,
     /// Where the batches are that were applied, for who wants to know.
     pub(crate) located: Option<Vec<Located>>,
 }
@@ -126,9 +129,10 @@ impl Recovery {
             in_doubt: Vec::new(),
             ended: false,
             end_lost: false,
-            unclear: false,
+            ids_unclear: false,
             suspects: HashSet::new(),
             ends: Vec::new(),
+            misfits: Misfits::default(),
             located: None,
         }
     }
@@ -160,7 +164,10 @@ impl Recovery {
         if found.first_frame > self.expected {
             self.lose(found.life.segment, DATA_AT, 0, found.first_frame - 1);
         }
-        let mut position = DATA_AT;
+        // Where the headers are lost, so may be what stood behind them.
+        let begin = scan.next_frame(DATA_AT, found.first_frame)?;
+        let begin = begin.filter(|(_, header)| header.number == found.first_frame);
+        let mut position = begin.map_or(DATA_AT, |(at, _)| at);
         let mut counted = DATA_AT;
         while limit.is_none_or(|limit| self.expected < limit) {
             let frame = scan.frame_at(position)?;
@@ -190,6 +197,7 @@ impl Recovery {
                 }
             }
         }
+        self.tell_misfits(found)?;
         let used = scan.data_end(position)?;
         let (path, key) = (found.path.clone(), found.life.file_key());
         self.ends.push(SegmentEnd { path, key, counted, used });
@@ -263,7 +271,7 @@ impl Recovery {
 
     fn note_unclear(&mut self) {
         self.run += 1;
-        self.unclear = true;
+        self.ids_unclear = true;
         self.suspects = self.staging.partitions.keys().copied().collect();
         self.view.change_state(|table| {
             for kind in StateKind::ALL {
@@ -315,14 +323,14 @@ impl Recovery {
 
     /// An acknowledged entry of a readable directory that cannot be read itself.
     fn lose_entry(&mut self, entry: &Entry, finding: &mut Finding) {
-        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset };
         if let Some(kind) = state_kind(entry.kind) {
             finding.states.push(kind);
             self.view.change_state(|table| table.note_damage(kind));
-            self.unclear |= kind == StateKind::Metadata;
+            self.ids_unclear |= kind == StateKind::Metadata;
             return;
         }
-        finding.partitions.push(PartitionRange { partition: entry.partition, range });
+        let PartitionRange { range, .. } = range_of(entry);
+        finding.partitions.push(range_of(entry));
         self.close_gap(entry.partition, entry.base_offset);
         if let Some(partition) = self.view.partition(entry.partition) {
             partition.note_damage(range);
@@ -371,9 +379,7 @@ impl Recovery {
         };
         if let Effect::Batch(batch) = &effect {
             if let Some(kind) = self.misfit(batch) {
-                let mut misfit = origin.finding(kind);
-                note_entry(entry, &mut misfit);
-                self.damage.push(misfit);
+                self.misfits.add(origin.finding(kind), range_of(entry));
                 return false;
             }
             self.close_gap(batch.id, batch.base_offset);
@@ -381,6 +387,7 @@ impl Recovery {
         if let Some(id) = effect.accepts_in() {
             self.suspects.remove(&id);
         }
+        self.ids_unclear &= !matches!(effect, Effect::ProducerIds(_));
         let sender = header.as_ref().filter(|_| !planted(Planted::DedupeWindowLost));
         self.staging.apply(&effect, sender, now_ms);
         self.view.apply(&effect, place);
@@ -405,6 +412,21 @@ impl Recovery {
         if !finding.partitions.is_empty() || !finding.states.is_empty() {
             self.damage.push(finding);
         }
+        // Their bytes have just been written anew.
+        self.damage.extend(self.misfits.take());
+    }
+
+    /// Keeps and tells of the batches of a segment that have no place, since the next checkpoint
+    /// gives the segment back without them (RECOVERY-1).
+    fn tell_misfits(&mut self, found: &ReadSegment) -> io::Result<()> {
+        let mut piece = self.misfits.piece();
+        if let Some(piece) = piece.as_mut().filter(|_| !planted(Planted::MisfitsNotKept)) {
+            self.quarantine(found, piece)?;
+        }
+        let path = piece.and_then(|piece| piece.quarantined);
+        let misfits = self.misfits.take();
+        self.damage.extend(misfits.map(|it| Finding { quarantined: path.clone(), ..it }));
+        Ok(())
     }
 
     /// Remembers a whole frame beyond the durable mark for being written anew (RECOVERY-3).
@@ -531,9 +553,12 @@ fn note_entry(entry: &Entry, finding: &mut Finding) {
     match state_kind(entry.kind) {
         Some(kind) if !finding.states.contains(&kind) => finding.states.push(kind),
         Some(_) => {}
-        None => finding.partitions.push(PartitionRange {
-            partition: entry.partition,
-            range: OffsetRange { first: entry.base_offset, last: entry.last_offset },
-        }),
+        None => finding.partitions.push(range_of(entry)),
     }
+}
+
+/// What a batch's entry says that it holds.
+fn range_of(entry: &Entry) -> PartitionRange {
+    let range = OffsetRange { first: entry.base_offset, last: entry.last_offset };
+    PartitionRange { partition: entry.partition, range }
 }

@@ -56,7 +56,7 @@ pub struct Finding {
 }
 
 /// What is wrong with a piece.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum FindingKind {
     /// A frame whose directory is readable, with payloads that are not.
@@ -67,9 +67,9 @@ pub enum FindingKind {
     HeaderDamaged,
     /// The file of a segment that was in use.
     SegmentMissing,
-    /// A verified batch of a partition that was neither created nor deleted here.
+    /// Verified batches of a partition that was neither created nor deleted here, all of a segment.
     UnknownPartition,
-    /// A verified batch with offsets that were given before.
+    /// Verified batches with offsets that were given before, all of a segment and partition.
     Misplaced,
     /// Frames after the last one known to be durable that do not verify.
     TailCut,

@@ -235,8 +235,9 @@ impl Scan {
     }
 
     /// One above the last block of this life, from `from` on: in a new file the last one that holds
-    /// anything but zeros, in one that was used before the last one with a header, readable or
-    /// not, that names this life. A frame begins and ends with one.
+    /// anything but zeros, in one that was used before the last one with a header, verified or
+    /// not, that names this life. A frame begins and ends with one. What the medium does not give
+    /// back may have been such a block.
     pub(crate) fn data_end(&mut self, from: u64) -> io::Result<u64> {
         if !self.recycled {
             return self.nonzero_end(from);
@@ -244,7 +245,8 @@ impl Scan {
         let (mut at, mut end) = (from, from);
         while at + BLOCK <= self.length {
             let bytes = self.bytes(at, BLOCK as usize)?.unwrap_or_default();
-            if FrameHeader::block_claims(&bytes, self.life.incarnation) {
+            let is_unreadable = bytes.iter().all(|byte| *byte == UNREADABLE);
+            if is_unreadable || FrameHeader::block_claims(&bytes, self.life.incarnation) {
                 end = at + BLOCK;
             }
             at += BLOCK;

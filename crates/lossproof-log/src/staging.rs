@@ -96,17 +96,12 @@ impl Staging {
         self.next_producer_id
     }
 
-    /// Where a damaged journal may hide blocks that were given, a new random half avoids them.
-    pub(crate) fn restart_producer_ids(&mut self, producer_id_high: u32) {
-        self.next_producer_id = (i64::from(producer_id_high) << 32) + FIRST_PRODUCER_ID;
-    }
-
     /// Goes on in a random higher half: the journal says which ids were given last by the highest.
     pub(crate) fn move_producer_ids(&mut self, random: u64) {
         let half = (self.next_producer_id >> 32) as u64;
         let above = (PRODUCER_ID_HALF_MAX - half).max(1);
         let moved = (half + 1 + random % above).min(PRODUCER_ID_HALF_MAX);
-        self.restart_producer_ids(moved as u32);
+        self.next_producer_id = ((moved as i64) << 32) + FIRST_PRODUCER_ID;
     }
 
     pub(crate) fn take_producer_ids(&mut self, count: u32) -> ProducerIds {

@@ -35,9 +35,8 @@ fn run_with(seed: u64, fault: Fault) -> Option<Run> {
     Some(run)
 }
 
-/// The power goes at once; and, apart from that: the process ends, the next one goes on with what
-/// the page cache shows, and then the power goes.
-fn check(mut run: Run, name: &str) {
+/// The power goes at once.
+fn check_cut(run: &Run, name: &str) {
     let config = LogConfig::small();
     let position = run.disk.position();
     let required = run.promises.required(position);
@@ -53,6 +52,18 @@ fn check(mut run: Run, name: &str) {
         }
         Err(error) => fail(format!("power cut at once: {error}")),
     }
+}
+
+/// The power goes at once; and, apart from that: the process ends, the next one goes on with what
+/// the page cache shows, and then the power goes.
+fn check(mut run: Run, name: &str) {
+    check_cut(&run, name);
+    let config = LogConfig::small();
+    let position = run.disk.position();
+    let required = run.promises.required(position);
+    let possible = run.promises.submitted.len();
+    let recording = run.disk.recording();
+    let fail = |error: String| panic!("{name}: {error}\n{recording:#?}");
     run.kill();
     match open(&run.disk, &config, &run.promises, required, possible) {
         Ok(opened) => {
@@ -71,6 +82,15 @@ fn check(mut run: Run, name: &str) {
 
 /// Tries `fault(n)` for every n up to the end of the workload, and tells how many there were.
 fn for_every_n(name: &str, seed: u64, fault: impl Fn(u64) -> Fault) -> u64 {
+    for_every_n_by(check, name, seed, fault)
+}
+
+fn for_every_n_by(
+    check: impl Fn(Run, &str),
+    name: &str,
+    seed: u64,
+    fault: impl Fn(u64) -> Fault,
+) -> u64 {
     for n in 0..CALLS_MAX {
         match run_with(seed, fault(n)) {
             Some(run) => check(run, &format!("seed {seed}, {name} at {n}")),
@@ -109,6 +129,10 @@ fn a_failed_sync_is_never_believed() {
         tried += for_every_n("failed sync", seed, Fault::sync);
         tried += for_every_n("failed syncs", seed, |n| Fault::sync(n).sticky());
         tried += for_every_n("failed sync, still dirty", seed, |n| Fault::sync(n).still_dirty());
+        // What another process would have to do then, nobody can: the directories are gone too.
+        let cut = |run: Run, name: &str| check_cut(&run, name);
+        let lost = |n| Fault::sync(n).names_lost();
+        tried += for_every_n_by(cut, "failed sync, names lost", seed, lost);
     }
     assert!(tried > 200, "{tried}");
     tell(&format!("faults: {tried} failed syncs"));

@@ -1,7 +1,7 @@
 //! Acknowledged data that decays on the disk: whatever byte is hit, each acknowledged record is
 //! either read back as it was or is in a range that is reported and answered as an error. Nothing
-//! is cut, nothing is skipped in silence, no offset is given twice. (RECOVERY-1, RECOVERY-4,
-//! READ-1, READ-2)
+//! is cut, nothing is skipped in silence, no offset is given twice, and what could not be used is
+//! kept when its segment is given back. (RECOVERY-1, RECOVERY-4, READ-1, READ-2, MOVE-3)
 
 use crate::support;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lossproof_env::{Disk, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
-    ReadError, RecoveryReport, StateKind, Stepper,
+    PartitionId, ReadError, RecoveryReport, StateKind, Stepper,
 };
 use support::{P1, P2, append, create, simulated, values};
 
@@ -66,7 +66,9 @@ fn judge(log: &Log, report: &RecoveryReport, records: i64, hint: &str) -> i64 {
     for (id, number) in [(P1, 1), (P2, 2)] {
         let Some(view) = log.partition(id) else {
             // The partition's own creation was hit: its records are unreadable as a whole.
-            assert!(!report.damage.is_empty(), "{hint}");
+            for n in 0..records {
+                assert!(is_named(report, id, n), "{hint}: {n} of {id} in silence: {report:?}");
+            }
             lost += records;
             continue;
         };
@@ -94,6 +96,19 @@ fn judge(log: &Log, report: &RecoveryReport, records: i64, hint: &str) -> i64 {
         assert!(log.state_is_damaged(StateKind::Offsets), "{hint}: an old offset passes for good");
     }
     lost
+}
+
+/// Whether a report tells of record `n` of a partition, by its offset or at least its frame, where
+/// there is anything to tell that from: not of a segment that is gone, nor once a checkpoint has
+/// replaced what was found.
+fn is_named(report: &RecoveryReport, id: PartitionId, n: i64) -> bool {
+    // The first frame has created the partitions.
+    let number = n as u64 + 2;
+    report.damage.iter().any(|finding| match finding.kind {
+        FindingKind::FramesLost => (finding.first_frame..=finding.last_frame).contains(&number),
+        FindingKind::DamagedBefore | FindingKind::SegmentMissing => true,
+        _ => finding.partitions.iter().any(|it| it.partition == id && it.range.contains(n)),
+    })
 }
 
 /// New records get offsets above all that were ever acknowledged, or are refused.
@@ -132,10 +147,29 @@ fn judge_opened(disk: &SimDisk, records: i64, hint: &str) -> i64 {
     let lost = judge(&log, &report, records, hint);
     judge_appends(&log, &mut stepper, records, hint);
     drop((log, stepper));
-    // What was found is found again, and nothing else is lost by it.
-    let (log, _stepper, again) = open(disk).unwrap();
+    // What was found is found again, and nothing else is lost by it, nor by a move.
+    let (log, mut stepper, again) = open(disk).unwrap();
     assert_eq!(judge(&log, &again, records, hint), lost, "{hint}, opened twice");
+    if log.fenced().is_none() {
+        stepper.checkpoint().unwrap_or_else(|error| panic!("{hint}: {error}"));
+        assert_eq!(judge(&log, &again, records, hint), lost, "{hint}, moved");
+        drop((log, stepper));
+        let (log, _stepper, moved) = open(disk).unwrap();
+        assert_eq!(judge(&log, &moved, records, hint), lost, "{hint}, moved and opened");
+    }
     lost
+}
+
+/// Changes a byte of what is there once.
+fn strike(disk: &SimDisk, path: &Path, what: &[u8]) {
+    let bytes = disk.bytes(path).unwrap();
+    let at = bytes.windows(what.len()).position(|window| window == what).unwrap();
+    disk.damage(path, at as u64, &[bytes[at] ^ 1]).unwrap();
+}
+
+/// What an entry that creates a partition holds.
+fn creation(id: PartitionId) -> Vec<u8> {
+    [&[1][..], &[id.0 as u8; 16]].concat()
 }
 
 #[test]
@@ -300,6 +334,153 @@ fn damage_is_kept_and_listed() {
     let list = disk.bytes(&Path::new(DATA).join("quarantine/list")).unwrap();
     let list = String::from_utf8(list).unwrap();
     assert!(list.contains("frame-damaged") && list.contains("partition=1:4-4"), "{list}");
+}
+
+/// The planted bug `misfits-not-kept` must fail this test.
+#[test]
+fn batches_of_a_partition_that_is_not_known_are_kept_when_their_segments_are_given_back() {
+    let records = 60;
+    for struck in [&[P2][..], &[P1, P2]] {
+        let disk = sample(records);
+        let segments = (1..).take_while(|it| disk.bytes(&segment(*it)).is_ok()).count();
+        assert!(segments > 3);
+        struck.iter().for_each(|id| strike(&disk, &segment(1), &creation(*id)));
+        let (log, mut stepper, report) = open(&disk).unwrap();
+        judge(&log, &report, records, "a creation");
+        let mut misfits = report.damage;
+        misfits.retain(|finding| finding.kind == FindingKind::UnknownPartition);
+        assert_eq!(misfits.len(), segments * struck.len(), "one for each segment and partition");
+        assert!(misfits.iter().all(|finding| finding.partitions.len() == 1));
+        stepper.checkpoint().unwrap();
+        drop((log, stepper));
+        for _ in 0..2 {
+            let (_log, _stepper, report) = open(&disk).unwrap();
+            let is_told = |it: &Finding| it.states.contains(&StateKind::Metadata);
+            assert!(report.damage.iter().any(is_told), "{report:?}");
+        }
+        for finding in &misfits {
+            let path = finding.quarantined.as_ref().expect("what has no place is kept");
+            let kept = disk.bytes(path).unwrap();
+            let held = finding.partitions[0];
+            for n in held.range.first..=held.range.last {
+                let text = record(held.partition.0, n);
+                let is_there = kept.windows(text.len()).any(|window| window == text.as_bytes());
+                assert!(is_there, "record {n} of {} is gone", held.partition);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_without_its_beginning_is_read_from_its_first_frame_on() {
+    let records = 30;
+    for last in [false, true] {
+        let disk = if last { killed(records) } else { sample(records) };
+        let struck = if last { 3 } else { 2 };
+        let before = disk.bytes(&segment(struck)).unwrap();
+        disk.damage(&segment(struck), 0, &[0; 3 * 4096]).unwrap();
+        let (log, stepper, report) = open(&disk).unwrap();
+        let is_header = |it: &&Finding| it.kind == FindingKind::HeaderDamaged;
+        let header = report.damage.iter().find(is_header).expect("the headers are told of");
+        assert_eq!(header.segment, struck);
+        let lost = judge(&log, &report, records, "no beginning");
+        assert!((1..=2).contains(&lost), "{lost}: one frame is gone");
+        assert_eq!(log.fenced(), None);
+        assert!(before.len() > 3 * 4096);
+        drop((log, stepper));
+        assert_eq!(judge_opened(&disk, records, "no beginning, again"), lost);
+    }
+}
+
+#[test]
+fn a_segment_in_which_no_frame_is_left_is_kept_as_it_is() {
+    let records = 30;
+    let disk = sample(records);
+    let length = disk.bytes(&segment(2)).unwrap().len() as u64;
+    for block in 0..length / 4096 {
+        disk.damage(&segment(2), block * 4096, &[0x5a; 64]).unwrap();
+    }
+    let before = disk.bytes(&segment(2)).unwrap();
+    let (log, stepper, report) = open(&disk).unwrap();
+    assert!(judge(&log, &report, records, "no frame") > 2);
+    let is_header = |it: &&Finding| it.kind == FindingKind::HeaderDamaged;
+    let header = report.damage.iter().find(is_header).expect("the headers are told of");
+    drop((log, stepper));
+    judge_opened(&disk, records, "no frame, again");
+    assert!(disk.bytes(&segment(2)).is_err(), "the next checkpoint stands for it");
+    assert_eq!(disk.bytes(header.quarantined.as_ref().unwrap()).unwrap(), before);
+}
+
+/// The planted bug `producer-ids-not-moved` must fail this test. A new producer that got the id of
+/// another one would have its first batches taken for that one's.
+#[test]
+fn producer_ids_of_a_lost_block_are_not_given_again() {
+    // RECOVERY-4
+    let (disk, mut stepper) = running(3);
+    let given = stepper.reserve_producer_ids(10).unwrap();
+    stepper.close().unwrap();
+    strike(&disk, &segment(1), &[&[4][..], &given.first.to_be_bytes()].concat());
+    drop(open(&disk).unwrap());
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    let mut last = given.first + 9;
+    for _ in 0..2 {
+        let (_log, mut stepper, _) = open(&disk).unwrap();
+        let ids = stepper.reserve_producer_ids(10).unwrap();
+        assert!(ids.first > last, "{} may have been given: {last} was", ids.first);
+        last = ids.first + 9;
+    }
+}
+
+/// Each start after damage would use up half of the ids that are left, where one is enough.
+#[test]
+fn producer_ids_move_once_for_one_loss() {
+    let reserve = |disk: &SimDisk| open(disk).unwrap().1.reserve_producer_ids(1).unwrap().first;
+    for before in [false, true] {
+        let (disk, mut stepper) = running(3);
+        let first = stepper.reserve_producer_ids(10).unwrap().first;
+        stepper.close().unwrap();
+        let block = [&[4][..], &first.to_be_bytes()].concat();
+        strike(&disk, &segment(1), &if before { creation(P2) } else { block });
+        let next = reserve(&disk);
+        assert_eq!(next == first + 10, before, "a later block was read, and is higher");
+        assert_eq!(next >> 32 > first >> 32, !before);
+        assert_eq!(reserve(&disk), next + 1);
+    }
+}
+
+#[test]
+fn an_unreadable_end_is_told_in_a_segment_that_was_used_before() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]);
+    let wal = |disk: &SimDisk| -> Vec<PathBuf> {
+        let files = disk.paths().into_iter();
+        files.filter(|path| path.extension().is_some_and(|it| it == "wal")).collect()
+    };
+    for n in 0..100 {
+        stepper.submit(vec![append(P1, &[&record(1, 3 * n)])]).remove(0).unwrap();
+        stepper.zero();
+        if n == 50 {
+            stepper.checkpoint().unwrap();
+        }
+    }
+    stepper.submit(vec![append(P1, &["the last"])]).remove(0).unwrap();
+    drop((log, stepper));
+    let disk = disk.killed();
+    let find = |path: &PathBuf| {
+        let bytes = disk.bytes(path).unwrap();
+        let at = bytes.windows(8).position(|window| window == b"the last")? as u64;
+        assert_eq!(bytes[40], 1, "the segment was used before, or the test does not test");
+        Some((path.clone(), at / 4096 * 4096))
+    };
+    let (path, block) = wal(&disk).iter().find_map(find).unwrap();
+    disk.make_unreadable(&path, block..block + 512).unwrap();
+    let (_log, _stepper, report) = open(&disk).unwrap();
+    assert!(report.damage.is_empty());
+    let told = report.in_doubt.first().expect("the cut is told of");
+    assert_eq!((told.kind, told.position), (FindingKind::TailCut, block));
 }
 
 #[test]

@@ -122,6 +122,42 @@ fn a_failed_sync_of_zeros_fences_too() {
     assert_eq!(disk.position(), position, "a fenced journal writes nothing");
 }
 
+/// The planted bug `spare-tried-again` must fail this test.
+#[test]
+fn a_failed_sync_of_the_next_segment_fences_too() {
+    // The name that a first try has lost is not brought back by the second.
+    let long = "x".repeat(3_000);
+    let config = LogConfig { ballast_bytes: 0, ..LogConfig::small() };
+    for at in 0..2 {
+        let mut struck = 0;
+        for steps in 0..20 {
+            let disk = SimDisk::new();
+            let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), config.clone());
+            let (log, mut stepper, _) = opened.unwrap();
+            stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+            for _ in 0..steps {
+                stepper.submit(vec![append(P1, &[&long])]).remove(0).unwrap();
+                stepper.zero();
+            }
+            stepper.submit(vec![append(P1, &[&long])]).remove(0).unwrap();
+            // The second sync of one step is that of the directory.
+            disk.inject(Fault::sync(at).names_lost());
+            stepper.zero();
+            if !disk.was_struck() {
+                continue;
+            }
+            struck += 1;
+            let cause = log.fenced().map(|fenced| fenced.cause);
+            assert!(matches!(cause, Some(FenceCause::Sync(_))), "a second try is believed");
+            let position = disk.position();
+            stepper.submit(vec![append(P1, &["lost"])]).remove(0).unwrap_err();
+            stepper.zero();
+            assert_eq!(disk.position(), position, "a fenced journal writes nothing");
+        }
+        assert!(struck > 0, "sync {at} of a step: the test does not test");
+    }
+}
+
 #[test]
 fn a_failed_write_is_as_final_as_a_failed_sync() {
     for fault in [Fault::change(0), Fault::change(0).torn()] {

@@ -5,6 +5,8 @@
 use crate::support;
 
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use lossproof_env::SimDisk;
@@ -81,6 +83,32 @@ fn started_with(capacity: u64, config: LogConfig) -> (SimDisk, Log, Stepper) {
 fn use_up(stepper: &mut Stepper) -> usize {
     let refused = (0..1_000).find(|index| cause(stepper, offset(*index)).is_some());
     refused.expect("what small commits may take has an end")
+}
+
+/// The answer to a request for the end of a segment.
+fn seal(log: &Log, stepper: &mut Stepper, together: Vec<Commit>) -> Option<CommitCause> {
+    let mut sealing = pin!(log.seal());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(sealing.as_mut().poll(&mut context).is_pending());
+    for commit in together {
+        assert_eq!(cause(stepper, commit), None);
+    }
+    stepper.step();
+    let Poll::Ready(sealed) = sealing.as_mut().poll(&mut context) else { panic!("no answer") };
+    sealed.err().map(|error| error.cause)
+}
+
+#[test]
+fn the_end_of_a_segment_is_refused_where_there_is_no_room_for_the_next() {
+    let (disk, log, mut stepper) = started(400 << 10);
+    fill(&mut stepper);
+    let full = Some(CommitCause::Full(FullCause::Disk));
+    assert_eq!(seal(&log, &mut stepper, Vec::new()), full);
+    // What comes between goes on, and does not take the answer.
+    assert_eq!(seal(&log, &mut stepper, vec![offset(1)]), full);
+    assert_eq!(cause(&mut stepper, offset(2)), None);
+    disk.heal();
+    assert_eq!(seal(&log, &mut stepper, Vec::new()), None);
 }
 
 #[test]

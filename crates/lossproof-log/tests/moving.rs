@@ -320,18 +320,55 @@ fn a_checkpoint_that_cannot_be_read_is_never_passed_over() {
     });
 }
 
+/// Of a directory in which a part was on a file system of its own, or is not restored yet.
 #[test]
-fn what_may_be_left_of_a_checkpoint_is_not_removed() {
+fn cold_files_without_the_rest_of_their_log_are_no_new_log() {
+    for left in ["cold", "checkpoint"] {
+        let disk = SimDisk::new();
+        drop(moved(&disk));
+        let disk = disk.killed();
+        let is_left = |path: &&std::path::PathBuf| path.starts_with(Path::new(DATA).join(left));
+        let before: Vec<_> = disk.paths().iter().filter(is_left).cloned().collect();
+        for path in disk.paths().iter().filter(|path| !is_left(path)) {
+            lossproof_env::Disk::remove(&disk, path).unwrap();
+        }
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
+        assert!(matches!(opened, Err(OpenError::MetaMissing { .. })));
+        assert_eq!(disk.paths().iter().filter(is_left).cloned().collect::<Vec<_>>(), before);
+    }
+}
+
+#[test]
+fn what_may_be_left_of_a_checkpoint_is_never_removed() {
     let disk = SimDisk::new();
     drop(moved(&disk));
     let disk = disk.killed();
-    for slot in ["checkpoint.0", "checkpoint.1"] {
-        let path = format!("{DATA}/checkpoint/{slot}");
-        lossproof_env::Disk::remove(&disk, Path::new(&path)).unwrap();
+    let cold = disk.bytes(Path::new(&names(&disk, "cold")[0])).unwrap();
+    let slots = ["checkpoint.0", "checkpoint.1"].map(|name| format!("{DATA}/checkpoint/{name}"));
+    for path in slots.iter().chain(&names(&disk, "wal")) {
+        lossproof_env::Disk::remove(&disk, Path::new(path)).unwrap();
     }
-    let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
-    assert!(opened.map_or(true, |(_, _, report)| !report.damage.is_empty()));
-    assert_eq!(names(&disk, "cold").len(), 1);
+    let id = lossproof_log::PartitionId(9);
+    let config = || LogConfig { accept_lost_end: true, ..LogConfig::small() };
+    for start in 0..4 {
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), config());
+        let (log, mut stepper, report) = opened.unwrap();
+        assert!(!report.damage.is_empty(), "start {start}");
+        let is_kept = |path: &std::path::PathBuf| {
+            path.starts_with(Path::new(DATA).join("cold")) && disk.bytes(path).unwrap() == cold
+        };
+        assert!(disk.paths().iter().any(is_kept), "start {start}: {:?}", disk.paths());
+        if start == 0 {
+            stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
+            for index in 0..RECORDS {
+                stepper.submit(vec![append(id, &[&text(index)])]).remove(0).unwrap();
+            }
+        } else {
+            stepper.checkpoint().unwrap();
+        }
+        let whole: Vec<_> = (0..).zip((0..RECORDS).map(text)).collect();
+        assert_eq!(values(&log, id, 0), whole, "start {start}");
+    }
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn what_a_fault_leaves(step: Step, fault: Fault) -> Option<Step> {
             Some(Step::Write { file, offset, bytes })
         }
         Step::SyncData { file } if !fault.still_dirty => Some(Step::LoseUnsynced { file }),
+        Step::SyncDirectory { path } if fault.names_lost => Some(Step::LoseNames { path }),
         _ => None,
     }
 }

@@ -20,7 +20,8 @@ enum Counted {
 /// Counting begins with 0 when the fault is injected. A failed write has written nothing, unless
 /// [`Fault::torn`]. A failed sync of a file behaves as on Linux with ext4: the unsynced bytes stay
 /// visible, are gone from the disk, and the next sync says yes (`SIM-4`), unless
-/// [`Fault::still_dirty`].
+/// [`Fault::still_dirty`]. A failed sync of a directory leaves its names to the next one, unless
+/// [`Fault::names_lost`].
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     counted: Counted,
@@ -29,6 +30,7 @@ pub struct Fault {
     sticky: bool,
     pub(crate) torn: bool,
     pub(crate) still_dirty: bool,
+    pub(crate) names_lost: bool,
 }
 
 impl Fault {
@@ -53,7 +55,8 @@ impl Fault {
     }
 
     fn new(counted: Counted, at: u64) -> Self {
-        Self { counted, at, errno: EIO, sticky: false, torn: false, still_dirty: false }
+        let (sticky, torn, still_dirty, names_lost) = (false, false, false, false);
+        Self { counted, at, errno: EIO, sticky, torn, still_dirty, names_lost }
     }
 
     /// Every later one that is counted fails as well, until the fault is taken away.
@@ -90,6 +93,14 @@ impl Fault {
     #[must_use]
     pub fn still_dirty(self) -> Self {
         Self { still_dirty: true, ..self }
+    }
+
+    /// A failing sync of a directory takes the unsynced names with it, as one of a file does with
+    /// its bytes: no later one brings them. A file system with a journal would take no more writes;
+    /// nobody may go by that.
+    #[must_use]
+    pub fn names_lost(self) -> Self {
+        Self { names_lost: true, ..self }
     }
 
     pub(crate) fn error(&self) -> io::Error {

@@ -48,6 +48,10 @@ pub enum Step {
     LoseUnsynced {
         file: FileId,
     },
+    /// A sync that failed and took the unsynced names of the directory with it (`SIM-4`).
+    LoseNames {
+        path: PathBuf,
+    },
     /// Decay of the medium: at once in what the process sees and in what the disk has.
     Damage {
         file: FileId,
@@ -82,7 +86,10 @@ impl Step {
     pub fn is_sync(&self) -> bool {
         matches!(
             self,
-            Self::SyncData { .. } | Self::SyncDirectory { .. } | Self::LoseUnsynced { .. }
+            Self::SyncData { .. }
+                | Self::SyncDirectory { .. }
+                | Self::LoseUnsynced { .. }
+                | Self::LoseNames { .. }
         )
     }
 }
@@ -111,6 +118,7 @@ impl fmt::Debug for Step {
             Self::SyncData { file } => write!(f, "sync #{}", file.0),
             Self::SyncDirectory { path } => write!(f, "sync directory {}", path.display()),
             Self::LoseUnsynced { file } => write!(f, "failed sync of #{}", file.0),
+            Self::LoseNames { path } => write!(f, "failed sync of directory {}", path.display()),
             Self::Damage { file, offset, bytes } => {
                 write!(f, "damage of {} bytes at {offset} of #{}", bytes.len(), file.0)
             }

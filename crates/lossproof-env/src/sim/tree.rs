@@ -51,7 +51,10 @@ impl Tree {
             }
             Step::Preallocate { file, length } => self.content_mut(*file).grow(*length),
             Step::Truncate { file, length } => self.content_mut(*file).truncate(*length),
-            Step::SyncData { .. } | Step::SyncDirectory { .. } | Step::LoseUnsynced { .. } => {}
+            Step::SyncData { .. }
+            | Step::SyncDirectory { .. }
+            | Step::LoseUnsynced { .. }
+            | Step::LoseNames { .. } => {}
         }
     }
 
@@ -100,6 +103,9 @@ impl Crashable {
             }
             Step::LoseUnsynced { file } => {
                 self.pending.retain(|step| step.data_of() != Some(*file));
+            }
+            Step::LoseNames { path } => {
+                self.pending.retain(|step| step.names_of() != Some(path.as_path()));
             }
             Step::Damage { .. } => self.durable.apply(step),
             _ => self.pending.push(step.clone()),
