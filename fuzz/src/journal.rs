@@ -2,9 +2,12 @@
 //! that it gives is the one that was acknowledged at its offset. Opened once more it gives the
 //! same.
 //!
-//! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there.
+//! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there. In a
+//! piece whose file has its highest bit set a file and a place (3 bytes) follow instead, and so many
+//! sectors are written there as they stand here: a write that went to the wrong place, or an old one
+//! that came back, each with a right checksum.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -19,6 +22,9 @@ const DATA: &str = "/data";
 const PARTITION: PartitionId = PartitionId(1);
 /// Enough for several segments and a checkpoint.
 const BATCHES: i64 = 60;
+/// In the number of a file: its piece is copied from elsewhere.
+const COPIED: u8 = 0x80;
+const SECTOR: usize = 512;
 
 /// Of a process that was killed under load.
 static SAMPLE: LazyLock<SimDisk> = LazyLock::new(sample);
@@ -34,18 +40,50 @@ pub fn check(data: &[u8]) {
 }
 
 fn spoil(disk: &SimDisk, data: &[u8]) {
-    let paths = disk.paths();
     let mut rest = data;
     while let [file, high, middle, low, length, more @ ..] = rest {
-        let path = &paths[usize::from(*file) % paths.len()];
-        let (bytes, after) = more.split_at(usize::from(*length).min(more.len()));
-        rest = after;
-        let size = disk.bytes(path).map_or(0, |bytes| bytes.len());
-        let place = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
-        let place = place % size.max(1);
-        let fits = bytes.len().min(size.saturating_sub(place));
+        let (place, length) = ([*high, *middle, *low], usize::from(*length));
+        let (to, bytes);
+        if let [from, high, middle, low, after @ ..] = more
+            && *file & COPIED != 0
+        {
+            let from = Place::find(disk, *from, [*high, *middle, *low], SECTOR);
+            to = Place::find(disk, *file, place, SECTOR);
+            bytes = from.bytes(length * SECTOR).to_vec();
+            rest = after;
+        } else {
+            let (new, after) = more.split_at(length.min(more.len()));
+            to = Place::find(disk, *file, place, 1);
+            bytes = new.to_vec();
+            rest = after;
+        }
+        let fits = bytes.len().min(to.bytes(bytes.len()).len());
         // Directories cannot be spoilt.
-        let _ = disk.damage(path, place as u64, &bytes[..fits]);
+        let _ = disk.damage(&to.path, to.at as u64, &bytes[..fits]);
+    }
+}
+
+/// A place in a file of the sample.
+struct Place {
+    path: PathBuf,
+    content: Vec<u8>,
+    at: usize,
+}
+
+impl Place {
+    /// Any numbers are some place, a multiple of the unit.
+    fn find(disk: &SimDisk, file: u8, [high, middle, low]: [u8; 3], unit: usize) -> Self {
+        let paths = disk.paths();
+        let path = paths[usize::from(file & !COPIED) % paths.len()].clone();
+        let content = disk.bytes(&path).unwrap_or_default();
+        let number = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let at = (number % content.len().div_ceil(unit).max(1)) * unit;
+        Self { path, content, at }
+    }
+
+    /// So many from there on, or up to the end of the file.
+    fn bytes(&self, count: usize) -> &[u8] {
+        &self.content[self.at..self.content.len().min(self.at + count)]
     }
 }
 

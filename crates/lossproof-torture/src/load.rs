@@ -97,7 +97,7 @@ impl Load {
         });
         let mut threads = Vec::new();
         for plan in plan.producers {
-            if !plan.idempotent {
+            if plan.resends() {
                 recorder.record(Event::Resend { process: plan.process.clone() });
             }
             let shared = Arc::clone(&shared);
@@ -178,6 +178,7 @@ mod tests {
         for four in plans.chunks(4) {
             assert_eq!(four.iter().filter(|plan| plan.idempotent).count(), 2);
             assert_eq!(four.iter().filter(|plan| plan.closed).count(), 2);
+            assert_eq!(four.iter().filter(|plan| plan.resends()).count(), 1);
         }
     }
 }

@@ -1,4 +1,6 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lossproof_judge::{Event, Outcome, Position};
@@ -33,12 +35,24 @@ pub(crate) struct ProducerPlan {
     pub(crate) payload_bytes: usize,
 }
 
+impl ProducerPlan {
+    /// Does it send again what has failed, with nothing that shows it to be the same? Who has more
+    /// than one record under way must not: what was sent meanwhile may be stored by then, so that
+    /// the order changes, which is the client's doing. (librdkafka makes the next request before
+    /// the answer to the last one, so that one in flight is no help.)
+    pub(crate) fn resends(&self) -> bool {
+        !self.idempotent && self.closed
+    }
+}
+
 /// Writes each delivery report into the history.
 struct Reports {
     process: String,
     shared: Arc<Shared>,
     under_way: Mutex<u64>,
     changed: Condvar,
+    /// Since the producer last looked.
+    has_failed: AtomicBool,
 }
 
 impl ClientContext for Reports {
@@ -59,6 +73,7 @@ impl ProducerContext for Reports {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 self.shared.progress.note_error(code);
+                self.has_failed.store(true, Ordering::SeqCst);
                 (outcome_of(code), None)
             }
         };
@@ -115,14 +130,14 @@ pub(crate) fn produce(plan: &ProducerPlan, shared: &Arc<Shared>) -> Result<(), F
         shared: Arc::clone(shared),
         under_way: Mutex::new(0),
         changed: Condvar::new(),
+        has_failed: AtomicBool::new(false),
     };
     let mut config = client::producer(&shared.bootstrap);
     config.set("enable.idempotence", if plan.idempotent { "true" } else { "false" });
     config.set("compression.type", plan.compression);
     config.set("linger.ms", if plan.closed { "0" } else { "2" });
-    if !plan.idempotent {
-        // With more of them a retry changes the order, which is the client's doing.
-        config.set("max.in.flight.requests.per.connection", "1");
+    if !plan.idempotent && !plan.resends() {
+        config.set("message.send.max.retries", "0");
     }
     let producer: ThreadedProducer<Reports> =
         config.create_with_context(reports).context("start a producer")?;
@@ -150,6 +165,10 @@ fn send(
     while shared.ending() == Ending::NotYet {
         if !reports.wait_for_room(window, LOOK_INTERVAL) {
             continue;
+        }
+        if reports.has_failed.swap(false, Ordering::SeqCst) {
+            // As long as the broker refuses, more of the same would only fill the history.
+            thread::sleep(LOOK_INTERVAL);
         }
         let payload = payload::encode(&plan.process, sequence, plan.payload_bytes);
         let digest = payload::parse(&payload).map(|parsed| parsed.digest);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Figures, Verdict};
 use crate::failure::{Context, Failure};
-use crate::page::{commit, said_by, today, with_part};
+use crate::page::{said_by, today, with_part};
 use crate::workspace::Workspace;
 
 const BEGIN: &str = "<!-- durability: `cargo xtask torture --record` writes this -->\n";
@@ -60,18 +60,21 @@ fn json_path(workspace: &Workspace) -> PathBuf {
     workspace.root().join("docs/evidence/durability.json")
 }
 
-/// Adds the figures, and writes the table anew.
-pub(crate) fn record(workspace: &Workspace, figures: &[Figures]) -> Result<(), Failure> {
+/// Adds the figures of the tree at that commit, and writes the table anew.
+pub(crate) fn record(
+    workspace: &Workspace,
+    commit: &str,
+    figures: &[Figures],
+) -> Result<(), Failure> {
     let path = json_path(workspace);
     let text = fs::read_to_string(&path).context(path.display())?;
     let mut entries: Vec<Entry> = serde_json::from_str(&text).context(path.display())?;
     let kernel = said_by(Command::new("uname").arg("-sr"))?;
     let cores = thread::available_parallelism().context("count the processors")?;
     let date = today()?;
-    let commit = commit(workspace)?;
     let evidence = figures.iter().filter(|it| !it.is_control && it.outcome != Verdict::Skipped);
     entries.extend(evidence.map(|figures| Entry {
-        commit: commit.clone(),
+        commit: commit.to_owned(),
         machine: format!("{cores} cores, {kernel}"),
         date: date.clone(),
         fault: figures.fault.clone(),

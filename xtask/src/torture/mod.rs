@@ -59,14 +59,17 @@ pub(crate) enum Verdict {
 
 /// `cargo xtask torture`: what it finds is shown as it goes.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, Failure> {
+    // Before anything is built: in the hours of a run the tree may go on.
+    let commit = commit(workspace)?;
     let (product, program) = build_for_torture(workspace)?;
-    let Prepared { mut command, figures } = prepare(workspace, options, &product, &program)?;
+    let Prepared { mut command, figures } =
+        prepare(workspace, options, &commit, [&product, &program])?;
     let mut child = command::spawn(&mut command)?;
     let time_max = options.budget.unwrap_or_default() + GRACE;
     let status = command::wait(&mut child, time_max)?;
     let status = status.ok_or_else(|| Failure::broken("the torture took too long"))?;
     if options.record {
-        evidence::record(workspace, &read_figures(&figures)?)?;
+        evidence::record(workspace, &commit, &read_figures(&figures)?)?;
     }
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -75,7 +78,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, 
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Outcome, Failure> {
     let options = Options { budget: None, seed: 1, faults: Vec::new(), record: false };
     let Binaries { lossproof, torture, .. } = build(workspace)?;
-    let Prepared { mut command, figures } = prepare(workspace, &options, &lossproof, &torture)?;
+    let commit = commit(workspace)?;
+    let Prepared { mut command, figures } =
+        prepare(workspace, &options, &commit, [&lossproof, &torture])?;
     let run = command::run(workspace, "torture", &mut command)?;
     let counts = count(&read_figures(&figures)?);
     if run.success != (counts.failed == 0) {
@@ -103,8 +108,8 @@ struct Prepared {
 fn prepare(
     workspace: &Workspace,
     options: &Options,
-    product: &Path,
-    program: &Path,
+    commit: &str,
+    [product, program]: [&Path; 2],
 ) -> Result<Prepared, Failure> {
     let scratch = workspace.target().join("torture");
     fs::create_dir_all(&scratch).context(scratch.display())?;
@@ -118,7 +123,7 @@ fn prepare(
     command.arg("--binary").arg(product).arg("--scratch").arg(&scratch);
     command.arg("--figures").arg(&figures);
     command.args(["--seed", &options.seed.to_string()]);
-    command.args(["--commit", &commit(workspace)?]);
+    command.args(["--commit", commit]);
     if let Some(budget) = options.budget {
         command.args(["--budget", &budget.as_secs().to_string()]);
     }
