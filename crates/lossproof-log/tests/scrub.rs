@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Environment, ManualClock, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, PartitionChange, ReadError, Stepper};
+use lossproof_log::{FlushPolicy, Log, LogConfig, ReadError, Stepper};
 use support::{P1, P2, append, create, simulated};
 
 /// Of 3 kB: some twenty of them fill a segment.
