@@ -14,18 +14,21 @@ use crate::workspace::Workspace;
 const VARIABLE: &str = "LOSSPROOF_PLANTED";
 const CFG: &str = "--cfg planted";
 
+/// A target: the tests inside of the library.
+const UNIT_TESTS: &str = "lib";
+
 /// A bug and the test that must find it.
 struct Control {
     bug: &'static str,
     package: &'static str,
-    /// The integration test, a file in the package's `tests`.
+    /// The integration test, a file in the package's `tests`; or [`UNIT_TESTS`].
     target: &'static str,
     test: &'static str,
     /// What the failing test says: it must not fail for another reason.
     says: &'static str,
 }
 
-const CONTROLS: [Control; 29] = [
+const CONTROLS: [Control; 31] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -209,6 +212,20 @@ const CONTROLS: [Control; 29] = [
         says: "it is not a retry of its own",
     },
     Control {
+        bug: "slow-peer-kept",
+        package: "lossproof-broker",
+        target: UNIT_TESTS,
+        test: "frame::tests::a_peer_that_sends_byte_by_byte_is_dropped",
+        says: "the 256 bytes may not take four minutes",
+    },
+    Control {
+        bug: "small-answer-waits",
+        package: "lossproof-broker",
+        target: UNIT_TESTS,
+        test: "tests::who_takes_no_answers_does_not_keep_others_from_theirs",
+        says: "BUDGET-5: what is small is answered",
+    },
+    Control {
         bug: "receipt-lost",
         package: "lossproof-audit",
         target: "auditor",
@@ -276,7 +293,12 @@ fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String
 fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
     let Control { package, target, test, .. } = control;
     let mut command = planted_cargo(workspace);
-    command.args(["test", "-p", package, "--test", target, "--", "--exact", test]);
+    command.args(["test", "-p", package]);
+    match *target {
+        UNIT_TESTS => command.arg("--lib"),
+        target => command.args(["--test", target]),
+    };
+    command.args(["--", "--exact", test]);
     command.args(["--nocapture"]).env(VARIABLE, bug);
     let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
     command::run(workspace, &log, &mut command)
