@@ -14,18 +14,21 @@ use crate::workspace::Workspace;
 const VARIABLE: &str = "LOSSPROOF_PLANTED";
 const CFG: &str = "--cfg planted";
 
+/// A target: the tests inside of the library.
+const UNIT_TESTS: &str = "lib";
+
 /// A bug and the test that must find it.
 struct Control {
     bug: &'static str,
     package: &'static str,
-    /// The file in the package's `tests`, a module of their program.
+    /// The file in the package's `tests`, a module of their program; or [`UNIT_TESTS`].
     target: &'static str,
     test: &'static str,
     /// What the failing test says: it must not fail for another reason.
     says: &'static str,
 }
 
-const CONTROLS: [Control; 32] = [
+const CONTROLS: [Control; 34] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -230,6 +233,20 @@ const CONTROLS: [Control; 32] = [
         says: "it is not a retry of its own",
     },
     Control {
+        bug: "slow-peer-kept",
+        package: "lossproof-broker",
+        target: UNIT_TESTS,
+        test: "frame::tests::a_peer_that_sends_byte_by_byte_is_dropped",
+        says: "the 256 bytes may not take four minutes",
+    },
+    Control {
+        bug: "small-answer-waits",
+        package: "lossproof-broker",
+        target: UNIT_TESTS,
+        test: "tests::who_takes_no_answers_does_not_keep_others_from_theirs",
+        says: "BUDGET-5: what is small is answered",
+    },
+    Control {
         bug: "receipt-lost",
         package: "lossproof-audit",
         target: "auditor",
@@ -297,8 +314,15 @@ fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String
 fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
     let Control { package, target, test, .. } = control;
     let mut command = planted_cargo(workspace);
-    command.args(["test", "-p", package, "--test", "it", "--", "--nocapture", "--exact"]);
-    command.arg(format!("{target}::{test}")).env(VARIABLE, bug);
+    command.args(["test", "-p", package]);
+    match *target {
+        UNIT_TESTS => command.args(["--lib", "--", "--nocapture", "--exact", test]),
+        file => {
+            let test = format!("{file}::{test}");
+            command.args(["--test", "it", "--", "--nocapture", "--exact", &test])
+        }
+    };
+    command.env(VARIABLE, bug);
     let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
     command::run(workspace, &log, &mut command)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use lossproof_env::Clock;
+use lossproof_env::{Clock, Planted, planted};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Semaphore;
 
@@ -163,7 +163,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             () = self.clock.sleep(pace.left) => return Err(slow),
         };
         pace.bytes += count;
-        pace.left = pace.left.saturating_sub(self.clock.monotonic().saturating_sub(began));
+        if !planted(Planted::SlowPeerKept) {
+            pace.left = pace.left.saturating_sub(self.clock.monotonic().saturating_sub(began));
+        }
         if pace.bytes >= min {
             *pace = Pace { bytes: 0, left: self.limits.stalled };
         }

@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! - OFFSET-EXPIRY-1: an offset goes only when, for all of `offsets.retention.minutes`, it was not
-//!   committed, and its group had no members, as far back as that is known; or, of a stable group of consumers, when it was not
-//!   committed for so long and no member subscribes to its topic.
+//!   committed, and its group had no members, as far back as that is known; or, of a stable group
+//!   of consumers, when it was not committed for so long and no member subscribes to its topic.
 //! - OFFSET-EXPIRY-2: what cannot be read, or what an open transaction is about to change, stays.
 
 use std::collections::BTreeSet;
@@ -84,9 +84,9 @@ fn expired(broker: &Broker, group: &str, closed: ClosedGroup, before_ms: i64) ->
     keys.into_iter().filter(is_expired).collect()
 }
 
-/// A group of which nothing is kept had its last member before it had its offsets, never had one, or
-/// was too large to be kept: in the last case it may have had members until this start. Members are
-/// kept of one whose end could not be written: it ends again after a restart.
+/// A group of which nothing is kept had its last member before it had its offsets, never had one,
+/// or was too large to be kept: then it may have had members until this start. Members are kept of
+/// one whose end could not be written: it ends again after a restart.
 fn is_long_empty(broker: &Broker, group: &str, before_ms: i64) -> bool {
     let Some(value) = broker.log.state_value(StateKind::Offsets, &stored::key_of(group)) else {
         return broker.started_at_ms <= before_ms;

@@ -186,15 +186,16 @@ async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
     let stopper = server.stopper();
     let served = tokio::spawn(server.run());
     let held = hold_all(&broker.answers).await;
+    let _all = broker.waiting.try_acquire_many(WAITING_BYTES as u32).expect("nobody waits");
     let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
     for offset in 0..BATCHES {
         client.write_all(&frame(&one_partition(offset as i64), 12)).await.expect("connected");
-        let length = client.read_i32().await.expect("an answer") as usize;
+        let length = client.read_i32().await.expect("BUDGET-5: what is small is answered");
+        let length = length as usize;
         client.read_exact(&mut vec![0; length]).await.expect("all of it");
         assert!(length > SMALL_ANSWER_BYTES / 3 && length < SMALL_ANSWER_BYTES, "one batch");
     }
     broker.create_topic(self::topic("many", 5_000)).await.expect("a topic");
-    let _all = broker.waiting.try_acquire_many(WAITING_BYTES as u32).expect("nobody waits");
     client.write_all(&frame(&MetadataRequest::default(), 12)).await.expect("connected");
     assert!(client.read_i32().await.is_err(), "BUDGET-1: one that waits would be one too many");
     drop((client, held));

@@ -68,6 +68,10 @@ pub enum Planted {
     CompactionPassesStable,
     /// The coordinator believes a second EndTxn without looking at its epoch.
     EndTxnRetryUnchecked,
+    /// A peer that sends byte by byte has its time anew with each byte.
+    SlowPeerKept,
+    /// Small answers wait for memory like large ones.
+    SmallAnswerWaits,
     /// The pipeline commits an offset before the record is processed.
     CommitBeforeProcessing,
     /// An error of one item in a bulk answer is overlooked.
@@ -77,7 +81,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::AckBeforeFsync,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
@@ -107,6 +111,8 @@ impl Planted {
         Self::CompactionKeepsOlder,
         Self::CompactionPassesStable,
         Self::EndTxnRetryUnchecked,
+        Self::SlowPeerKept,
+        Self::SmallAnswerWaits,
         Self::CommitBeforeProcessing,
         Self::BulkItemErrorIgnored,
         Self::ReceiptLost,
@@ -143,6 +149,8 @@ impl Planted {
             Self::CompactionKeepsOlder => "compaction-keeps-older",
             Self::CompactionPassesStable => "compaction-passes-stable",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
+            Self::SlowPeerKept => "slow-peer-kept",
+            Self::SmallAnswerWaits => "small-answer-waits",
             Self::CommitBeforeProcessing => "commit-before-processing",
             Self::BulkItemErrorIgnored => "bulk-item-error-ignored",
             Self::ReceiptLost => "receipt-lost",

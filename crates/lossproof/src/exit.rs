@@ -80,6 +80,7 @@ codes! {
     STOP_FAILED = "LP1011": "check the disk, then start again: the start recovers";
     PIECES_DAMAGED = "LP1012": "copy the directory before anything else, then check the disk";
     LISTENER_OPEN = "LP1013": "listen on 127.0.0.1, or add --insecure-listen on a trusted network";
+    OTHER_CLUSTER = "LP1014": "correct cluster.id, or name the directory of that cluster";
     NO_LOG = "LP1020": "name the directory that `broker --data` was given";
     LOSS_NOT_ACCEPTED = "LP1021": "see `broker --check DIR`, and name exactly what it calls lost";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";

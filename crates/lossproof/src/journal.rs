@@ -72,6 +72,7 @@ pub(crate) fn open_code(error: &OpenError) -> exit::Code {
         OpenError::Locked { .. } => exit::DIRECTORY_LOCKED,
         OpenError::UnknownVersion { .. } => exit::FORMAT_UNKNOWN,
         OpenError::Moved { .. } => exit::DIRECTORY_MOVED,
+        OpenError::OtherCluster { .. } => exit::OTHER_CLUSTER,
         OpenError::MetaDamaged { .. }
         | OpenError::MetaMissing { .. }
         | OpenError::MarksUnreadable { .. }

@@ -87,7 +87,8 @@ fn an_unknown_or_impossible_setting_is_refused_by_name() {
     for (setting, expected) in [
         ("num.partitions=0", "from 1 to"),
         ("compression.type=zstd", "producer"),
-        ("node.id=2", "\"1\""),
+        ("node.id=-1", "from 0 to"),
+        ("cluster.id=news", "22 characters"),
         ("listeners=SASL_SSL://127.0.0.1:1", "PLAINTEXT"),
     ] {
         let said = refusal(&["--set", setting, "--data", data]);

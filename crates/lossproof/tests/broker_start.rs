@@ -87,6 +87,26 @@ fn a_copied_directory_is_refused_until_it_is_adopted() {
 }
 
 #[test]
+fn the_directory_of_another_cluster_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let (ours, theirs) = ("MkU3OEVBNTcwNTJENDM2Qk", "4L6g3nShT-eMCtK--X86sw");
+    let setting = |id: &str| format!("cluster.id={id}");
+    Broker::start(&data, &["--set", &setting(ours)]).stop();
+    let mut command = binary();
+    let command = command.args(["broker", "--listen", "127.0.0.1:0", "--adopt"]);
+    let refused = command.args(["--set", &setting(theirs), "--data"]).arg(&data);
+    let said = String::from_utf8(refused.output().unwrap().stderr).unwrap();
+    for expected in ["error[LP1014]", ours, theirs, data.to_str().unwrap(), "\n  next: "] {
+        assert!(said.contains(expected), "no '{expected}' in: {said}");
+    }
+    // Who names no cluster takes what is there; a look takes it in any case.
+    Broker::start(&data, &[]).stop();
+    let looked = binary().args(["broker", "--check"]).arg(&data).status().unwrap();
+    assert_eq!(looked.code(), Some(0));
+}
+
+#[test]
 fn a_directory_without_permission_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
