@@ -36,7 +36,7 @@ const VERSION: u8 = 1;
 const TOPIC_PREFIX: &[u8] = b"topic/";
 const NEXT_PARTITION: &[u8] = b"next-partition-id";
 /// As Apache Kafka: a name must do as a directory name with a suffix.
-const NAME_CHARS_MAX: usize = 249;
+pub(crate) const NAME_CHARS_MAX: usize = 249;
 
 /// Names a topic for ever, unlike its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,7 +19,7 @@ use lossproof_wire::{
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
 use crate::budget::{SMALL_ANSWER_BYTES, Share};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::connection::drained;
 use crate::error::read_error;
 
@@ -50,24 +50,24 @@ impl Plan {
     }
 }
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: FetchRequest = call.decode()?;
-    let by_id = call.version >= FIRST_WITH_IDS;
-    let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
-        Ok(begun) => begun,
-        Err(error_code) => {
-            return call.ready(&FetchResponse { error_code, ..Default::default() });
-        }
-    };
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
-    let plan = plan(broker, request, call.version);
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: FetchRequest = call.decode()?;
+        let by_id = call.version >= FIRST_WITH_IDS;
+        let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
+            Ok(begun) => begun,
+            Err(error_code) => {
+                return call.late(&FetchResponse { error_code, ..Default::default() });
+            }
+        };
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let wait = if call.share.is_on_reserve() { Duration::ZERO } else { wait.min(WAIT_MAX) };
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+        let plan = plan(&broker, request, call.version);
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
         call.late_with(&broker.fetch_sessions.end(session, response), share)
-    })))
+    }))
 }
 
 fn plan(broker: &Broker, request: FetchRequest, version: i16) -> Plan {

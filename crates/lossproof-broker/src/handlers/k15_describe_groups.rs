@@ -5,8 +5,9 @@ use lossproof_wire::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember, ErrorCode,
 };
 
+use super::once;
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::error::{group_error, offsets_error};
 use crate::group::{GroupOverview, Phase};
 use crate::offsets::{UnreadableEntry, groups_of};
@@ -14,17 +15,16 @@ use crate::offsets::{UnreadableEntry, groups_of};
 /// From here on a group that does not exist is an error, and not only `Dead` (KIP-1043).
 const FIRST_WITH_NOT_FOUND: i16 = 6;
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeGroupsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: DescribeGroupsRequest = call.decode()?;
         let with_offsets = groups_of(&broker.log);
-        let groups = request.groups.into_iter();
+        let groups = once(request.groups, String::clone).into_iter();
         let groups = groups.map(|group| describe(&broker, &with_offsets, group, call.version));
         let groups = groups.collect();
         call.late(&DescribeGroupsResponse { groups, ..Default::default() })
-    })))
+    }))
 }
 
 fn describe(

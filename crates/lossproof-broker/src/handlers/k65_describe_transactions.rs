@@ -7,23 +7,24 @@ use lossproof_wire::{
     DescribedTransactionTopic, ErrorCode,
 };
 
+use super::once;
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::topics::Catalog;
 use crate::transaction::{Transaction, TransactionError};
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeTransactionsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: DescribeTransactionsRequest = call.decode()?;
         let catalog = broker.topics.catalog();
-        let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
-        for id in request.transactional_ids {
+        let mut transaction_states = Vec::new();
+        for id in once(request.transactional_ids, String::clone) {
             let found = broker.transactions.get(&id).await;
             transaction_states.push(describe(&catalog, id, found));
         }
         call.late(&DescribeTransactionsResponse { transaction_states, ..Default::default() })
-    })))
+    }))
 }
 
 fn describe(

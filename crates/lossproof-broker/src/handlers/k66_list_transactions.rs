@@ -6,7 +6,7 @@ use lossproof_wire::{
 use regex_lite::{Regex, RegexBuilder};
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::transaction::Transaction;
 
 /// What an expression may take when it is compiled; so what one id costs is bounded as well.
@@ -23,13 +23,13 @@ const STATES: [&str; 7] = [
     "PrepareEpochFence",
 ];
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: ListTransactionsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: ListTransactionsRequest = call.decode()?;
         let response = list(&broker, &request).await;
         call.late(&response)
-    })))
+    }))
 }
 
 async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransactionsResponse {
