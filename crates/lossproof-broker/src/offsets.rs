@@ -111,8 +111,13 @@ pub(crate) fn keys_of(log: &Log, group: &str) -> Result<Vec<OffsetKey>, Unreadab
         return Err(UnreadableEntry);
     }
     let prefix = OffsetKey::group_prefix(group);
-    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| key);
-    keys.filter(|key| key.starts_with(&prefix)).map(OffsetKey::decode).collect()
+    let entries = log.state_with_prefix(StateKind::Offsets, &prefix).into_iter();
+    entries.map(|(key, _)| OffsetKey::decode(key)).collect()
+}
+
+/// Whether a group has offsets.
+pub(crate) fn has_offsets(log: &Log, group: &str) -> Result<bool, UnreadableEntry> {
+    keys_of(log, group).map(|keys| !keys.is_empty())
 }
 
 /// Offsets, or the topics that they belong to, may be missing.
