@@ -32,7 +32,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
                     }),
                     Err(error_code) => Err(error_code),
                 };
-                partitions.push(answer(index, described));
+                partitions.push(answer(index, described, broker.env.clock.wall_ms()));
             }
             topics.push(DescribeProducersTopicResponse { name: topic.name, partitions });
         }
@@ -43,11 +43,14 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
 fn answer(
     partition_index: i32,
     described: Result<Vec<ProducerView>, ErrorCode>,
+    now_ms: i64,
 ) -> DescribeProducersPartitionResponse {
     let producer = |view: ProducerView| DescribedProducer {
         producer_id: view.producer_id,
         producer_epoch: i32::from(view.epoch),
         last_sequence: view.last_sequence.unwrap_or(-1),
+        // The broker's time and not the record's: who looks for what hangs asks how long ago.
+        last_timestamp: now_ms.saturating_sub_unsigned(view.idle_ms),
         current_txn_start_offset: view.transaction_start.unwrap_or(-1),
         ..Default::default()
     };
