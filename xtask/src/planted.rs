@@ -312,10 +312,10 @@ fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String
 }
 
 fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
-    let Control { package, target, test, .. } = control;
+    let &Control { package, target, test, .. } = control;
     let mut command = planted_cargo(workspace);
     command.args(["test", "-p", package]);
-    match *target {
+    match target {
         UNIT_TESTS => command.args(["--lib", "--", "--nocapture", "--exact", test]),
         file => {
             let test = format!("{file}::{test}");

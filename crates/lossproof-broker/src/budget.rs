@@ -4,7 +4,8 @@
 //!   budget, but for [`SMALL_BYTES`] of small ones per connection; those of all answers, until they
 //!   are sent, by another, but for: a batch that is larger than an answer may be, per connection
 //!   one answer of [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
-//!   [`WAITING_BYTES`] together, and those that take no more than their requests did.
+//!   [`WAITING_BYTES`] together, and those that take no more than their requests did, or than
+//!   [`TINY_ANSWER_BYTES`].
 //! - BUDGET-2: no set of half received requests can block all of them for good: one at a time
 //!   may finish on the reserve, which is as large as the largest request.
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
@@ -15,6 +16,9 @@
 //! - BUDGET-5: readers who take nothing can hold all memory of the answers for as long as they are
 //!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
 //!   get small ones.
+//! - BUDGET-6: what a request becomes before it is an answer is beside the budgets. So one that
+//!   only asks is decoded when all answers before it are out, and told of each thing once however
+//!   often it names it: no more than what is there, and a bounded multiple of the request.
 
 use std::sync::Arc;
 
@@ -31,6 +35,8 @@ pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 
 /// An answer that needs no share, one at a time on each connection.
 pub(crate) const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// An answer that needs no share, however many of them wait on a connection.
+pub(crate) const TINY_ANSWER_BYTES: usize = 1 << 10;
 /// Answers that are written before there is memory for them; whose answer comes on top is dropped.
 pub(crate) const WAITING_BYTES: usize = 64 << 20;
 
@@ -104,6 +110,10 @@ impl Share {
     pub(crate) fn small(own: &Arc<Semaphore>, bytes: usize) -> Option<Self> {
         let small = Arc::clone(own).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()?;
         Some(Self { bytes, _small: Some(small), ..Self::default() })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Others may wait for the reserve: not to be kept for long.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use bytes::{BufMut, Bytes, BytesMut};
 use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
 
-use crate::budget::Share;
+use crate::budget::{Share, TINY_ANSWER_BYTES};
 use crate::handlers::SERVED;
 
 /// A request whose header has been read.
@@ -66,7 +66,14 @@ pub(crate) struct Answer {
     /// Of the answers; grown to what it takes before it is sent.
     pub(crate) share: Share,
     /// Of the request, where the answer was written at once and takes its place.
-    _request: Share,
+    request: Share,
+}
+
+impl Answer {
+    /// Takes no more than its request did, or next to nothing.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.bytes.len() <= self.request.bytes().max(TINY_ANSWER_BYTES)
+    }
 }
 
 impl Call {
@@ -105,7 +112,7 @@ impl Call {
         version: i16,
     ) -> Result<Reply, CallError> {
         let bytes = self.answer.write_in(message, version)?;
-        Ok(Reply::Ready(Answer { bytes, share: Share::default(), _request: self.share }))
+        Ok(Reply::Ready(Answer { bytes, share: Share::default(), request: self.share }))
     }
 
     /// The end of a [`Later`].
@@ -120,11 +127,18 @@ impl Call {
         share: Share,
     ) -> Result<Option<Answer>, CallError> {
         let bytes = self.answer.write_in(message, self.version)?;
-        Ok(Some(Answer { bytes, share, _request: Share::default() }))
+        Ok(Some(Answer { bytes, share, request: Share::default() }))
     }
 
     pub(crate) fn decode<M: Message>(&mut self) -> Result<M, CallError> {
-        M::decode(&mut self.body, self.version).map_err(|source| CallError::Body {
+        let decoded = self.peek();
+        self.body = Bytes::new(); // What is kept of it is copied, or shares its memory.
+        decoded
+    }
+
+    /// What [`Call::decode`] will give.
+    pub(crate) fn peek<M: Message>(&self) -> Result<M, CallError> {
+        M::decode(&mut self.body.clone(), self.version).map_err(|source| CallError::Body {
             key: self.key,
             version: self.version,
             source,

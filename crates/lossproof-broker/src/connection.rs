@@ -105,7 +105,12 @@ async fn take_requests(
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
         let call = Call::parse(bytes, peer, share)?;
         broker.counters.request(call.key);
-        let reply = handlers::start(broker, call).await?;
+        let mut reply = handlers::start(broker, call).await?;
+        if let Reply::Ready(answer) = &mut reply
+            && !answer.is_covered()
+        {
+            cover(broker, answer).await?; // BUDGET-1: many of them may wait to be sent.
+        }
         if queue.send(reply).await.is_err() {
             return Ok(Ended::Closed);
         }
@@ -141,8 +146,16 @@ async fn charge(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionEr
     let bytes = answer.bytes.len();
     answer.share.shrink(bytes);
     let is_small = bytes <= SMALL_ANSWER_BYTES && !planted(Planted::SmallAnswerWaits);
-    if is_small || broker.answers.try_grow(&mut answer.share, bytes) {
+    if is_small {
         return Ok(()); // BUDGET-5
+    }
+    cover(broker, answer).await
+}
+
+async fn cover(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionError> {
+    let bytes = answer.bytes.len();
+    if broker.answers.try_grow(&mut answer.share, bytes) {
+        return Ok(());
     }
     let place = broker.waiting.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
     let _place = place.map_err(|_| ConnectionError::Crowded { waiting: bytes })?;

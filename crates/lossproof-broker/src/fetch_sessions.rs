@@ -24,9 +24,11 @@ use lossproof_wire::{
     ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, Uuid,
 };
 
+use crate::topics::NAME_CHARS_MAX;
+
 /// As `max.incremental.fetch.session.cache.slots` of Apache Kafka.
 const SESSIONS_MAX: usize = 1_000;
-/// Of all sessions together; one takes about 150 bytes.
+/// Of all sessions together; one takes about 150 bytes, and shares the name of its topic.
 const PARTITIONS_MAX: usize = 100_000;
 /// As Apache Kafka: a session that was used more recently is not taken away from its consumer.
 const EVICTION_AGE: Duration = Duration::from_mins(2);
@@ -51,7 +53,7 @@ pub(crate) enum SessionStep {
 /// A partition that a session asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionPartition {
-    topic: String,
+    topic: Arc<str>,
     topic_id: Uuid,
     wanted: FetchPartition,
     /// What the consumer was told last; `None`: nothing, or an error.
@@ -109,8 +111,15 @@ impl FetchSessions {
             }
             INITIAL_EPOCH => {
                 inner.remove(id);
+                if !can_be_kept(&request.topics) {
+                    return Ok((request, SessionStep::Alone)); // SESSION-3
+                }
                 let partitions = partitions_of(&request.topics);
                 Ok((request, SessionStep::First { by_id, partitions }))
+            }
+            _ if !can_be_kept(&request.topics) => {
+                inner.remove(id); // SESSION-3: the client begins a new one, or none.
+                Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
             }
             epoch => {
                 let now = self.clock.monotonic();
@@ -242,7 +251,7 @@ impl Session {
             .collect();
         self.partitions.retain(|partition| !forgotten.contains(&partition.key()));
         let owned = |partition: &SessionPartition| {
-            (partition.topic.clone(), partition.topic_id, partition.wanted.partition)
+            (Arc::clone(&partition.topic), partition.topic_id, partition.wanted.partition)
         };
         let mut places: HashMap<_, usize> = self.partitions.iter().map(owned).zip(0..).collect();
         for partition in partitions_of(&request.topics) {
@@ -297,10 +306,17 @@ fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
 }
 
+/// No more partitions than there may be of all sessions, and no name that no topic can have.
+fn can_be_kept(topics: &[FetchTopic]) -> bool {
+    topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() <= PARTITIONS_MAX
+        && topics.iter().all(|topic| topic.topic.len() <= NAME_CHARS_MAX)
+}
+
 fn partitions_of(topics: &[FetchTopic]) -> Vec<SessionPartition> {
     let partitions = topics.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|wanted| SessionPartition {
-            topic: topic.topic.clone(),
+        let name: Arc<str> = topic.topic.as_str().into();
+        topic.partitions.iter().map(move |wanted| SessionPartition {
+            topic: Arc::clone(&name),
             topic_id: topic.topic_id,
             wanted: wanted.clone(),
             told: None,
@@ -317,7 +333,7 @@ fn topics_of(partitions: &[SessionPartition]) -> Vec<FetchTopic> {
     let topics = partitions.chunk_by(same).filter_map(|group| {
         let first = group.first()?;
         Some(FetchTopic {
-            topic: first.topic.clone(),
+            topic: first.topic.as_ref().to_owned(),
             topic_id: first.topic_id,
             partitions: group.iter().map(|partition| partition.wanted.clone()).collect(),
         })

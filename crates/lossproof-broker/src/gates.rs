@@ -3,7 +3,10 @@
 //! # Invariants
 //!
 //! - GATES-1: while a group's offsets are removed no commit to it is under way, from its check
-//!   until it is durable: a removal never takes what has been committed since it was judged.
+//!   until it is durable: a removal never takes what has been committed since it was judged. The
+//!   end of a transaction is no such commit: its offsets show as pending from their check on, and
+//!   whether they become durable just before a removal, and go with it, or after it, nobody can
+//!   tell. Expiry leaves them alone (OFFSET-EXPIRY-2).
 //! - GATES-2: a removal never waits for a commit, whose client may hold it up; commits wait for a
 //!   removal, which only waits for the disk.
 

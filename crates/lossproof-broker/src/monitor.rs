@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use lossproof_env::Clock;
 use lossproof_log::{FlushPolicy, LogFigures, PartitionId, StateKind};
 use lossproof_wire::ApiKey;
 
@@ -18,12 +20,32 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) batches_refused: AtomicU64,
+    /// Monotonic milliseconds of the last sign of life of [`crate::Server::run`]; 0: not running.
+    pulse_ms: AtomicU64,
 }
+
+/// A sign of life comes so often.
+const PULSE: Duration = Duration::from_secs(1);
+/// Without one for so long the broker hangs.
+const PULSE_MAX: Duration = Duration::from_secs(30);
 
 impl Counters {
     pub(crate) fn new() -> Self {
         let requests = ApiKey::ALL.iter().map(|_| AtomicU64::new(0)).collect();
         Self { requests, ..Self::default() }
+    }
+
+    /// Gives signs of life until it is dropped. Whoever else runs in its task and never waits stops
+    /// them.
+    pub(crate) async fn beat(&self, clock: &dyn Clock) {
+        loop {
+            self.pulse_ms.store(milliseconds(clock.monotonic()), Ordering::Relaxed);
+            clock.sleep(PULSE).await;
+        }
+    }
+
+    pub(crate) fn end_pulse(&self) {
+        self.pulse_ms.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn request(&self, key: ApiKey) {
@@ -34,6 +56,11 @@ impl Counters {
     }
 }
 
+/// Never 0.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 /// Whether clients should be sent here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -41,6 +68,10 @@ pub enum Readiness {
     Draining,
     /// The journal takes no more writes.
     Fenced,
+    /// Topics, groups or transactions may be missing: what depends on them is refused.
+    Damaged,
+    /// What is produced is refused until there is room again.
+    DiskFull,
 }
 
 /// Everything at one moment.
@@ -89,6 +120,10 @@ pub struct OffsetFigures {
     pub lag: Option<i64>,
 }
 
+/// What clients cannot do without.
+const SERVED_STATE: [StateKind; 3] =
+    [StateKind::Metadata, StateKind::Offsets, StateKind::Transactions];
+
 /// Looks at a broker from outside.
 #[derive(Clone, Debug)]
 pub struct Monitor {
@@ -102,9 +137,20 @@ impl Monitor {
             Readiness::Fenced
         } else if *self.broker.draining.borrow() {
             Readiness::Draining
+        } else if SERVED_STATE.iter().any(|kind| self.broker.log.state_is_damaged(*kind)) {
+            Readiness::Damaged
+        } else if self.broker.log.figures().is_disk_full {
+            Readiness::DiskFull
         } else {
             Readiness::Ready
         }
+    }
+
+    /// False: connections, groups and transactions stand still, and only a new start helps.
+    pub fn is_alive(&self) -> bool {
+        let pulse_ms = self.broker.counters.pulse_ms.load(Ordering::Relaxed);
+        let now_ms = milliseconds(self.broker.env.clock.monotonic());
+        pulse_ms == 0 || now_ms.saturating_sub(pulse_ms) <= milliseconds(PULSE_MAX)
     }
 
     pub fn figures(&self) -> Figures {

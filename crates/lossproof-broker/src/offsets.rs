@@ -22,6 +22,9 @@ const VERSION: u8 = 1;
 /// As `offset.metadata.max.bytes` of Apache Kafka.
 pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
 
+/// Every offset of a group is kept with its id.
+pub(crate) const GROUP_ID_BYTES_MAX: usize = 1_024;
+
 /// What a committed offset belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OffsetKey {
@@ -56,7 +59,7 @@ impl OffsetKey {
     /// What the keys of a group begin with; no other group's do.
     pub(crate) fn group_prefix(group: &str) -> Bytes {
         let mut out = BytesMut::with_capacity(Self::prefix_length(group));
-        // Group ids have passed a 16-bit length on the wire, and compact ones are bounded there.
+        // Within GROUP_ID_BYTES_MAX, and what is only asked for within a string of the protocol.
         out.put_u32(group.len() as u32);
         out.put_slice(group.as_bytes());
         out.freeze()
@@ -108,8 +111,13 @@ pub(crate) fn keys_of(log: &Log, group: &str) -> Result<Vec<OffsetKey>, Unreadab
         return Err(UnreadableEntry);
     }
     let prefix = OffsetKey::group_prefix(group);
-    let keys = log.state(StateKind::Offsets).into_iter().map(|(key, _)| key);
-    keys.filter(|key| key.starts_with(&prefix)).map(OffsetKey::decode).collect()
+    let entries = log.state_with_prefix(StateKind::Offsets, &prefix).into_iter();
+    entries.map(|(key, _)| OffsetKey::decode(key)).collect()
+}
+
+/// Whether a group has offsets.
+pub(crate) fn has_offsets(log: &Log, group: &str) -> Result<bool, UnreadableEntry> {
+    keys_of(log, group).map(|keys| !keys.is_empty())
 }
 
 /// Offsets, or the topics that they belong to, may be missing.

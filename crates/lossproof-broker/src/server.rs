@@ -56,6 +56,13 @@ pub enum StartError {
     Log(#[from] OpenError),
     #[error("{0}")]
     Topics(#[from] TopicsUnreadable),
+    #[error(
+        "damage has taken the flush policy of a topic from some of its partitions, and it cannot be \
+         set right: {reason}; make room on the disk if it is full, and start again"
+    )]
+    FlushPolicies { reason: String },
+    #[error("{0}")]
+    Close(#[from] CloseError),
     #[error("the thread that opened the log has panicked")]
     Panic,
 }
@@ -109,7 +116,12 @@ impl Server {
         config.log.cluster_id = Some(log.cluster_id());
         let topics = Topics::open(log.clone(), Arc::clone(&env.rng), &config)?;
         if let Err(error) = topics.restore_flush_policies().await {
-            // Only where the journal takes no more writes: then nothing is acknowledged at all.
+            // Where the journal takes no more writes nothing is acknowledged at all. Else it may
+            // take some later, and would acknowledge them too early.
+            if log.fenced().is_none() {
+                log.close().await?;
+                return Err(StartError::FlushPolicies { reason: error.to_string() });
+            }
             tracing::error!(%error, "flush policies could not be set right");
         }
         let (host, port) =
@@ -186,7 +198,9 @@ impl Server {
             () = broker.groups.run() => {}
             () = broker.transactions.run() => {}
             () = retention::run(&broker) => {}
+            () = broker.counters.beat(&*broker.env.clock) => {}
         }
+        broker.counters.end_pulse(); // What follows has an end of its own.
         drop(drain);
         drain_connections(&broker, &mut connections).await;
         if let Some(Err(error)) = storing.join_next().await {

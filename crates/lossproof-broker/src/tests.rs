@@ -299,18 +299,21 @@ fn batch_of(timestamp_ms: i64) -> Bytes {
     builder.build().expect("a batch")
 }
 
-/// RETENTION-1, RETENTION-2.
-#[tokio::test]
-async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
-    let net = MemoryNet::new();
+async fn with_manual_clock(config: BrokerConfig) -> (Server, ManualClock) {
     let clock = ManualClock::new(1_700_000_000_000);
     let env = Environment {
         disk: Arc::new(SimDisk::new()),
         clock: Arc::new(clock.clone()),
         rng: Arc::new(SeededRng::new(7)),
     };
+    (Server::start(&env, &MemoryNet::new(), config).await.expect("the broker starts"), clock)
+}
+
+/// RETENTION-1, RETENTION-2.
+#[tokio::test]
+async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
     let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
-    let server = Server::start(&env, &net, config).await.expect("the broker starts");
+    let (server, clock) = with_manual_clock(config).await;
     let broker = &server.broker;
     let make = async |name: &str, settings: &[(&str, &str)]| {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), Some((*value).into())));
@@ -345,18 +348,11 @@ async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
 /// CLEANING-1, CLEANING-2.
 #[tokio::test]
 async fn topics_are_compacted_when_their_settings_say_so() {
-    let net = MemoryNet::new();
-    let clock = ManualClock::new(1_700_000_000_000);
-    let env = Environment {
-        disk: Arc::new(SimDisk::new()),
-        clock: Arc::new(clock.clone()),
-        rng: Arc::new(SeededRng::new(7)),
-    };
     let mut config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
     config.log = LogConfig { reserve_bytes: 64 << 10, ..LogConfig::small() };
     config.log.segment_bytes = 4 << 20;
     config.log.initial_zero_bytes = 1 << 20;
-    let server = Server::start(&env, &net, config).await.expect("the broker starts");
+    let (server, clock) = with_manual_clock(config).await;
     let broker = &server.broker;
     let ratio = |value| ("min.cleanable.dirty.ratio", value);
     let mut names = HashMap::new();
@@ -404,4 +400,22 @@ async fn topics_are_compacted_when_their_settings_say_so() {
         tokio::task::yield_now().await;
     }
     broker.log.close().await.expect("the log closes");
+}
+
+#[tokio::test]
+async fn a_broker_whose_tasks_stand_still_is_not_alive() {
+    let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    let (server, clock) = with_manual_clock(config).await;
+    let monitor = server.monitor();
+    assert!(monitor.is_alive(), "it does not run yet");
+    let counters = &server.broker.counters;
+    let mut beating = Box::pin(counters.beat(&*server.broker.env.clock));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(beating.as_mut().poll(&mut context).is_pending());
+    assert!(monitor.is_alive());
+    clock.advance(Duration::from_secs(31));
+    assert!(!monitor.is_alive());
+    assert!(beating.as_mut().poll(&mut context).is_pending());
+    assert!(monitor.is_alive(), "it goes on");
+    server.broker.log.close().await.expect("the log closes");
 }

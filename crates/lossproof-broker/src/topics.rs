@@ -36,7 +36,7 @@ const VERSION: u8 = 1;
 const TOPIC_PREFIX: &[u8] = b"topic/";
 const NEXT_PARTITION: &[u8] = b"next-partition-id";
 /// As Apache Kafka: a name must do as a directory name with a suffix.
-const NAME_CHARS_MAX: usize = 249;
+pub(crate) const NAME_CHARS_MAX: usize = 249;
 
 /// Names a topic for ever, unlike its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -230,6 +230,7 @@ impl Topics {
         if self.log.state_is_damaged(StateKind::Metadata) {
             return Err(TopicError::MetadataDamaged); // TOPIC-5
         }
+        check_evidence(&new.name, &new.config)?;
         let catalog = self.catalog();
         if catalog.by_name(&new.name).is_some() {
             return Err(TopicError::Exists { name: new.name.clone() });
@@ -375,6 +376,15 @@ fn report_missing_partitions(log: &Log, topic: &Topic) {
 
 fn is_always_commit(name: &str) -> bool {
     ALWAYS_COMMIT.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Evidence is not given a policy that would not hold.
+fn check_evidence(name: &str, config: &TopicConfig) -> Result<(), TopicError> {
+    let is_unsafe = config.flush().is_some_and(|flush| flush != FlushPolicy::Commit);
+    if is_unsafe && is_always_commit(name) {
+        return Err(TopicError::AlwaysCommit { name: name.to_owned() });
+    }
+    Ok(())
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {

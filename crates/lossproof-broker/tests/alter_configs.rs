@@ -253,5 +253,18 @@ async fn evidence_is_never_acknowledged_from_the_page_cache() {
     let refused = alter(&mut client, "_lossproof.receipts", risky).await;
     assert_eq!(refused, ErrorCode::INVALID_CONFIG);
     assert_eq!(setting(&mut client, "_lossproof.receipts", "lossproof.flush").await.0, "commit");
+    let topic = CreatableTopic {
+        name: "__new".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: vec![CreatableTopicConfig {
+            name: "lossproof.flush".into(),
+            value: Some("page-cache".into()),
+        }],
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let refused: CreateTopicsResponse = client.call(&request, 7).await;
+    assert_eq!(refused.topics[0].error_code, ErrorCode::INVALID_CONFIG);
     broker.stop().await;
 }

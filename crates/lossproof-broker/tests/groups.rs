@@ -173,6 +173,25 @@ fn a_consumer_without_membership_may_commit_where_there_are_no_members() {
     assert_eq!(world.commit("gone", 7), Err(GroupError::UnknownMember));
 }
 
+/// Java clients before the mend of KAFKA-14201 and librdkafka send the instance id that they were
+/// given, although they assign to themselves.
+#[test]
+fn a_consumer_without_membership_may_have_an_instance_id() {
+    let mut world = World::new(Duration::ZERO);
+    let fence = || CommitFence {
+        group: "g".into(),
+        generation: -1,
+        member_id: String::new(),
+        instance: Some("i".into()),
+    };
+    assert_eq!(world.groups.check_commit(world.now, &fence()), Ok(()));
+    world.join(join("", "a"));
+    let refused = world.groups.check_commit(world.now, &fence());
+    assert_eq!(refused, Err(GroupError::UnknownMember), "the group is not empty");
+    world.leave("a").expect("it is a member");
+    assert_eq!(world.groups.check_commit(world.now, &fence()), Ok(()));
+}
+
 /// GROUP-3.
 #[test]
 fn the_protocol_that_all_know_and_most_like_is_chosen() {
@@ -262,6 +281,64 @@ fn a_full_group_takes_nobody() {
     assert_eq!(world.joined(token).error, Some(GroupError::GroupFull));
 }
 
+/// GROUP-5.
+#[test]
+fn what_members_say_of_themselves_is_bounded_and_given_back() {
+    let mut world = World::new(Duration::ZERO);
+    world.groups = Groups::new(GroupSettings {
+        bytes_max: 10_000,
+        initial_rebalance_delay: Duration::ZERO,
+        ..GroupSettings::default()
+    });
+    let large = |group: &str, fresh| Join {
+        group: group.into(),
+        protocols: vec![("range".into(), vec![7; 8_000].into())],
+        ..join("", fresh)
+    };
+    let token = world.join(large("g", "a"));
+    assert_eq!(world.joined(token).error, None);
+    let token = world.join(large("h", "b"));
+    assert_eq!(world.joined(token).error, Some(GroupError::GroupFull));
+    let token = world.sync("a", 1, &[("a", &"p".repeat(3_000))]);
+    assert_eq!(world.synced(token).error, Some(GroupError::GroupFull));
+    let token = world.sync("a", 1, &[("a", &"p".repeat(1_000))]);
+    assert_eq!(world.synced(token).error, None);
+    world.pass(SESSION);
+    let token = world.join(large("h", "b"));
+    assert_eq!(world.joined(token).error, None, "the first has expired");
+    world.leave("b").expect_err("it is in the other group");
+    let token = world.join(join("", "c"));
+    assert_eq!(world.joined(token).error, None);
+}
+
+/// Each is compared with each of every other.
+#[test]
+fn a_member_with_very_many_protocols_is_refused() {
+    let mut world = World::new(Duration::ZERO);
+    let protocols =
+        |count| (0..count).map(|name: u32| (name.to_string(), Bytes::new())).collect::<Vec<_>>();
+    let token = world.join(Join { protocols: protocols(65), ..join("", "a") });
+    assert_eq!(world.joined(token).error, Some(GroupError::InconsistentProtocol));
+    let token = world.join(Join { protocols: protocols(64), ..join("", "a") });
+    assert_eq!(world.joined(token).error, None);
+}
+
+/// GROUP-6. Nobody has joined when it ends, and the static member keeps its place: it began anew at
+/// once, again and again.
+#[test]
+fn a_rebalance_takes_time_even_where_no_member_wants_any() {
+    let mut world = World::new(Duration::ZERO);
+    let at_once = |join| Join { rebalance_timeout: Duration::ZERO, ..join };
+    let token = world.join(at_once(named("i", "a")));
+    let generation = world.joined(token).generation;
+    world.sync("a", generation, &[("a", "p0")]);
+    world.join(at_once(join("", "b")));
+    world.leave("b").expect("it is a member");
+    world.pass(Duration::from_secs(1));
+    let next = world.groups.next_deadline().expect("the next try");
+    assert!(next > world.now, "{next:?}");
+}
+
 #[test]
 fn session_timeouts_outside_the_bounds_are_refused() {
     let mut world = World::new(Duration::ZERO);
@@ -269,8 +346,10 @@ fn session_timeouts_outside_the_bounds_are_refused() {
         let token = world.join(Join { session_timeout, ..join("", "a") });
         assert_eq!(world.joined(token).error, Some(GroupError::InvalidSessionTimeout));
     }
-    let token = world.join(Join { group: String::new(), ..join("", "a") });
-    assert_eq!(world.joined(token).error, Some(GroupError::InvalidGroup));
+    for group in [String::new(), "g".repeat(1_025)] {
+        let token = world.join(Join { group, ..join("", "a") });
+        assert_eq!(world.joined(token).error, Some(GroupError::InvalidGroup));
+    }
 }
 
 /// GROUP-1.

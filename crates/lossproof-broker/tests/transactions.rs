@@ -334,6 +334,8 @@ async fn transactions_and_their_producers_can_be_looked_at() {
     let active = &known.active_producers[0];
     assert_eq!((active.producer_id, active.producer_epoch), (producer.bearer.0, 0));
     assert_eq!((active.last_sequence, active.current_txn_start_offset), (1, 0));
+    let since_ms = active.last_timestamp - found.transaction_start_time_ms;
+    assert!((-1_000..60_000).contains(&since_ms), "{active:?}");
     assert_eq!(unknown.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(producer.end(true).await, ErrorCode::NONE);
     let answer: DescribeProducersResponse = client.call(&request, 0).await;

@@ -193,4 +193,6 @@ pub struct ProducerView {
     pub last_sequence: Option<i32>,
     /// Where its open transaction begins.
     pub transaction_start: Option<i64>,
+    /// Running time of the log since its last batch or marker.
+    pub idle_ms: u64,
 }

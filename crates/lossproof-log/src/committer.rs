@@ -358,8 +358,9 @@ impl Committer {
             return Fit::Later(submission);
         }
         if let Reply::Producers { partition, to } = submission.reply {
+            let now_ms = self.running_ms();
             // Who has stopped waiting is not told (LOG-8).
-            let _ = to.send(Ok(self.staging.producers.of_partition(partition)));
+            let _ = to.send(Ok(self.staging.producers.of_partition(partition, now_ms)));
         }
         Fit::Taken
     }

@@ -238,6 +238,13 @@ impl Log {
         Some(self.shared().view.partition(id)?.bytes())
     }
 
+    /// Bytes that can be read of a partition from `offset` on, and rather too many: by whole pieces
+    /// of about a hundred kilobytes. Counted until there are `enough`.
+    pub fn bytes_from(&self, id: PartitionId, offset: i64, enough: u64) -> u64 {
+        let partition = self.shared().view.partition(id);
+        partition.map_or(0, |partition| partition.bytes_from(offset, enough))
+    }
+
     /// Where the log of a partition has to start for a retention by time and size: to be made so
     /// by a [`PartitionChange::LogStart`](crate::PartitionChange::LogStart). Counted in pieces of
     /// about a megabyte, of which none goes before all of it may.
@@ -290,6 +297,11 @@ impl Log {
     /// All keyed entries of a kind, by key.
     pub fn state(&self, kind: StateKind) -> Vec<(Bytes, Bytes)> {
         self.shared().view.state(|table| table.all(kind))
+    }
+
+    /// The same of the keys that begin with `prefix`, without a look at the others.
+    pub fn state_with_prefix(&self, kind: StateKind, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        self.shared().view.state(|table| table.with_prefix(kind, prefix))
     }
 
     pub fn state_value(&self, kind: StateKind, key: &[u8]) -> Option<Bytes> {

@@ -352,6 +352,22 @@ impl Partition {
         self.read(|inner| inner.entries.iter().map(|entry| u64::from(entry.bytes)).sum())
     }
 
+    /// Bytes of the batches from `offset` on, and of those that share an index entry with it; no
+    /// further than to `enough`.
+    pub(crate) fn bytes_from(&self, offset: i64, enough: u64) -> u64 {
+        self.read(|inner| {
+            let at = inner.entries.partition_point(|entry| entry.last_offset() < offset);
+            let mut bytes = 0;
+            for entry in inner.entries.get(at..).unwrap_or_default() {
+                bytes += u64::from(entry.bytes);
+                if bytes >= enough {
+                    break;
+                }
+            }
+            bytes
+        })
+    }
+
     /// Where the log has to start so that nothing is left whose newest record is older than
     /// `before_ms`, and no more than `bytes_max` but for a part. Goes by whole index entries, keeps
     /// rather too much, and stops at what is damaged.

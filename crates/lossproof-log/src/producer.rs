@@ -200,13 +200,14 @@ impl ProducerTable {
     }
 
     /// What `partition` remembers, by producer id.
-    pub(crate) fn of_partition(&self, partition: PartitionId) -> Vec<ProducerView> {
+    pub(crate) fn of_partition(&self, partition: PartitionId, now_ms: u64) -> Vec<ProducerView> {
         let table = self.partitions.get(&partition).into_iter().flatten();
         let view = |(producer_id, producer): (&i64, &Producer)| ProducerView {
             producer_id: *producer_id,
             epoch: producer.epoch,
             last_sequence: producer.batches.back().map(|sent| sent.last_sequence),
             transaction_start: producer.transaction_start,
+            idle_ms: now_ms.saturating_sub(producer.used_ms),
         };
         let mut views: Vec<ProducerView> = table.map(view).collect();
         views.sort_unstable_by_key(|view| view.producer_id);
@@ -351,7 +352,7 @@ mod tests {
         assert_eq!(table.len(), 0, "a marker for nobody");
         take(&mut table, part(batch(0, 0, 1), Step::Records), 1);
         table.expire(1000, 10);
-        assert_eq!(table.of_partition(PARTITION)[0].transaction_start, Some(1));
+        assert_eq!(table.of_partition(PARTITION, 0)[0].transaction_start, Some(1));
         take(&mut table, part(batch(0, -1, 1), Step::Commit), 2);
         table.expire(2000, 10);
         assert_eq!(table.len(), 0);

@@ -1,6 +1,7 @@
 //! Keyed entries: the last value of each key, in memory, replayed from the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Included, Unbounded};
 
 use bytes::Bytes;
 
@@ -50,6 +51,13 @@ impl StateTable {
     pub(crate) fn all(&self, kind: StateKind) -> Vec<(Bytes, Bytes)> {
         let table = &self.kinds[slot(kind)];
         table.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Those whose keys begin with `prefix`.
+    pub(crate) fn with_prefix(&self, kind: StateKind, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        let from = self.kinds[slot(kind)].range::<[u8], _>((Included(prefix), Unbounded));
+        let found = from.take_while(|(key, _)| key.starts_with(prefix));
+        found.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Bytes of all keys and values.

@@ -91,7 +91,9 @@ pub use api_key::ApiKey;
 pub use error_code::ErrorCode;
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::Message;
-pub use reader::{DECODED_BYTES_MAX, DECODED_FLOOR, DECODED_PER_BYTE_MAX, DecodeError};
+pub use reader::{
+    DECODED_BYTES_MAX, DECODED_FLOOR, DECODED_PER_BYTE_MAX, DecodeError, STRING_BYTES_MAX,
+};
 pub use wire::{EncodeError, Uuid};
 
 pub use k00_produce::*;

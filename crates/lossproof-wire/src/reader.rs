@@ -44,6 +44,12 @@ pub enum DecodeError {
     /// Null where this version has no null.
     #[error("null where a value is required")]
     UnexpectedNull,
+    /// A string is longer than any version can tell.
+    #[error("string of {length} bytes announced; {STRING_BYTES_MAX} are possible")]
+    StringTooLong {
+        /// Bytes announced.
+        length: usize,
+    },
     /// A string is not UTF-8.
     #[error("string is not valid UTF-8")]
     NotUtf8,
@@ -73,6 +79,9 @@ pub const DECODED_PER_BYTE_MAX: usize = 16;
 pub const DECODED_FLOOR: usize = 16 * 1024;
 /// Memory that no decoded message may pass, whatever its size.
 pub const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Of a string, as in Apache Kafka: compact lengths could tell of more than the others.
+pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// A cursor over the bytes of one message, with the memory it may still allocate.
 #[derive(Debug)]
@@ -122,6 +131,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn string(&mut self, length: usize) -> Result<String, DecodeError> {
+        if length > STRING_BYTES_MAX {
+            return Err(DecodeError::StringTooLong { length });
+        }
         self.need(length)?;
         self.charge(length)?;
         let slice = self.bytes.get(..length).unwrap_or_default();

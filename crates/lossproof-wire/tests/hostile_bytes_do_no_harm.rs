@@ -241,6 +241,18 @@ fn empty_entries_cannot_blow_a_frame_up() {
     ));
 }
 
+/// As in Apache Kafka: a compact length can tell of more, and what is kept by its name would be.
+#[test]
+fn no_string_is_longer_than_those_of_the_older_versions() {
+    let topic = |length: u32| {
+        let name = vec![b'x'; length as usize];
+        let body = [&compact_count(1)[..], &varint(length + 1), &name, &[0], &[1, 0, 0, 0]];
+        MetadataRequest::decode(&mut body.concat().into(), 9)
+    };
+    assert_eq!(topic(32_767).unwrap().topics.unwrap().len(), 1);
+    assert_eq!(topic(32_768), Err(DecodeError::StringTooLong { length: 32_768 }));
+}
+
 #[test]
 fn a_large_honest_request_passes() {
     // 10,000 topics with the names that people give them.

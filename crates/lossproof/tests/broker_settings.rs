@@ -1,6 +1,7 @@
 //! Where the real broker takes its settings from, which of them win, what it refuses, and what
 //! operators read of it over HTTP.
 
+use crate::hostile::Client;
 use crate::support;
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use lossproof_wire::*;
 use support::{Broker, Produce, binary};
 
 /// A start that must fail, and what it says.
@@ -114,6 +116,25 @@ fn an_address_that_others_reach_needs_a_word_of_the_operator() {
     assert!(said.contains("UNSAFE: whoever reaches 0.0.0.0:0"), "{said}");
 }
 
+/// Group `g` is at the beginning of all four partitions.
+fn commit_nothing(server: &str) {
+    let partition = |partition_index| OffsetCommitRequestPartition {
+        partition_index,
+        committed_offset: 0,
+        ..Default::default()
+    };
+    let partitions = (0..4).map(partition).collect();
+    let topic = OffsetCommitRequestTopic { name: "news".into(), partitions, ..Default::default() };
+    let request = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer: OffsetCommitResponse = Client::connect(server).call(&request, 8);
+    assert!(answer.topics[0].partitions.iter().all(|partition| partition.error_code.is_none()));
+}
+
 #[test]
 fn operators_read_figures_and_readiness() {
     let scratch = tempfile::tempdir().unwrap();
@@ -153,6 +174,12 @@ fn operators_read_figures_and_readiness() {
         })
         .sum();
     assert!((ends - 3.0).abs() < 0.5, "{ends}");
+    commit_nothing(server);
+    let (_, page) = get(address, "/metrics");
+    let labels = "{consumergroup=\"g\",topic=\"news\"}";
+    for (sum, expected) in [("current_offset", "0"), ("lag", "3")] {
+        assert_eq!(value(&page, &format!("kafka_consumergroup_{sum}_sum{labels}")), expected);
+    }
     let said = broker.stop();
     let logged = said.lines().find(|line| line.contains("broker has started")).unwrap();
     let logged: serde_json::Value = serde_json::from_str(logged).unwrap();

@@ -11,6 +11,7 @@ mod demo;
 mod fuzz_targets;
 mod hostile;
 mod hostile_input;
+mod hostile_repeats;
 mod hostile_requests;
 mod librdkafka_transactions;
 mod output;

@@ -180,6 +180,8 @@ impl Coordinator {
             match deadline {
                 Some(deadline) if deadline <= now => {
                     self.step(|inner, now, answers| inner.groups.tick(now, answers));
+                    // Others run in this task.
+                    tokio::task::yield_now().await;
                 }
                 Some(deadline) => tokio::select! {
                     () = self.clock.sleep(deadline.saturating_sub(now)) => {}

@@ -8,9 +8,15 @@ use super::state::{Group, Groups, Phase};
 impl Groups {
     /// Does whatever has become due by `now`.
     pub fn tick(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        for group in self.by_id.values_mut() {
+        let mut shrunk = Vec::new();
+        for (name, group) in &mut self.by_id {
+            let before = group.members.len() + group.pending.len();
             group.tick(now, out);
+            if group.members.len() + group.pending.len() < before {
+                shrunk.push(name.clone());
+            }
         }
+        shrunk.iter().for_each(|name| self.count(name));
         self.note_changes();
         let idle = self.by_id.iter().filter(|(_, group)| group.is_idle());
         let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::member::Member;
 use super::message::{Answer, GroupError, Join, JoinAnswer, Token};
-use super::state::{Group, GroupSettings, Groups, Phase};
+use super::state::{Group, GroupSettings, Groups, Phase, check_id};
+
+/// Of one member: each is compared with each of every other. Clients have one to four.
+const PROTOCOLS_MAX: usize = 64;
 
 impl Groups {
     /// Hands over a member's wish to join; the answer may come later.
@@ -24,6 +29,7 @@ impl Groups {
             };
             out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
         }
+        self.count(&name);
         self.note_change(&name);
         self.forget_if_idle(&name);
     }
@@ -33,15 +39,17 @@ impl Groups {
             // GROUP-7: the client asks again, and the group is open by then.
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        if join.group.is_empty() {
-            return Err(GroupError::InvalidGroup);
-        }
+        check_id(&join.group)?;
         let bounds = self.settings.session_timeout_min..=self.settings.session_timeout_max;
         if !bounds.contains(&join.session_timeout) {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+        let count = join.protocols.len();
+        if join.protocol_type.is_empty() || !(1..=PROTOCOLS_MAX).contains(&count) {
             return Err(GroupError::InconsistentProtocol);
+        }
+        if !self.has_room(join.bytes()) {
+            return Err(GroupError::GroupFull); // GROUP-5
         }
         if self.by_id.contains_key(&join.group) {
             return Ok(());
@@ -297,7 +305,7 @@ impl Group {
             let answer = self.joined(&id);
             let Some(member) = self.members.get_mut(&id) else { continue };
             member.synced = false;
-            member.assignment.clear();
+            member.assignment = Bytes::new();
             if let Some(token) = member.joining.take() {
                 member.heard_of(now);
                 out.push(Answer::Join(token, answer));

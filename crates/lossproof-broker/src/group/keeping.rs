@@ -1,6 +1,6 @@
 //! Writes groups to the journal, in the order of their changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use lossproof_env::Clock;
@@ -9,7 +9,7 @@ use lossproof_log::{Commit, CommitError, Log, Pending, StateChange, StateKind};
 use super::state::GroupSettings;
 use super::stored::{self, StoredGroup};
 use super::storing::Unstored;
-use crate::offsets::{groups_of, stored_groups};
+use crate::offsets::{has_offsets, stored_groups};
 
 /// Knows how much the groups take of the journal.
 #[derive(Debug)]
@@ -36,11 +36,9 @@ impl Keeper {
         clock: &dyn Clock,
         unstored: Vec<Unstored>,
     ) -> Vec<(Unstored, bool)> {
-        let left = unstored.iter().any(|unstored| unstored.value.is_none());
-        let with_offsets = if left { groups_of(log).ok() } else { None };
         let mut queued: Vec<(Unstored, Result<Option<Pending>, CommitError>)> = Vec::new();
         for unstored in unstored {
-            let change = self.change(log, clock, &unstored, with_offsets.as_ref());
+            let change = self.change(log, clock, &unstored);
             let pending = match change {
                 Some(change) => {
                     let commit = Commit { changes: vec![change], ..Commit::default() };
@@ -66,18 +64,12 @@ impl Keeper {
     }
 
     /// What to write; nothing for a group that has left nothing.
-    fn change(
-        &mut self,
-        log: &Log,
-        clock: &dyn Clock,
-        unstored: &Unstored,
-        with_offsets: Option<&BTreeSet<String>>,
-    ) -> Option<StateChange> {
+    fn change(&mut self, log: &Log, clock: &dyn Clock, unstored: &Unstored) -> Option<StateChange> {
         let key = stored::key_of(&unstored.group);
         let value = match &unstored.value {
             Some(group) => Some(group.encode()).filter(|value| self.has_room(&key, value)),
             // From here on the time runs after which its offsets expire.
-            None if with_offsets.is_some_and(|groups| groups.contains(&unstored.group)) => {
+            None if has_offsets(log, &unstored.group) == Ok(true) => {
                 Some(StoredGroup::Empty { since_ms: clock.wall_ms() }.encode())
             }
             None => None,

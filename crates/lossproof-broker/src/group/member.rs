@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{Answer, ClientName, GroupError, Join, JoinAnswer, SyncAnswer, Token};
+use super::state::ENTRY_BYTES;
 use super::stored::StoredMember;
 
 /// One member of a group, from its first complete JoinGroup to its leaving or expiry.
@@ -34,7 +35,7 @@ impl Member {
             client: join.client.clone(),
             session_timeout: join.session_timeout,
             rebalance_timeout: join.rebalance_timeout,
-            protocols: join.protocols.clone(),
+            protocols: copied(&join.protocols),
             assignment: Bytes::new(),
             session_deadline: now.saturating_add(join.session_timeout),
             joining: None,
@@ -76,9 +77,15 @@ impl Member {
     pub(super) fn update(&mut self, join: &Join, now: Duration) {
         self.session_timeout = join.session_timeout;
         self.rebalance_timeout = join.rebalance_timeout;
-        self.protocols.clone_from(&join.protocols);
+        self.protocols = copied(&join.protocols);
         self.client.clone_from(&join.client);
         self.heard_of(now);
+    }
+
+    /// What it takes, about (GROUP-5).
+    pub(super) fn bytes(&self) -> usize {
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        known_bytes(&self.client, &self.protocols) + 2 * instance + self.assignment.len()
     }
 
     pub(super) fn heard_of(&mut self, now: Duration) {
@@ -123,4 +130,24 @@ impl Member {
             out.push(Answer::Sync(token, SyncAnswer::refusal(error)));
         }
     }
+}
+
+impl Join {
+    /// What a member that joins so will take, about (GROUP-5).
+    pub(super) fn bytes(&self) -> usize {
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        known_bytes(&self.client, &self.protocols) + 2 * instance + self.protocol_type.len()
+    }
+}
+
+fn known_bytes(client: &ClientName, protocols: &[(String, Bytes)]) -> usize {
+    let protocols = protocols.iter().map(|(name, metadata)| name.len() + metadata.len());
+    ENTRY_BYTES + client.id.len() + client.host.len() + protocols.sum::<usize>()
+}
+
+/// The whole request would live as long as the member otherwise.
+fn copied(protocols: &[(String, Bytes)]) -> Vec<(String, Bytes)> {
+    let copy =
+        |(name, metadata): &(String, Bytes)| (name.clone(), Bytes::copy_from_slice(metadata));
+    protocols.iter().map(copy).collect()
 }

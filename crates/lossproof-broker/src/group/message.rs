@@ -22,7 +22,7 @@ pub enum GroupError {
     IllegalGeneration,
     #[error("the member shares no protocol with the group")]
     InconsistentProtocol,
-    #[error("the group id is empty")]
+    #[error("the group id is empty, or longer than 1,024 bytes")]
     InvalidGroup,
     #[error("the session timeout is outside the bounds of the broker")]
     InvalidSessionTimeout,

@@ -21,6 +21,7 @@ pub use message::{
     SyncAnswer, Token,
 };
 pub use overview::{GroupOverview, Inside, MemberOverview};
+pub(crate) use state::check_id;
 pub use state::{GroupSettings, Groups, Phase};
 pub use stored::{StoredGroup, StoredMember};
 pub use storing::Unstored;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::{Buf, Bytes};
 
 use super::message::{ClientName, GroupError};
-use super::state::{Group, Groups, Phase};
+use super::state::{Group, Groups, Phase, check_id};
 
 /// The protocol type of consumers; only their metadata can be read here.
 const CONSUMER: &str = "consumer";
@@ -72,9 +72,7 @@ impl Groups {
         if self.stopped {
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        if group.is_empty() {
-            return Err(GroupError::InvalidGroup);
-        }
+        check_id(group)?;
         Ok(self.by_id.get(group).map(Group::overview))
     }
 

@@ -5,7 +5,8 @@
 //!   completed rebalance; what carries another generation is refused.
 //! - GROUP-3: within a generation all members share one protocol, and one of them leads.
 //! - GROUP-4: an instance id belongs to at most one member; a replaced one is fenced.
-//! - GROUP-5: members, pending ids and groups are bounded.
+//! - GROUP-5: members, pending ids and groups are bounded, and what all of them hold of what
+//!   members say of themselves and leaders of others.
 //! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline, but for
 //!   that for the journal, which always answers.
 //! - GROUP-7: nobody joins a group while offsets of it are removed, so that a removal never takes
@@ -23,10 +24,17 @@ use super::member::Member;
 use super::message::{
     Answer, CommitFence, GroupError, JoinAnswer, JoinedMember, Leaving, Sync, SyncAnswer, Token,
 };
+use crate::offsets::GROUP_ID_BYTES_MAX;
 
 /// An entry of a group takes at most one part in so many of a segment, and all of them together of
 /// the state in memory.
 const SHARES: usize = 8;
+
+/// What the smallest member or pending id takes, about.
+pub(super) const ENTRY_BYTES: usize = 512;
+
+/// Clients may ask for no time at all; a rebalance that ends as it begins would never end.
+const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Limits and delays of all groups.
 #[derive(Clone, Debug)]
@@ -38,6 +46,8 @@ pub struct GroupSettings {
     pub groups_max: usize,
     /// Members and handed-out member ids of one group.
     pub members_max: usize,
+    /// Of all groups: what is known of their members, their assignments among it.
+    pub bytes_max: usize,
     /// What is kept of one group over a restart; a larger one works, and is not kept.
     pub stored_bytes_max: usize,
     /// The same of all groups together.
@@ -64,6 +74,7 @@ impl Default for GroupSettings {
             initial_rebalance_delay: Duration::from_millis(100),
             groups_max: 10_000,
             members_max: 1_000,
+            bytes_max: 256 << 20,
             stored_bytes_max: 4 << 20,
             all_stored_bytes_max: 64 << 20,
         }
@@ -103,6 +114,8 @@ pub(super) struct Group {
     pub(super) changed: bool,
     /// The version whose storing members wait for.
     pub(super) awaited: Option<u64>,
+    /// As counted last.
+    bytes: usize,
 }
 
 impl Group {
@@ -119,7 +132,15 @@ impl Group {
             sync_deadline: None,
             changed: false,
             awaited: None,
+            bytes: 0,
         }
+    }
+
+    /// GROUP-5: what is held of its members.
+    fn count_bytes(&self) -> usize {
+        let pending = self.pending.keys().map(|id| id.len() + ENTRY_BYTES);
+        let members = self.members.iter().map(|(id, member)| 2 * id.len() + member.bytes());
+        self.protocol_type.len() + pending.chain(members).sum::<usize>()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -162,7 +183,8 @@ impl Group {
     }
 
     pub(super) fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+        let longest = self.members.values().map(|member| member.rebalance_timeout).max();
+        longest.unwrap_or_default().max(REBALANCE_TIMEOUT_MIN)
     }
 
     /// The answer to a completed join of `member_id`.
@@ -251,7 +273,8 @@ impl Group {
     fn assign(&mut self, parts: Vec<(String, Bytes)>) {
         let mut parts: BTreeMap<String, Bytes> = parts.into_iter().collect();
         for (id, member) in &mut self.members {
-            member.assignment = parts.remove(id).unwrap_or_default();
+            // A copy: the whole request would live as long as the member otherwise.
+            member.assignment = Bytes::copy_from_slice(&parts.remove(id).unwrap_or_default());
         }
         self.changed = true;
     }
@@ -275,9 +298,11 @@ impl Group {
     }
 
     fn check_commit(&mut self, now: Duration, fence: &CommitFence) -> Result<(), GroupError> {
-        if fence.generation < 0 && fence.member_id.is_empty() && fence.instance.is_none() {
-            // A consumer without membership, or a tool: only where nobody else can own it.
-            return if self.members.is_empty() { Ok(()) } else { Err(GroupError::UnknownMember) };
+        if fence.generation < 0 && self.members.is_empty() {
+            // A consumer without membership, or a tool: nobody else can own it. Consumers that
+            // assign to themselves may still send the instance id that they were given
+            // (KAFKA-14201).
+            return Ok(());
         }
         self.check_member(&fence.member_id, fence.instance.as_deref(), fence.generation)?;
         if self.phase == Phase::Completing {
@@ -316,6 +341,11 @@ impl Group {
     }
 }
 
+pub(crate) fn check_id(group: &str) -> Result<(), GroupError> {
+    let fits = (1..=GROUP_ID_BYTES_MAX).contains(&group.len());
+    if fits { Ok(()) } else { Err(GroupError::InvalidGroup) }
+}
+
 /// All groups of a broker. Times are those of one monotonic clock.
 #[derive(Debug)]
 pub struct Groups {
@@ -326,6 +356,8 @@ pub struct Groups {
     /// Groups that have changed since they were stored, with the version of their last change.
     pub(super) unstored: BTreeMap<String, u64>,
     pub(super) last_version: u64,
+    /// Of all groups, as counted last.
+    bytes: usize,
     pub(super) stopped: bool,
 }
 
@@ -337,6 +369,7 @@ impl Groups {
             closed: BTreeSet::new(),
             unstored: BTreeMap::new(),
             last_version: 0,
+            bytes: 0,
             stopped: false,
         }
     }
@@ -350,10 +383,16 @@ impl Groups {
     /// Hands over a member's wish for its assignment; the answer may come later.
     pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
         let name = sync.group.clone();
+        let said = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        if said > 0 && !self.has_room(said) {
+            out.push(Answer::Sync(token, SyncAnswer::refusal(GroupError::GroupFull)));
+            return;
+        }
         match self.find(&name) {
             Ok(group) => group.sync(now, token, sync, out),
             Err(error) => return out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
         }
+        self.count(&name);
         self.note_change(&name);
     }
 
@@ -372,13 +411,7 @@ impl Groups {
     pub fn check_commit(&mut self, now: Duration, fence: &CommitFence) -> Result<(), GroupError> {
         match self.find(&fence.group) {
             Ok(group) => group.check_commit(now, fence),
-            Err(GroupError::UnknownMember) if fence.generation < 0 => {
-                if fence.member_id.is_empty() && fence.instance.is_none() {
-                    Ok(())
-                } else {
-                    Err(GroupError::UnknownMember)
-                }
-            }
+            Err(GroupError::UnknownMember) if fence.generation < 0 => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -391,6 +424,7 @@ impl Groups {
         out: &mut Vec<Answer>,
     ) -> Result<(), GroupError> {
         let result = self.find(group)?.leave(now, leaving, out);
+        self.count(group);
         self.note_change(group);
         self.forget_if_idle(group);
         result
@@ -408,6 +442,21 @@ impl Groups {
         // What members wait for is refused; that they have left is still true.
         self.unstored.retain(|name, _| !self.by_id.contains_key(name));
         self.by_id.clear();
+        self.bytes = 0;
+    }
+
+    /// GROUP-5: whether members may say so much more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= self.settings.bytes_max
+    }
+
+    /// GROUP-5: takes note of what a group holds after it has changed.
+    pub(super) fn count(&mut self, group: &str) {
+        if let Some(group) = self.by_id.get_mut(group) {
+            let bytes = group.count_bytes();
+            self.bytes = self.bytes - group.bytes + bytes;
+            group.bytes = bytes;
+        }
     }
 
     pub fn phase(&self, group: &str) -> Phase {
@@ -424,15 +473,14 @@ impl Groups {
         if self.stopped {
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        if group.is_empty() {
-            return Err(GroupError::InvalidGroup);
-        }
+        check_id(group)?;
         self.by_id.get_mut(group).ok_or(GroupError::UnknownMember)
     }
 
     pub(super) fn forget_if_idle(&mut self, group: &str) {
         if self.by_id.get(group).is_some_and(Group::is_idle) {
-            self.by_id.remove(group);
+            let idle = self.by_id.remove(group);
+            self.bytes -= idle.map_or(0, |group| group.bytes);
             self.note_change(group);
         }
     }

@@ -78,6 +78,7 @@ impl Groups {
             group.members.insert(id, Member::restored(stored, now));
         }
         self.by_id.insert(name.to_owned(), group);
+        self.count(name);
     }
 
     /// Takes note of what an act on `group` has changed.

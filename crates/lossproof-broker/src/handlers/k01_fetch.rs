@@ -19,7 +19,7 @@ use lossproof_wire::{
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
 use crate::budget::{SMALL_ANSWER_BYTES, Share};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::connection::drained;
 use crate::error::read_error;
 
@@ -50,24 +50,26 @@ impl Plan {
     }
 }
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: FetchRequest = call.decode()?;
-    let by_id = call.version >= FIRST_WITH_IDS;
-    let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
-        Ok(begun) => begun,
-        Err(error_code) => {
-            return call.ready(&FetchResponse { error_code, ..Default::default() });
-        }
-    };
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
-    let plan = plan(broker, request, call.version);
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: FetchRequest = call.decode()?;
+        let by_id = call.version >= FIRST_WITH_IDS;
+        let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
+            Ok(begun) => begun,
+            Err(error_code) => {
+                return call.late(&FetchResponse { error_code, ..Default::default() });
+            }
+        };
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let wait = if call.share.is_on_reserve() { Duration::ZERO } else { wait.min(WAIT_MAX) };
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+        let plan = plan(&broker, request, call.version);
+        // As in Apache Kafka: no more than can come.
+        let bytes_min = bytes_min.min(plan.bytes_max);
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
         call.late_with(&broker.fetch_sessions.end(session, response), share)
-    })))
+    }))
 }
 
 fn plan(broker: &Broker, request: FetchRequest, version: i16) -> Plan {
@@ -103,7 +105,8 @@ async fn poll(
         frames.borrow_and_update();
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
-        if has_news(broker, &plan) {
+        let wanted = if last { 1 } else { bytes_min.max(1) as u64 };
+        if has_news(broker, &plan, wanted) {
             let mut share = Share::default();
             if !broker.answers.try_grow(&mut share, plan.share_bytes())
                 && let Some(response) = read_small(broker, &plan).await
@@ -128,17 +131,27 @@ async fn poll(
     }
 }
 
-/// Whether a read would give anything but silence.
-fn has_news(broker: &Broker, plan: &Plan) -> bool {
-    plan.topics.iter().flat_map(|topic| &topic.partitions).any(|(wanted, id)| {
-        let view = id.as_ref().ok().and_then(|id| broker.log.partition(*id));
-        view.is_none_or(|view| {
-            let end = readable_end(&view, plan.committed);
-            wanted.fetch_offset < end
-                || wanted.fetch_offset > view.high_watermark
-                || check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch).is_err()
-        })
-    })
+/// Whether a read would give an error, or so many bytes as far as the index tells: nothing is read
+/// to find out.
+fn has_news(broker: &Broker, plan: &Plan, bytes_min: u64) -> bool {
+    let mut bytes = 0;
+    for (wanted, id) in plan.topics.iter().flat_map(|topic| &topic.partitions) {
+        let view = id.as_ref().ok().and_then(|id| Some((*id, broker.log.partition(*id)?)));
+        let Some((id, view)) = view else { return true };
+        let bounds = view.log_start..=view.high_watermark;
+        if !bounds.contains(&wanted.fetch_offset)
+            || check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch).is_err()
+        {
+            return true;
+        }
+        if wanted.fetch_offset < readable_end(&view, plan.committed) {
+            bytes += broker.log.bytes_from(id, wanted.fetch_offset, bytes_min);
+            if bytes >= bytes_min || !view.damaged.is_empty() {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// FETCH-1: where what may be given ends.
@@ -178,7 +191,7 @@ fn bytes_of(response: &FetchResponse) -> usize {
 }
 
 fn read_all(broker: &Broker, plan: &Plan) -> FetchResponse {
-    let mut left = Allowance { bytes: plan.bytes_max, nothing_yet: true };
+    let mut left = Allowance { bytes: plan.bytes_max, nothing_yet: true, is_used_up: false };
     let responses = plan.topics.iter().map(|topic| FetchableTopicResponse {
         topic: topic.name.clone(),
         topic_id: topic.id,
@@ -195,6 +208,8 @@ fn read_all(broker: &Broker, plan: &Plan) -> FetchResponse {
 struct Allowance {
     bytes: usize,
     nothing_yet: bool,
+    /// The next batch did not fit: further partitions are told of, and not read.
+    is_used_up: bool,
 }
 
 fn read_partition(
@@ -221,6 +236,19 @@ fn read_partition(
     if let Err(error_code) = check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch) {
         return refuse(error_code);
     }
+    let bounds = PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: view.high_watermark,
+        last_stable_offset: view.last_stable,
+        aborted_transactions: committed.then(Vec::new),
+        log_start_offset: view.log_start,
+        records: Some(Bytes::new()),
+        ..Default::default()
+    };
+    let is_inside = (view.log_start..=view.high_watermark).contains(&wanted.fetch_offset);
+    if left.is_used_up && is_inside {
+        return bounds;
+    }
     let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
     let limit = partition_max.min(left.bytes);
     let slice = match broker.log.read(id, wanted.fetch_offset, limit) {
@@ -241,7 +269,9 @@ fn read_partition(
             break;
         }
         // FETCH-2: the very first batch goes whatever its size.
-        if !left.nothing_yet && records.len() + batch.bytes.len() > limit {
+        let with_it = records.len() + batch.bytes.len();
+        if !left.nothing_yet && with_it > limit {
+            left.is_used_up = with_it > left.bytes;
             break;
         }
         left.nothing_yet = false;
@@ -249,19 +279,18 @@ fn read_partition(
         records.extend_from_slice(&batch.bytes);
     }
     left.bytes = left.bytes.saturating_sub(records.len());
+    left.is_used_up |= left.bytes == 0 && !left.nothing_yet;
     let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
     let aborted_transactions = match aborted.transpose() {
         Ok(aborted) => aborted,
         Err(error) => return refuse(read_error(&error)),
     };
     PartitionData {
-        partition_index: wanted.partition,
         high_watermark: slice.high_watermark,
-        last_stable_offset: view.last_stable,
         aborted_transactions,
         log_start_offset: slice.log_start,
         records: Some(records.freeze()),
-        ..Default::default()
+        ..bounds
     }
 }
 

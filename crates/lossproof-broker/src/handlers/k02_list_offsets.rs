@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lossproof_log::{Log, PartitionId, ReadError, TimestampedBatch};
@@ -8,7 +9,7 @@ use lossproof_wire::{
 };
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -36,26 +37,32 @@ const READ_COMMITTED: i8 = 1;
 
 const NOTHING: Found = Found { offset: -1, timestamp: -1 };
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: ListOffsetsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: ListOffsetsRequest = call.decode()?;
         let looked_up = broker.decode(move |broker| look_up(broker, request, call.version)).await;
         call.late(&looked_up.unwrap_or_else(|panic| {
             tracing::error!(%panic, "looking up offsets failed");
             ListOffsetsResponse::default()
         }))
-    })))
+    }))
 }
 
 fn look_up(broker: &Broker, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let catalog = broker.topics.catalog();
     let committed = request.isolation_level == READ_COMMITTED;
+    let mut seen = HashSet::new();
     let topics = request.topics.into_iter().map(|topic| {
         let found = find_topic(&catalog, false, &topic.name, Uuid::default());
         let partitions = topic.partitions.iter().map(|wanted| {
-            let outcome = find_partition(&found, wanted.partition_index)
-                .and_then(|id| look_up_partition(broker, id, wanted, version, committed));
+            let outcome = find_partition(&found, wanted.partition_index).and_then(|id| {
+                if !seen.insert(id) {
+                    // As in Apache Kafka. A batch may have to be decompressed for each.
+                    return Err(ErrorCode::INVALID_REQUEST);
+                }
+                look_up_partition(broker, id, wanted, version, committed)
+            });
             answer(wanted.partition_index, outcome, version)
         });
         ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use lossproof_wire::{
-    ErrorCode, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    ErrorCode, MetadataRequest, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic, Uuid,
 };
 
+use super::once;
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::topic_config::TopicConfig;
@@ -13,37 +14,46 @@ use crate::topics::{NewTopic, Topic, TopicError, TopicId};
 /// Before this version every request may create topics, and an empty list means all of them.
 const FIRST_WITH_CHOICE: i16 = 4;
 const FIRST_WITH_IDS: i16 = 10;
+/// Topics that one request may make; who wants more asks again.
+const CREATED_MAX: usize = 1_000;
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: MetadataRequest = call.decode()?;
-    let may_create = broker.config.auto_create_topics
-        && (call.version < FIRST_WITH_CHOICE || request.allow_auto_topic_creation);
-    let wanted = match request.topics {
-        Some(topics) if call.version == 0 && topics.is_empty() => None,
-        topics => topics,
-    };
-    let found = match wanted {
-        None => None,
-        Some(wanted) => {
-            let mut topics = Vec::with_capacity(wanted.len());
-            for topic in wanted {
-                topics.push(find_or_create(broker, topic, call.version, may_create).await);
+    if broker.config.auto_create_topics {
+        for new in missing(broker, &call)? {
+            if let Err(error) = broker.create_topic(new).await {
+                tracing::warn!(%error, "topic could not be created");
             }
-            Some(topics)
         }
-    };
+    }
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
     Ok(Reply::Later(Box::pin(async move {
-        let topics = match found {
-            None => broker.topics.catalog().iter().map(|topic| describe(&broker, topic)).collect(),
-            Some(found) => {
-                let described = |topic: Arc<Topic>| describe(&broker, &topic);
-                found.into_iter().map(|found| found.map_or_else(|e| *e, described)).collect()
-            }
-        };
+        let request: MetadataRequest = call.decode()?;
+        let topics = topics(&broker, request, call.version);
         call.late(&response(&broker, topics))
     })))
+}
+
+/// The topics that a request makes.
+fn missing(broker: &Broker, call: &Call) -> Result<Vec<NewTopic>, CallError> {
+    let request: MetadataRequest = call.peek()?;
+    if !may_create(broker, &request, call.version) {
+        return Ok(Vec::new());
+    }
+    let named = request.topics.unwrap_or_default().into_iter().filter_map(|topic| topic.name);
+    let names = once(named.collect(), String::clone).into_iter();
+    let new = names.map(|name| new_topic(broker, name));
+    let possible = new.filter(|new| broker.topics.check(new).is_ok());
+    Ok(possible.take(CREATED_MAX).collect())
+}
+
+fn may_create(broker: &Broker, request: &MetadataRequest, version: i16) -> bool {
+    broker.config.auto_create_topics
+        && (version < FIRST_WITH_CHOICE || request.allow_auto_topic_creation)
+}
+
+fn new_topic(broker: &Broker, name: String) -> NewTopic {
+    let config = TopicConfig::default();
+    NewTopic { name, partitions: broker.config.partitions_default, config }
 }
 
 fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
@@ -61,69 +71,57 @@ fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResp
     }
 }
 
-/// A topic, or what is answered in its place.
-type Found = Result<Arc<Topic>, Box<MetadataResponseTopic>>;
-
-async fn find_or_create(
-    broker: &Arc<Broker>,
-    wanted: MetadataRequestTopic,
-    version: i16,
-    may_create: bool,
-) -> Found {
+fn topics(broker: &Broker, request: MetadataRequest, version: i16) -> Vec<MetadataResponseTopic> {
     let catalog = broker.topics.catalog();
-    let Some(name) = wanted.name else {
-        let id = TopicId(wanted.topic_id.0);
-        return match catalog.by_id(id) {
-            Some(topic) if version >= FIRST_WITH_IDS => Ok(Arc::clone(topic)),
-            _ => Err(Box::new(MetadataResponseTopic {
-                error_code: ErrorCode::UNKNOWN_TOPIC_ID,
-                // Versions that cannot carry null here get an empty name.
-                name: (version < 12).then(String::new),
-                topic_id: wanted.topic_id,
-                ..Default::default()
-            })),
+    let may_create = may_create(broker, &request, version);
+    let wanted = match request.topics {
+        Some(topics) if version > 0 || !topics.is_empty() => topics,
+        _ => return catalog.iter().map(|topic| describe(broker, topic)).collect(),
+    };
+    let wanted = once(wanted, |topic| (topic.name.clone(), topic.topic_id));
+    let topics = wanted.into_iter().map(|wanted| {
+        let Some(name) = wanted.name else {
+            return match catalog.by_id(TopicId(wanted.topic_id.0)) {
+                Some(topic) if version >= FIRST_WITH_IDS => describe(broker, topic),
+                _ => unknown_id(wanted.topic_id, version),
+            };
         };
-    };
-    if let Some(topic) = catalog.by_name(&name) {
-        return Ok(Arc::clone(topic));
-    }
-    let outcome = if may_create {
-        create(broker, &name).await
-    } else {
-        let known = crate::topics::check_name(&name);
-        Err(known.err().unwrap_or(TopicError::Unknown))
-    };
-    outcome.map_err(|error| {
-        Box::new(MetadataResponseTopic {
-            error_code: metadata_error(&error),
-            name: Some(name),
-            ..Default::default()
-        })
-    })
+        match catalog.by_name(&name) {
+            Some(topic) => describe(broker, topic),
+            None => unknown(broker, name, may_create),
+        }
+    });
+    topics.collect()
 }
 
-async fn create(broker: &Arc<Broker>, name: &str) -> Result<Arc<Topic>, TopicError> {
-    let new = NewTopic {
-        name: name.to_owned(),
-        partitions: broker.config.partitions_default,
-        config: TopicConfig::default(),
-    };
-    match broker.create_topic(new).await {
-        // Somebody else was faster.
-        Err(TopicError::Exists { .. }) => {
-            broker.topics.catalog().by_name(name).cloned().ok_or(TopicError::Unknown)
-        }
-        outcome => outcome,
+fn unknown_id(topic_id: Uuid, version: i16) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: ErrorCode::UNKNOWN_TOPIC_ID,
+        // Versions that cannot carry null here get an empty name.
+        name: (version < 12).then(String::new),
+        topic_id,
+        ..Default::default()
     }
+}
+
+/// A topic that is not there, although it may have been made: it cannot be, or not now.
+fn unknown(broker: &Broker, name: String, may_create: bool) -> MetadataResponseTopic {
+    let error_code = if may_create {
+        let new = new_topic(broker, name.clone());
+        let refused = broker.topics.check(&new).err();
+        refused.map_or(ErrorCode::LEADER_NOT_AVAILABLE, |error| metadata_error(&error))
+    } else {
+        let error = crate::topics::check_name(&name).err().unwrap_or(TopicError::Unknown);
+        crate::error::topic_error(&error)
+    };
+    MetadataResponseTopic { error_code, name: Some(name), ..Default::default() }
 }
 
 /// A topic that cannot be made now may be made soon: clients ask again on these codes.
 fn metadata_error(error: &TopicError) -> ErrorCode {
     match error {
-        TopicError::MetadataDamaged | TopicError::Log(_) => {
-            tracing::warn!(%error, "topic could not be created");
-            ErrorCode::LEADER_NOT_AVAILABLE
-        }
+        // The second: somebody else has made it just now.
+        TopicError::MetadataDamaged | TopicError::Exists { .. } => ErrorCode::LEADER_NOT_AVAILABLE,
         error => crate::error::topic_error(error),
     }
 }

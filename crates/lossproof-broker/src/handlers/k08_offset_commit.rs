@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lossproof_log::{Commit, StateChange, StateKind};
 use lossproof_wire::{
     ErrorCode, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -10,7 +12,7 @@ use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Call, CallError, Reply};
 use crate::error::{group_error, group_storage_error};
 use crate::group::CommitFence;
-use crate::offsets::{CommittedOffset, METADATA_BYTES_MAX, OffsetKey};
+use crate::offsets::{CommittedOffset, GROUP_ID_BYTES_MAX, METADATA_BYTES_MAX, OffsetKey};
 use crate::topics::{Catalog, Topic};
 
 const FIRST_WITH_IDS: i16 = 10;
@@ -32,6 +34,8 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     if changes.is_empty() {
         return call.ready(&response);
     }
+    let change = |(key, value)| StateChange { kind: StateKind::Offsets, key, value: Some(value) };
+    let changes = changes.into_iter().map(change).collect();
     let commit = Commit { changes, ..Commit::default() };
     // OFFSETS-1: the answer waits for the disk.
     match broker.log.enqueue(commit).await {
@@ -49,14 +53,18 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     }
 }
 
+/// What must be durable before it is answered. Of a partition that is named more than once the
+/// last word holds, and takes no more memory than one.
+pub(super) type Changes = BTreeMap<Bytes, Bytes>;
+
 /// The answer if all goes well, and what must be durable before it is given.
 fn prepare(
     broker: &Broker,
     request: OffsetCommitRequest,
     version: i16,
-) -> (OffsetCommitResponse, Vec<StateChange>) {
+) -> (OffsetCommitResponse, Changes) {
     let catalog = broker.topics.catalog();
-    let mut changes = Vec::new();
+    let mut changes = Changes::new();
     let group = request.group_id;
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
@@ -65,8 +73,8 @@ fn prepare(
                 partition_index: partition.partition_index,
                 error_code: change.map_or_else(
                     |error| error,
-                    |change| {
-                        changes.push(change);
+                    |(key, value)| {
+                        changes.insert(key, value);
                         ErrorCode::NONE
                     },
                 ),
@@ -86,7 +94,7 @@ fn change(
     topic: &OffsetCommitRequestTopic,
     partition: &OffsetCommitRequestPartition,
     version: i16,
-) -> Result<StateChange, ErrorCode> {
+) -> Result<(Bytes, Bytes), ErrorCode> {
     let found = find_topic(catalog, version >= FIRST_WITH_IDS, &topic.name, topic.topic_id);
     let wanted = Wanted {
         group,
@@ -96,7 +104,7 @@ fn change(
         metadata: partition.committed_metadata.as_deref(),
     };
     let (key, value) = checked(broker, &found, &wanted)?;
-    Ok(StateChange { kind: StateKind::Offsets, key: key.encode(), value: Some(value.encode()) })
+    Ok((key.encode(), value.encode()))
 }
 
 /// An offset that a group wants to have committed, at once or with a transaction.
@@ -114,6 +122,9 @@ pub(super) fn checked(
     topic: &Result<Arc<Topic>, ErrorCode>,
     wanted: &Wanted<'_>,
 ) -> Result<(OffsetKey, CommittedOffset), ErrorCode> {
+    if wanted.group.len() > GROUP_ID_BYTES_MAX {
+        return Err(ErrorCode::INVALID_GROUP_ID);
+    }
     let id = find_partition(topic, wanted.partition_index)?;
     let topic = topic.as_ref().map_err(|error| *error)?;
     let metadata = wanted.metadata.unwrap_or_default();

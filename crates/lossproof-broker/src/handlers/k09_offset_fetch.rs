@@ -5,7 +5,7 @@
 //! - OFFSET-FETCH-2: who asks for stable offsets is not told one that an open transaction is about
 //!   to change: it would process again what that transaction has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use lossproof_log::StateKind;
@@ -15,8 +15,9 @@ use lossproof_wire::{
     OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics, Uuid,
 };
 
+use super::once;
 use crate::broker::{Broker, find_partition, find_topic};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::error::offsets_error;
 use crate::offsets::{CommittedOffset, OffsetKey, is_damaged, keys_of};
 use crate::topics::Catalog;
@@ -26,21 +27,21 @@ const FIRST_WITH_IDS: i16 = 10;
 
 type Partitions = Vec<OffsetFetchResponsePartitions>;
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: OffsetFetchRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: OffsetFetchRequest = call.decode()?;
         let terms = Terms { version: call.version, stable: request.require_stable };
         let response = if call.version < FIRST_BATCHED {
             let group = as_group(request);
             as_single(fetch_group(&broker, group, terms))
         } else {
-            let groups = request.groups.into_iter();
+            let groups = once(request.groups, |group| group.group_id.clone()).into_iter();
             let groups = groups.map(|group| fetch_group(&broker, group, terms)).collect();
             OffsetFetchResponse { groups, ..Default::default() }
         };
         call.late(&response)
-    })))
+    }))
 }
 
 /// What holds for all groups of a request.
@@ -96,10 +97,14 @@ fn fetch_group(
             Err(error_code) => OffsetFetchResponseGroup { error_code, ..response },
         };
     };
+    let mut seen = HashSet::new();
     let topics = wanted.into_iter().map(|topic| {
         let by_id = terms.version >= FIRST_WITH_IDS;
         let found = find_topic(&catalog, by_id, &topic.name, topic.topic_id);
-        let partitions = topic.partition_indexes.iter().map(|index| {
+        // BUDGET-6: each comes with what was committed beside the offset.
+        let is_new =
+            |index: &&i32| found.as_ref().map_or(true, |topic| seen.insert((topic.id, **index)));
+        let partitions = topic.partition_indexes.iter().filter(is_new).map(|index| {
             let outcome = match &found {
                 // Where metadata is damaged the topic may exist and only not be known.
                 Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(&broker.log) => {

@@ -1,50 +1,46 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lossproof_wire::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember, ErrorCode,
 };
 
+use super::once;
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::error::{group_error, offsets_error};
 use crate::group::{GroupOverview, Phase};
-use crate::offsets::{UnreadableEntry, groups_of};
+use crate::offsets::has_offsets;
 
 /// From here on a group that does not exist is an error, and not only `Dead` (KIP-1043).
 const FIRST_WITH_NOT_FOUND: i16 = 6;
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeGroupsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move {
-        let with_offsets = groups_of(&broker.log);
-        let groups = request.groups.into_iter();
-        let groups = groups.map(|group| describe(&broker, &with_offsets, group, call.version));
+    Reply::Later(Box::pin(async move {
+        let request: DescribeGroupsRequest = call.decode()?;
+        let groups = once(request.groups, String::clone).into_iter();
+        let groups = groups.map(|group| describe(&broker, group, call.version));
         let groups = groups.collect();
         call.late(&DescribeGroupsResponse { groups, ..Default::default() })
-    })))
+    }))
 }
 
-fn describe(
-    broker: &Broker,
-    with_offsets: &Result<BTreeSet<String>, UnreadableEntry>,
-    group_id: String,
-    version: i16,
-) -> DescribedGroup {
+fn describe(broker: &Broker, group_id: String, version: i16) -> DescribedGroup {
     let refuse =
         |group_id, error_code| DescribedGroup { group_id, error_code, ..Default::default() };
-    match (broker.groups.overview(&group_id), with_offsets) {
-        (Err(error), _) => refuse(group_id, group_error(error)),
-        (Ok(Some(overview)), _) => described(group_id, overview),
-        (Ok(None), Err(damage)) => refuse(group_id, offsets_error(*damage)),
-        (Ok(None), Ok(groups)) if groups.contains(&group_id) => DescribedGroup {
+    let overview = match broker.groups.overview(&group_id) {
+        Err(error) => return refuse(group_id, group_error(error)),
+        Ok(overview) => overview,
+    };
+    match (overview, has_offsets(&broker.log, &group_id)) {
+        (Some(overview), _) => described(group_id, overview),
+        (None, Err(damage)) => refuse(group_id, offsets_error(damage)),
+        (None, Ok(true)) => DescribedGroup {
             group_state: Phase::Empty.name().to_owned(),
             group_id,
             ..Default::default()
         },
-        (Ok(None), Ok(_)) => {
+        (None, Ok(false)) => {
             let dead = DescribedGroup { group_state: "Dead".to_owned(), ..Default::default() };
             if version < FIRST_WITH_NOT_FOUND {
                 return DescribedGroup { group_id, ..dead };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use lossproof_wire::{ErrorCode, ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::error::{group_error, offsets_error};
 use crate::group::Phase;
 use crate::offsets::groups_of;
@@ -12,11 +12,10 @@ use crate::offsets::groups_of;
 /// The only type of groups there is: those whose members agree among themselves.
 const CLASSIC: &str = "classic";
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: ListGroupsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: ListGroupsRequest = call.decode()?;
         let response = match list(&broker) {
             Ok(groups) => ListGroupsResponse {
                 groups: groups.into_values().filter(|group| is_wanted(&request, group)).collect(),
@@ -25,7 +24,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
             Err(error_code) => ListGroupsResponse { error_code, ..Default::default() },
         };
         call.late(&response)
-    })))
+    }))
 }
 
 /// Those that somebody is in, and those that only have offsets.

@@ -16,6 +16,8 @@ use crate::topics::NewTopic;
 
 /// "The broker's default" in the protocol.
 const DEFAULT: i32 = -1;
+/// Of one request: each is answered with all of its settings (BUDGET-6).
+const TOPICS_MAX: usize = 10_000;
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: CreateTopicsRequest = call.decode()?;
@@ -23,10 +25,14 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
     }
+    let too_many = request.topics.len() > TOPICS_MAX;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let name = topic.name.clone();
-        let result = if times.get(&name).is_some_and(|times| *times > 1) {
+        let result = if too_many {
+            let message = format!("no more than {TOPICS_MAX} topics at a time");
+            Err((ErrorCode::INVALID_REQUEST, message))
+        } else if times.get(&name).is_some_and(|times| *times > 1) {
             Err((ErrorCode::INVALID_REQUEST, "the request names this topic twice".to_owned()))
         } else {
             create(broker, topic, request.validate_only).await

@@ -13,13 +13,13 @@ use lossproof_wire::{
 };
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::topics::Topic;
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: OffsetForLeaderEpochRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: OffsetForLeaderEpochRequest = call.decode()?;
         let catalog = broker.topics.catalog();
         let topics = request.topics.into_iter().map(|topic| {
             let found = find_topic(&catalog, false, &topic.topic, Uuid::ZERO);
@@ -28,7 +28,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         });
         let topics = topics.collect();
         call.late(&OffsetForLeaderEpochResponse { topics, ..Default::default() })
-    })))
+    }))
 }
 
 fn answer(

@@ -4,12 +4,14 @@ use lossproof_wire::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, ErrorCode}
 
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
+use crate::error::group_error;
+use crate::group::check_id;
 use crate::transaction::{Identity, fenced_code};
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: AddOffsetsToTxnRequest = call.decode()?;
-    if request.group_id.is_empty() {
-        let error_code = ErrorCode::INVALID_GROUP_ID;
+    if let Err(error) = check_id(&request.group_id) {
+        let error_code = group_error(error);
         return call.ready(&AddOffsetsToTxnResponse { error_code, ..Default::default() });
     }
     let bearer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };

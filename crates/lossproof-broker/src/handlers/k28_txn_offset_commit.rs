@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lossproof_wire::{
     ErrorCode, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic, Uuid,
 };
 
-use super::k08_offset_commit::{Wanted, checked};
+use super::k08_offset_commit::{Changes, Wanted, checked};
 use crate::broker::{Broker, find_topic};
 use crate::call::{Call, CallError, Reply};
 use crate::error::group_error;
@@ -17,7 +16,7 @@ use crate::transaction::Identity;
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: TxnOffsetCommitRequest = call.decode()?;
     let mut topics = Vec::with_capacity(request.topics.len());
-    let mut offsets = Vec::new();
+    let mut offsets = Changes::new();
     let catalog = broker.topics.catalog();
     for topic in &request.topics {
         topics.push(check_topic(broker, &catalog, &request.group_id, topic, &mut offsets));
@@ -39,7 +38,7 @@ fn check_topic(
     catalog: &Catalog,
     group: &str,
     topic: &TxnOffsetCommitRequestTopic,
-    offsets: &mut Vec<(Bytes, Bytes)>,
+    offsets: &mut Changes,
 ) -> TxnOffsetCommitResponseTopic {
     let found = find_topic(catalog, false, &topic.name, Uuid::default());
     let partitions = topic.partitions.iter().map(|partition| {
@@ -56,7 +55,7 @@ fn check_topic(
             error_code: checked.map_or_else(
                 |error| error,
                 |(key, value)| {
-                    offsets.push((key.encode(), value.encode()));
+                    offsets.insert(key.encode(), value.encode());
                     ErrorCode::NONE
                 },
             ),
@@ -69,7 +68,7 @@ fn check_topic(
 async fn add(
     broker: &Arc<Broker>,
     request: TxnOffsetCommitRequest,
-    offsets: Vec<(Bytes, Bytes)>,
+    offsets: Changes,
 ) -> Result<(), ErrorCode> {
     // GATES-1: from here on it shows as pending.
     let entered = broker.offset_gates.enter(&request.group_id).await;
@@ -88,6 +87,7 @@ async fn add(
     }
     let bearer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
     let (id, group) = (request.transactional_id, request.group_id);
+    let offsets = offsets.into_iter().collect();
     let change = |broker: Arc<Broker>| async move {
         broker.transactions.add_offsets(&id, bearer, &group, offsets).await
     };

@@ -6,8 +6,9 @@ use lossproof_wire::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym, ErrorCode,
 };
 
+use super::once;
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::settings::{
     BrokerSetting, FLUSH, Rule, Setting, TOPIC_SETTINGS, broker_setting, broker_settings,
 };
@@ -28,20 +29,20 @@ struct Wanted {
     documentation: bool,
 }
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeConfigsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: DescribeConfigsRequest = call.decode()?;
         let wanted = Wanted {
             synonyms: request.include_synonyms,
             documentation: request.include_documentation,
         };
-        let results =
-            request.resources.into_iter().map(|resource| describe(&broker, resource, wanted));
+        let resources =
+            once(request.resources, |one| (one.resource_type, one.resource_name.clone()));
+        let results = resources.into_iter().map(|resource| describe(&broker, resource, wanted));
         let results = results.collect();
         call.late(&DescribeConfigsResponse { results, ..Default::default() })
-    })))
+    }))
 }
 
 fn describe(

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lossproof_wire::{
@@ -7,17 +7,16 @@ use lossproof_wire::{
 };
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::topics::{Catalog, Topic};
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeLogDirsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: DescribeLogDirsRequest = call.decode()?;
         let results = vec![directory(&broker, request.topics)];
         call.late(&DescribeLogDirsResponse { results, ..Default::default() })
-    })))
+    }))
 }
 
 /// The one directory; what is not on it is left out.
@@ -52,9 +51,12 @@ fn chosen(
     catalog: &Catalog,
     wanted: Vec<DescribableLogDirTopic>,
 ) -> Vec<DescribeLogDirsTopic> {
-    let known = wanted.into_iter().filter_map(|wanted| {
-        let topic = catalog.by_name(&wanted.topic)?;
-        let indexes: BTreeSet<i32> = wanted.partitions.into_iter().collect();
+    let mut indexes: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+    for topic in wanted {
+        indexes.entry(topic.topic).or_default().extend(topic.partitions);
+    }
+    let known = indexes.iter().filter_map(|(name, indexes)| {
+        let topic = catalog.by_name(name)?;
         Some(describe(broker, topic, |index| indexes.contains(&index)))
     });
     known.collect()

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use lossproof_wire::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse, ErrorCode};
 
+use super::once;
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::group::Inside;
@@ -11,7 +12,7 @@ use crate::removal::remove_offsets;
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: DeleteGroupsRequest = call.decode()?;
     let mut results = Vec::with_capacity(request.groups_names.len());
-    for group_id in request.groups_names {
+    for group_id in once(request.groups_names, String::clone) {
         let removed = remove_offsets(broker, group_id.clone(), |_, group| match group.inside {
             Inside::Unknown | Inside::Nobody => Ok((group.keys, ())),
             Inside::Consumers(_) | Inside::Others => Err(ErrorCode::NON_EMPTY_GROUP),

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lossproof_log::PartitionId;
@@ -7,27 +7,29 @@ use lossproof_wire::{
     DescribedTransactionTopic, ErrorCode,
 };
 
+use super::once;
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::topics::Catalog;
 use crate::transaction::{Transaction, TransactionError};
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeTransactionsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: DescribeTransactionsRequest = call.decode()?;
         let catalog = broker.topics.catalog();
-        let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
-        for id in request.transactional_ids {
+        let names = names(&catalog);
+        let mut transaction_states = Vec::new();
+        for id in once(request.transactional_ids, String::clone) {
             let found = broker.transactions.get(&id).await;
-            transaction_states.push(describe(&catalog, id, found));
+            transaction_states.push(describe(&names, id, found));
         }
         call.late(&DescribeTransactionsResponse { transaction_states, ..Default::default() })
-    })))
+    }))
 }
 
 fn describe(
-    catalog: &Catalog,
+    names: &Names<'_>,
     transactional_id: String,
     found: Result<Option<Transaction>, TransactionError>,
 ) -> DescribedTransaction {
@@ -48,23 +50,32 @@ fn describe(
             transaction_start_time_ms: transaction.started_ms,
             producer_id: transaction.identity.producer_id,
             producer_epoch: transaction.identity.epoch,
-            topics: named(catalog, &transaction.partitions),
+            topics: named(names, &transaction.partitions),
             ..refused(ErrorCode::NONE)
         },
     }
 }
 
+/// Topic and number of each partition.
+type Names<'a> = HashMap<PartitionId, (&'a str, i32)>;
+
+fn names(catalog: &Catalog) -> Names<'_> {
+    let numbered = catalog.iter().flat_map(|topic| {
+        let numbered = topic.partitions.iter().zip(0..);
+        numbered.map(|(id, index)| (*id, (topic.name.as_str(), index)))
+    });
+    numbered.collect()
+}
+
 /// Partitions by the names that clients know; those of deleted topics have none.
-fn named(catalog: &Catalog, ids: &BTreeSet<PartitionId>) -> Vec<DescribedTransactionTopic> {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for topic in catalog.iter() {
-        for (index, _) in (0..).zip(&topic.partitions).filter(|(_, id)| ids.contains(id)) {
-            topics.entry(&topic.name).or_default().push(index);
-        }
+fn named(names: &Names<'_>, ids: &BTreeSet<PartitionId>) -> Vec<DescribedTransactionTopic> {
+    let mut topics: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+    for (topic, index) in ids.iter().filter_map(|id| names.get(id)) {
+        topics.entry(topic).or_default().insert(*index);
     }
-    let topic = |(topic, partitions): (&str, Vec<i32>)| DescribedTransactionTopic {
+    let topic = |(topic, partitions): (&str, BTreeSet<i32>)| DescribedTransactionTopic {
         topic: topic.to_owned(),
-        partitions,
+        partitions: partitions.into_iter().collect(),
     };
     topics.into_iter().map(topic).collect()
 }

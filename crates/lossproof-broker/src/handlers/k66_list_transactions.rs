@@ -6,11 +6,14 @@ use lossproof_wire::{
 use regex_lite::{Regex, RegexBuilder};
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::transaction::Transaction;
 
 /// What an expression may take when it is compiled; so what one id costs is bounded as well.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
+
+/// Transactions between two pauses.
+const LOOKED_AT_ONCE: usize = 1_000;
 
 /// All that there are in Kafka. Here a transaction ends at once, so nobody is ever seen preparing.
 const STATES: [&str; 7] = [
@@ -23,13 +26,13 @@ const STATES: [&str; 7] = [
     "PrepareEpochFence",
 ];
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: ListTransactionsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    Ok(Reply::Later(Box::pin(async move {
+    Reply::Later(Box::pin(async move {
+        let request: ListTransactionsRequest = call.decode()?;
         let response = list(&broker, &request).await;
         call.late(&response)
-    })))
+    }))
 }
 
 async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransactionsResponse {
@@ -45,18 +48,23 @@ async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransac
         }
     };
     let now_ms = broker.env.clock.wall_ms();
-    let wanted = all.into_iter().filter(|(id, transaction)| {
-        pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
-            && is_wanted(request, transaction, now_ms)
-    });
-    let listed = wanted.map(|(transactional_id, transaction)| ListedTransaction {
-        transactional_id,
-        producer_id: transaction.identity.producer_id,
-        transaction_state: transaction.phase.name().to_owned(),
-    });
+    let mut listed = Vec::new();
+    for (count, (transactional_id, transaction)) in all.into_iter().enumerate() {
+        if count % LOOKED_AT_ONCE == 0 {
+            tokio::task::yield_now().await; // Matching takes its time, and others wait.
+        }
+        let matches = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&transactional_id));
+        if matches && is_wanted(request, &transaction, now_ms) {
+            listed.push(ListedTransaction {
+                transactional_id,
+                producer_id: transaction.identity.producer_id,
+                transaction_state: transaction.phase.name().to_owned(),
+            });
+        }
+    }
     let unknown = request.state_filters.iter().filter(|name| !STATES.contains(&name.as_str()));
     ListTransactionsResponse {
-        transaction_states: listed.collect(),
+        transaction_states: listed,
         unknown_state_filters: unknown.cloned().collect(),
         ..Default::default()
     }

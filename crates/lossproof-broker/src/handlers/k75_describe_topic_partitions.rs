@@ -8,17 +8,18 @@ use lossproof_wire::{
 };
 
 use crate::broker::Broker;
-use crate::call::{Call, CallError, Reply};
+use crate::call::{Call, Reply};
 use crate::topics::{Catalog, Topic};
 
 /// As `max.request.partition.size.limit` of Apache Kafka: no answer describes more partitions.
 const PARTITIONS_PER_ANSWER_MAX: usize = 2_000;
 
-pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
-    let request: DescribeTopicPartitionsRequest = call.decode()?;
+pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
-    // Much larger than the request: one at a time (BUDGET-1).
-    Ok(Reply::Later(Box::pin(async move { call.late(&page(&broker, request)) })))
+    Reply::Later(Box::pin(async move {
+        let request: DescribeTopicPartitionsRequest = call.decode()?;
+        call.late(&page(&broker, request))
+    }))
 }
 
 /// Topics by name from the cursor on, until there are as many partitions as were asked for. At

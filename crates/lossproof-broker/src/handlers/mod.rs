@@ -2,7 +2,7 @@
 //!
 //! A handler's `start` does what must happen in the order of the requests, and returns the answer
 //! or a future of it. Reads are left to the future, which runs when all answers before it are out:
-//! so a client that pipelines reads what it has written.
+//! so a client that pipelines reads what it has written. They are decoded there as well (BUDGET-6).
 
 mod alteration;
 mod batch_check;
@@ -45,6 +45,7 @@ mod k65_describe_transactions;
 mod k66_list_transactions;
 mod k75_describe_topic_partitions;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lossproof_wire::ApiKey;
@@ -69,31 +70,31 @@ macro_rules! served {
 
 served! { |broker, call|
     Produce => k00_produce::start(broker, call).await;
-    Fetch => k01_fetch::start(broker, call);
-    ListOffsets => k02_list_offsets::start(broker, call);
+    Fetch => Ok(k01_fetch::start(broker, call));
+    ListOffsets => Ok(k02_list_offsets::start(broker, call));
     Metadata => k03_metadata::start(broker, call).await;
     OffsetCommit => k08_offset_commit::start(broker, call).await;
-    OffsetFetch => k09_offset_fetch::start(broker, call);
-    FindCoordinator => k10_find_coordinator::start(broker, call);
+    OffsetFetch => Ok(k09_offset_fetch::start(broker, call));
+    FindCoordinator => Ok(k10_find_coordinator::start(broker, call));
     JoinGroup => k11_join_group::start(broker, call);
     Heartbeat => k12_heartbeat::start(broker, call);
     LeaveGroup => k13_leave_group::start(broker, call);
     SyncGroup => k14_sync_group::start(broker, call);
-    DescribeGroups => k15_describe_groups::start(broker, call);
-    ListGroups => k16_list_groups::start(broker, call);
+    DescribeGroups => Ok(k15_describe_groups::start(broker, call));
+    ListGroups => Ok(k16_list_groups::start(broker, call));
     ApiVersions => k18_api_versions::start(call);
     CreateTopics => k19_create_topics::start(broker, call).await;
     DeleteTopics => k20_delete_topics::start(broker, call).await;
     DeleteRecords => k21_delete_records::start(broker, call).await;
     InitProducerId => k22_init_producer_id::start(broker, call).await;
-    OffsetForLeaderEpoch => k23_offset_for_leader_epoch::start(broker, call);
+    OffsetForLeaderEpoch => Ok(k23_offset_for_leader_epoch::start(broker, call));
     AddPartitionsToTxn => k24_add_partitions_to_txn::start(broker, call).await;
     AddOffsetsToTxn => k25_add_offsets_to_txn::start(broker, call).await;
     EndTxn => k26_end_txn::start(broker, call).await;
     TxnOffsetCommit => k28_txn_offset_commit::start(broker, call).await;
-    DescribeConfigs => k32_describe_configs::start(broker, call);
+    DescribeConfigs => Ok(k32_describe_configs::start(broker, call));
     AlterConfigs => k33_alter_configs::start(broker, call).await;
-    DescribeLogDirs => k35_describe_log_dirs::start(broker, call);
+    DescribeLogDirs => Ok(k35_describe_log_dirs::start(broker, call));
     CreatePartitions => k37_create_partitions::start(broker, call).await;
     DeleteGroups => k42_delete_groups::start(broker, call).await;
     ElectLeaders => k43_elect_leaders::start(broker, call);
@@ -102,8 +103,15 @@ served! { |broker, call|
     ListPartitionReassignments => k46_list_partition_reassignments::start(call);
     OffsetDelete => k47_offset_delete::start(broker, call).await;
     DescribeCluster => k60_describe_cluster::start(broker, call);
-    DescribeProducers => k61_describe_producers::start(broker, call);
-    DescribeTransactions => k65_describe_transactions::start(broker, call);
-    ListTransactions => k66_list_transactions::start(broker, call);
-    DescribeTopicPartitions => k75_describe_topic_partitions::start(broker, call);
+    DescribeProducers => Ok(k61_describe_producers::start(broker, call));
+    DescribeTransactions => Ok(k65_describe_transactions::start(broker, call));
+    ListTransactions => Ok(k66_list_transactions::start(broker, call));
+    DescribeTopicPartitions => Ok(k75_describe_topic_partitions::start(broker, call));
+}
+
+/// Each of `items` once, in their order (BUDGET-6).
+fn once<T, K: Ord>(mut items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.retain(|item| seen.insert(key(item)));
+    items
 }

@@ -4,6 +4,9 @@ use super::Rule::{Any, Only, Within};
 use super::SettingType::{Boolean, Int, List, Long, String as Text};
 use super::{Rule, Setting, SettingType, Standing};
 
+/// Several of the largest answers, and what they are copied from, fit the memory for answers.
+const FETCH_BYTES_BOUND: i64 = 64 << 20;
+
 const fn enforced(
     name: &'static str,
     kind: SettingType,
@@ -84,7 +87,7 @@ pub(super) const BROKER_SETTINGS: &[Setting] = &[
         "fetch.max.bytes",
         Int,
         "8388608",
-        Within(1_024, i32::MAX as i64),
+        Within(1_024, FETCH_BYTES_BOUND),
         "Largest answer to a fetch, but for a single larger batch.",
     ),
     enforced(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateChange, StateKind};
 
-use super::{Topic, TopicError, TopicId, Topics, encode, is_always_commit, topic_key};
+use super::{Topic, TopicError, TopicId, Topics, check_evidence, encode, topic_key};
 use crate::settings::FLUSH;
 use crate::topic_config::{Alteration, TopicSettings, flush_name};
 
@@ -38,15 +38,13 @@ impl Topics {
 
     fn altered(&self, topic: &Topic, alteration: &Alteration) -> Result<Topic, TopicError> {
         let config = alteration.apply(&topic.config, &self.defaults)?;
+        check_evidence(&topic.name, &config)?;
         // It stays with the topic, unless it is spoken of: the broker's may have changed since.
         let flush = if config.get(FLUSH) == topic.config.get(FLUSH) {
             topic.flush
         } else {
             self.flush_policy(&topic.name, &config)
         };
-        if is_always_commit(&topic.name) && config.flush().is_some_and(|it| it != flush) {
-            return Err(TopicError::AlwaysCommit { name: topic.name.clone() });
-        }
         let settings = TopicSettings::of(&config, &self.defaults);
         Ok(Topic { flush, config, settings, ..topic.clone() })
     }

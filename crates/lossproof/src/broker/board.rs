@@ -39,10 +39,10 @@ impl Board {
         let bound = listener.local_address().map_err(failed)?;
         let router = Router::new()
             .route("/metrics", get(metrics))
-            .route("/livez", get(|| async { "alive\n" }))
+            .route("/livez", get(liveness))
             .route("/readyz", get(readiness))
             .with_state(self.clone());
-        let front = Front { listener, clock: Arc::clone(&env.clock) };
+        let front = Front::new(listener, Arc::clone(&env.clock));
         tokio::spawn(async move {
             if let Err(error) = axum::serve(front, router).await {
                 tracing::error!(%error, "metrics are served no more");
@@ -57,11 +57,22 @@ impl Board {
     }
 }
 
+/// Alive while it recovers, too.
+async fn liveness(State(Board(monitor)): State<Board>) -> Response {
+    if monitor.get().is_none_or(Monitor::is_alive) {
+        "alive\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "hangs: start it again\n").into_response()
+    }
+}
+
 async fn readiness(State(Board(monitor)): State<Board>) -> Response {
     let (status, text) = match monitor.get().map(Monitor::readiness) {
         Some(Readiness::Ready) => (StatusCode::OK, "ready\n"),
         Some(Readiness::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Some(Readiness::Fenced) => (StatusCode::SERVICE_UNAVAILABLE, "fenced\n"),
+        Some(Readiness::Damaged) => (StatusCode::SERVICE_UNAVAILABLE, "damaged\n"),
+        Some(Readiness::DiskFull) => (StatusCode::SERVICE_UNAVAILABLE, "disk full\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "recovering\n"),
     };
     (status, text).into_response()

@@ -2,8 +2,9 @@
 //! so that its dashboards and alerts go on working.
 
 use core::fmt::Error;
+use std::collections::BTreeMap;
 
-use lossproof_broker::Figures;
+use lossproof_broker::{Figures, OffsetFigures};
 use lossproof_log::{Histogram, ScrubFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -139,7 +140,25 @@ impl Page<'_, '_> {
         let committed = offsets().map(|(labels, offset)| (labels, offset.offset));
         self.gauges("kafka_consumergroup_current_offset", "Committed offset", committed)?;
         let lags = offsets().filter_map(|(labels, offset)| Some((labels, offset.lag?)));
-        self.gauges("kafka_consumergroup_lag", "Records behind the committed offset", lags)
+        self.gauges("kafka_consumergroup_lag", "Records behind the committed offset", lags)?;
+        let sums = |value: fn(&OffsetFigures) -> Option<i64>| {
+            let mut sums: BTreeMap<[&str; 2], i64> = BTreeMap::new();
+            for group in groups {
+                for offset in &group.offsets {
+                    let sum = sums.entry([&group.name, &offset.topic]).or_default();
+                    *sum = sum.saturating_add(value(offset).unwrap_or_default());
+                }
+            }
+            sums.into_iter().map(|([group, topic], sum)| {
+                let labels = [("consumergroup", group), ("topic", topic)];
+                (labels.map(|(name, value)| (name, value.to_owned())).to_vec(), sum)
+            })
+        };
+        let help = "Committed offsets of all partitions of the topic";
+        let committed = sums(|offset| Some(offset.offset));
+        self.gauges("kafka_consumergroup_current_offset_sum", help, committed)?;
+        let help = "Records behind the committed offsets of all partitions of the topic";
+        self.gauges("kafka_consumergroup_lag_sum", help, sums(|offset| offset.lag))
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: i64) -> Result<(), Error> {

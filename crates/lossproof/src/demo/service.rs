@@ -195,7 +195,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let address = listener.local_address().map_err(|error| failed("no address", error))?;
         say!("ready url=http://{address}/analyze");
         let router = Router::new().route("/analyze", post(analyze)).with_state(service);
-        let front = Front { listener, clock };
+        let front = Front::new(listener, clock);
         axum::serve(front, router).await.map_err(|error| failed("stopped", error))?;
         Ok(Exit::Proven)
     })

@@ -1,0 +1,184 @@
+//! Story: a request of a few megabytes that names the same thing again and again, or something very
+//! long once, is not turned into gigabytes. Nothing is told, or kept, more than once for it.
+
+use crate::hostile;
+
+use std::net::Shutdown;
+
+use hostile::{Client, Scene, batch_of};
+use lossproof_wire::batch::Compression;
+use lossproof_wire::*;
+
+const MIB: usize = 1 << 20;
+/// What docs/config.md says of a broker with nothing to do, and of a request of many entries.
+const MEMORY_BYTES_MAX: usize = (32 + 64 + 32) * MIB;
+const TIMES: usize = 200_000;
+const TOPIC: &str = "t";
+
+fn scene() -> (Scene, Client) {
+    let scene = Scene::start(&["num.partitions=1"]);
+    let mut client = scene.client();
+    client.create(TOPIC, &[]);
+    let batch = batch_of(b"value", Compression::None);
+    assert_eq!(client.produce(TOPIC, batch).error_code, ErrorCode::NONE);
+    (scene, client)
+}
+
+fn times<T: Clone>(one: T) -> Vec<T> {
+    vec![one; TIMES]
+}
+
+#[test]
+fn what_is_described_is_described_once() {
+    let (mut scene, mut client) = scene();
+    let topic = MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(times(topic)), ..Default::default() };
+    let answer: MetadataResponse = client.call(&request, 9);
+    assert_eq!(answer.topics.len(), 1);
+    let resource = |resource_type, name: &str| DescribeConfigsResource {
+        resource_type,
+        resource_name: name.into(),
+        configuration_keys: None,
+    };
+    for resource in [resource(4, "1"), resource(2, TOPIC)] {
+        let request = DescribeConfigsRequest { resources: times(resource), ..Default::default() };
+        let answer: DescribeConfigsResponse = client.call(&request, 1);
+        assert_eq!(answer.results.len(), 1);
+    }
+    let groups = times("g".to_owned());
+    let request = DescribeGroupsRequest { groups: groups.clone(), ..Default::default() };
+    let answer: DescribeGroupsResponse = client.call(&request, 5);
+    assert_eq!(answer.groups.len(), 1);
+    let request = DeleteGroupsRequest { groups_names: groups.clone() };
+    let answer: DeleteGroupsResponse = client.call(&request, 2);
+    assert_eq!(answer.results.len(), 1);
+    let request = FindCoordinatorRequest { coordinator_keys: groups, ..Default::default() };
+    let answer: FindCoordinatorResponse = client.call(&request, 4);
+    assert_eq!(answer.coordinators.len(), 1);
+    let request = DescribeTransactionsRequest { transactional_ids: times("id".into()) };
+    let answer: DescribeTransactionsResponse = client.call(&request, 0);
+    assert_eq!(answer.transaction_states.len(), 1);
+    let topic = DescribeProducersTopic { name: TOPIC.into(), partition_indexes: vec![0, 0] };
+    let answer: DescribeProducersResponse =
+        client.call(&DescribeProducersRequest { topics: times(topic) }, 0);
+    let partitions = answer.topics.iter().map(|topic| topic.partitions.len());
+    assert_eq!(partitions.sum::<usize>(), 1);
+    let topic = DescribableLogDirTopic { topic: TOPIC.into(), partitions: vec![0] };
+    let request = DescribeLogDirsRequest { topics: Some(times(topic)) };
+    let answer: DescribeLogDirsResponse = client.call(&request, 4);
+    assert_eq!(answer.results[0].topics.len(), 1);
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+#[test]
+fn offsets_are_kept_and_told_once() {
+    let (mut scene, mut client) = scene();
+    let partition = OffsetCommitRequestPartition {
+        committed_metadata: Some("m".repeat(4_000)),
+        ..Default::default()
+    };
+    let commit = |group: String, partitions: Vec<OffsetCommitRequestPartition>| {
+        let topic =
+            OffsetCommitRequestTopic { name: TOPIC.into(), partitions, ..Default::default() };
+        OffsetCommitRequest { group_id: group, topics: vec![topic], ..Default::default() }
+    };
+    let _: OffsetCommitResponse = client.call(&commit("g".into(), vec![partition]), 8);
+    let group = |length| "g".repeat(length);
+    for (length, expected) in
+        [(1_024, ErrorCode::NONE), (i16::MAX as usize, ErrorCode::INVALID_GROUP_ID)]
+    {
+        let partitions = times(OffsetCommitRequestPartition::default());
+        let answer: OffsetCommitResponse = client.call(&commit(group(length), partitions), 8);
+        assert_eq!(answer.topics[0].partitions[TIMES - 1].error_code, expected);
+    }
+    let topic = TxnOffsetCommitRequestTopic {
+        name: TOPIC.into(),
+        partitions: times(TxnOffsetCommitRequestPartition::default()),
+    };
+    let request = TxnOffsetCommitRequest {
+        group_id: group(i16::MAX as usize),
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer: TxnOffsetCommitResponse = client.call(&request, 3);
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::INVALID_GROUP_ID);
+    let topic = OffsetFetchRequestTopics {
+        name: TOPIC.into(),
+        partition_indexes: times(0),
+        ..Default::default()
+    };
+    let told =
+        |topics| OffsetFetchRequestGroup { group_id: "g".into(), topics, ..Default::default() };
+    for groups in [vec![told(Some(vec![topic]))], times(told(None))] {
+        let request = OffsetFetchRequest { groups, ..Default::default() };
+        let answer: OffsetFetchResponse = client.call(&request, 8);
+        assert_eq!(answer.groups.len(), 1);
+        assert_eq!(answer.groups[0].topics[0].partitions.len(), 1);
+    }
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+#[test]
+fn a_long_name_is_not_kept_for_each_partition() {
+    let (mut scene, mut client) = scene();
+    let request = |name: String| {
+        // As many as there may be of all sessions.
+        let partitions = vec![FetchPartition::default(); 100_000];
+        let topic = FetchTopic { topic: name, partitions, ..Default::default() };
+        FetchRequest { session_epoch: 0, topics: vec![topic], ..Default::default() }
+    };
+    let long = "x".repeat(i16::MAX as usize);
+    let answer: FetchResponse = client.call(&request(long), 12);
+    assert_eq!((answer.session_id, answer.responses[0].partitions.len()), (0, 100_000));
+    client.send(&request("x".repeat(MIB)), 12);
+    assert!(client.is_closed());
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+/// Each would be answered with all settings that it would have.
+#[test]
+fn no_request_asks_for_very_many_new_topics() {
+    let (mut scene, mut client) = scene();
+    let topic = |name: usize| CreatableTopic {
+        name: name.to_string(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics = (0..50_000).map(topic).collect();
+    let request = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let answer: CreateTopicsResponse = client.call(&request, 7);
+    assert!(answer.topics.iter().all(|topic| topic.error_code == ErrorCode::INVALID_REQUEST));
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+/// Answers that are larger than their requests, and are ready before anybody takes them.
+#[test]
+fn answers_that_are_ready_wait_for_memory() {
+    const PIPELINE: usize = 128;
+    let (mut scene, mut silent) = scene();
+    let topic = |name: usize| CreatableTopic {
+        name: name.to_string(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics: Vec<_> = (0..3_000).map(topic).collect();
+    let request = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let stream = silent.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..PIPELINE {
+            silent.send(&request, 7);
+        }
+    });
+    for _ in 0..100 {
+        scene.is_served();
+    }
+    stream.shutdown(Shutdown::Both).unwrap();
+    sending.join().unwrap();
+    scene.end(MEMORY_BYTES_MAX + (256 + 64) * MIB);
+}
