@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lossproof_log::{FlushPolicy, LogFigures, PartitionId, StateKind};
+use lossproof_log::{Ended, FlushPolicy, LogFigures, PartitionId, StateKind};
 use lossproof_wire::ApiKey;
 
 use crate::broker::Broker;
@@ -105,6 +105,12 @@ impl Monitor {
         } else {
             Readiness::Ready
         }
+    }
+
+    /// Threads of the journal that do their work no more. Clients are served all the same, for as
+    /// long as the disk has room.
+    pub fn ended(&self) -> Vec<Ended> {
+        self.broker.log.figures().ended
     }
 
     pub fn figures(&self) -> Figures {
