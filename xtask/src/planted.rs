@@ -187,7 +187,7 @@ const CONTROLS: [Control; 34] = [
         bug: "damage-moved",
         package: "lossproof-log",
         target: "moving",
-        test: "damage_in_a_cold_file_ends_the_moving",
+        test: "a_damaged_cold_file_stays_and_everything_else_moves",
         says: "damage must not be copied",
     },
     Control {

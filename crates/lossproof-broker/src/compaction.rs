@@ -4,8 +4,8 @@
 //!
 //! - CLEANING-1: nothing is compacted but what a topic whose `cleanup.policy` says so holds at that
 //!   moment, and nothing of it before `min.compaction.lag.ms` is over.
-//! - CLEANING-2: nothing is compacted once the wall clock has jumped, as nothing goes by its age
-//!   then (RETENTION-2).
+//! - CLEANING-2: nothing is compacted while the wall clock is not believed, as nothing goes by its
+//!   age then (RETENTION-2).
 
 use std::sync::Arc;
 

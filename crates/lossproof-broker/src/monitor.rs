@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lossproof_env::Clock;
-use lossproof_log::{FlushPolicy, LogFigures, PartitionId, StateKind};
+use lossproof_log::{Ended, FlushPolicy, LogFigures, PartitionId, StateKind};
 use lossproof_wire::ApiKey;
 
 use crate::broker::Broker;
@@ -151,6 +151,12 @@ impl Monitor {
         let pulse_ms = self.broker.counters.pulse_ms.load(Ordering::Relaxed);
         let now_ms = milliseconds(self.broker.env.clock.monotonic());
         pulse_ms == 0 || now_ms.saturating_sub(pulse_ms) <= milliseconds(PULSE_MAX)
+    }
+
+    /// Threads of the journal that do their work no more. Clients are served all the same, for as
+    /// long as the disk has room.
+    pub fn ended(&self) -> Vec<Ended> {
+        self.broker.log.figures().ended
     }
 
     pub fn figures(&self) -> Figures {

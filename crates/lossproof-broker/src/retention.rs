@@ -4,11 +4,10 @@
 //!
 //! - RETENTION-1: nothing goes before all that the topic's settings say of it is past: its newest
 //!   record is older than `retention.ms`, or the partition keeps `retention.bytes` without it.
-//! - RETENTION-2: nothing goes by its age once the wall clock has jumped against the monotonic one:
-//!   a clock that is wrong by years would remove everything at once.
+//! - RETENTION-2: nothing goes by its age while the log does not believe the wall clock: one that
+//!   is wrong by years would remove everything at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lossproof_log::{Commit, CommitCause, PartitionChange, PartitionId};
 
@@ -16,9 +15,6 @@ use crate::broker::Broker;
 use crate::compaction;
 use crate::offset_expiry;
 use crate::topic_config::TopicSettings;
-
-/// The wall clock may be set right by so much while the broker runs.
-const CLOCK_JUMP_MAX: Duration = Duration::from_hours(1);
 
 /// Looks at all topics again and again. Runs until it is dropped.
 pub(crate) async fn run(broker: &Arc<Broker>) {
@@ -30,7 +26,7 @@ pub(crate) async fn run(broker: &Arc<Broker>) {
 
 /// Looks at all topics once: what may expire, and then what is to be compacted.
 pub(crate) async fn run_once(broker: &Arc<Broker>) {
-    let now_ms = trusted_now(broker);
+    let now_ms = broker.log.believed_wall_ms(); // RETENTION-2
     expire_all(broker, now_ms).await;
     if let Some(now_ms) = now_ms {
         compaction::run_once(broker, now_ms).await; // CLEANING-2
@@ -50,20 +46,6 @@ async fn expire_all(broker: &Arc<Broker>, now_ms: Option<i64>) {
             }
         }
     }
-}
-
-/// The wall clock, while it may be believed (RETENTION-2).
-pub(crate) fn trusted_now(broker: &Broker) -> Option<i64> {
-    let drift_ms = broker.log.clock_drift_ms();
-    if drift_ms.unsigned_abs() > CLOCK_JUMP_MAX.as_millis() as u64 {
-        tracing::error!(
-            drift_ms,
-            "the wall clock has jumped since the start: nothing is removed for its age, or \
-             compacted, until the broker is started again; see that the clock is right before that"
-        );
-        return None;
-    }
-    Some(broker.env.clock.wall_ms())
 }
 
 async fn expire(

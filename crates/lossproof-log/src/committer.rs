@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lossproof_env::{DiskLock, Planted, planted};
@@ -102,7 +103,7 @@ pub(crate) struct CommitterStart {
 impl Committer {
     pub(crate) fn new(start: CommitterStart) -> Self {
         let now = start.shared.env.clock.monotonic();
-        Self {
+        let committer = Self {
             shared: start.shared,
             staging: start.staging,
             writer: start.writer,
@@ -116,7 +117,9 @@ impl Committer {
             has_removed: false,
             unsynced_since: None,
             _lock: start.lock,
-        }
+        };
+        committer.count_producers();
+        committer
     }
 
     /// Makes the writer use what a zeroer gets ready; that one is the caller's to drive.
@@ -149,7 +152,13 @@ impl Committer {
             self.leave_segment();
         }
         self.sync_if_due();
+        self.count_producers();
         self.last_commit = self.shared.env.clock.monotonic();
+    }
+
+    fn count_producers(&self) {
+        let count = self.staging.producers.len();
+        self.shared.counters.producers.store(count, Ordering::Relaxed);
     }
 
     /// Puts a submission into the frame in work, if it may and fits.
@@ -196,10 +205,8 @@ impl Committer {
         let (view, config) = (&self.shared.view, &self.shared.config);
         let judged = self.staging.judge(commit, view, self.draft.ahead, config);
         if matches!(judged, Err(CommitCause::Full(FullCause::Producers))) {
-            let expiry_ms = config.producer_expiry.as_millis() as u64;
             let now_ms = self.running_ms();
-            self.staging.producers.expire(now_ms, expiry_ms);
-            let (view, config) = (&self.shared.view, &self.shared.config);
+            self.staging.producers.make_room(now_ms, commit.appends.len(), config);
             return self.staging.judge(commit, view, self.draft.ahead, config);
         }
         judged
@@ -555,6 +562,7 @@ impl Committer {
             clean,
             end_lost: false,
             running_ms: self.running_ms(),
+            wall_ms: self.shared.wall_clock.last_believed_ms(),
         };
         match self.marks.write(&mark) {
             Ok(()) => self.marked = mark,

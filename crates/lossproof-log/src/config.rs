@@ -24,7 +24,8 @@ pub struct LogConfig {
     pub queue_bytes_max: usize,
     /// Entries of the partition index in memory; further appends are refused.
     pub index_entries_max: usize,
-    /// Idempotent producers that are remembered, over all partitions; further ones are refused.
+    /// Idempotent producers that are remembered, over all partitions; for a further one the longest
+    /// idle is forgotten, and where none is idle it is refused.
     pub producers_max: usize,
     /// A producer that appended nothing for this long, in running time, may be forgotten.
     pub producer_expiry: Duration,

@@ -1,7 +1,9 @@
 //! What the commit thread measures for operators: counted by one thread, read by any.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use crate::helper::Ended;
 
 /// Upper bounds of an fdatasync, in microseconds: from a fast disk to a broken one.
 const SYNC_US: &[u64] =
@@ -77,6 +79,20 @@ pub struct LogFigures {
     /// There was no room when it was last asked for, or records wait for the ballast.
     pub is_disk_full: bool,
     pub scrub: ScrubFigures,
+    /// Entries of the index of all partitions.
+    pub index_entries: Bounded,
+    /// Idempotent producers that are remembered, once for each partition.
+    pub producers: Bounded,
+    /// Transactions that are open or were aborted, once for each partition.
+    pub transactions: Bounded,
+    pub ended: Vec<Ended>,
+}
+
+/// Something of which there may be only so many.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bounded {
+    pub used: usize,
+    pub max: usize,
 }
 
 /// How far the reading through of cold files and full segments has come since the log was opened.
@@ -130,6 +146,8 @@ pub(crate) struct Counters {
     frame_bytes: Buckets,
     frame_batches: Buckets,
     pub(crate) scrub: ScrubCounters,
+    /// As the commit thread knows them.
+    pub(crate) producers: AtomicUsize,
 }
 
 impl Counters {
@@ -139,6 +157,7 @@ impl Counters {
             frame_bytes: Buckets::new(FRAME_BYTES),
             frame_batches: Buckets::new(FRAME_BATCHES),
             scrub: ScrubCounters::default(),
+            producers: AtomicUsize::new(0),
         }
     }
 

@@ -43,6 +43,7 @@ mod epochs;
 mod error;
 mod frame;
 mod gather;
+mod helper;
 mod log;
 mod mark;
 mod meta;
@@ -68,6 +69,8 @@ mod snapshot;
 mod staging;
 mod state;
 mod transactions;
+mod wall_clock;
+mod waste;
 mod writer;
 mod zeroer;
 
@@ -80,13 +83,14 @@ pub use commit::{
 };
 pub use compaction::Compaction;
 pub use config::LogConfig;
-pub use counters::{Histogram, LogFigures, ScrubFigures};
+pub use counters::{Bounded, Histogram, LogFigures, ScrubFigures};
 pub use dump::{DumpOptions, Field, Line, dump};
 pub use epochs::EpochEnd;
 pub use error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, FullCause, OffsetRange, OpenError,
     ReadError,
 };
+pub use helper::{Ended, Helper};
 pub use log::{Log, Stepper, TimestampedBatch, TryEnqueueError};
 pub use partition::{Dirt, PartitionView};
 pub use queue::Pending;

@@ -21,6 +21,7 @@ use crate::epochs::EpochEnd;
 use crate::error::{
     CloseError, CommitCause, CommitError, FenceCause, Fenced, OffsetRange, OpenError, ReadError,
 };
+use crate::helper::{Helper, help};
 use crate::mover::Mover;
 use crate::open;
 use crate::partition::{Dirt, PartitionView};
@@ -75,23 +76,15 @@ impl Log {
         let zeroer = committer.start_zeroer();
         mover.zeroer = Some(zeroer.clone());
         let zeroer_thread = zeroer.clone();
-        let zeroing = thread::Builder::new()
-            .name("lossproof-zero".to_owned())
-            .spawn(move || zeroer_thread.run())
-            .map_err(failed("start the threads of", directory))?;
-        let moving = thread::Builder::new()
-            .name("lossproof-move".to_owned())
-            .spawn(move || mover.serve())
-            .map_err(failed("start the threads of", directory))?;
-        let scrubbing = thread::Builder::new()
-            .name("lossproof-scrub".to_owned())
-            .spawn(move || scrubber.serve())
-            .map_err(failed("start the threads of", directory))?;
+        let failed = || failed("start the threads of", directory);
+        let zeroing = help(&shared, Helper::Zero, move || zeroer_thread.run()).map_err(failed())?;
+        let moving = help(&shared, Helper::Move, move || mover.serve()).map_err(failed())?;
+        let scrubbing = help(&shared, Helper::Scrub, move || scrubber.serve()).map_err(failed())?;
         let helpers = Helpers { zeroer, zeroing, moving, scrubbing };
         thread::Builder::new()
             .name("lossproof-commit".to_owned())
             .spawn(move || serve(committer, helpers))
-            .map_err(failed("start the threads of", directory))?;
+            .map_err(failed())?;
         Ok((Self { handle: Arc::new(Handle { shared }) }, report))
     }
 
@@ -283,10 +276,10 @@ impl Log {
         self.commit(Commit::default()).await.map(drop)
     }
 
-    /// How far the wall clock has moved against the monotonic one since the log was opened, in
-    /// milliseconds. Nothing may expire by a clock that has jumped (storage rule 15).
-    pub fn clock_drift_ms(&self) -> i64 {
-        self.shared().clock_drift_ms()
+    /// The wall clock in milliseconds. `None` for an hour after it has jumped, or after a start
+    /// far from when the log was open last: nothing may expire by it then (storage rule 15).
+    pub fn believed_wall_ms(&self) -> Option<i64> {
+        self.shared().wall_clock.believed_ms()
     }
 
     /// All partitions, by id.
@@ -540,7 +533,7 @@ impl Stepper {
     /// Moves what is in full segments to cold files and gives the segments back, as the thread for
     /// it would; whether there is enough to move is not asked. What went wrong, in words.
     pub fn checkpoint(&mut self) -> Result<(), String> {
-        self.mover.run().map_err(|error| error.to_string())
+        self.mover.run_all().map_err(|error| error.to_string())
     }
 
     /// Verifies a piece of cold files and full segments, if the clock says it is due.

@@ -4,7 +4,7 @@
 //! - MARK-1: a torn write of a mark leaves the one before (SLOT-1).
 //! - MARK-2: a mark never names a frame whose fdatasync has not returned.
 
-use crate::frame::get_u64;
+use crate::frame::{get_i64, get_u64};
 use crate::slots::{BYTES, Slotted};
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -20,6 +20,8 @@ pub(crate) struct Mark {
     pub(crate) end_lost: bool,
     /// As in a frame, at the time of writing.
     pub(crate) running_ms: u64,
+    /// The wall clock as it was believed last (CLOCK-3); 0 in marks of before that.
+    pub(crate) wall_ms: i64,
 }
 
 impl Slotted for Mark {
@@ -33,6 +35,7 @@ impl Slotted for Mark {
         out[40..48].copy_from_slice(&self.running_ms.to_be_bytes());
         out[48] = u8::from(self.clean);
         out[49] = u8::from(self.end_lost);
+        out[50..58].copy_from_slice(&self.wall_ms.to_be_bytes());
     }
 
     fn get(bytes: &[u8; BYTES]) -> Option<Self> {
@@ -41,6 +44,7 @@ impl Slotted for Mark {
             durable_through: get_u64(bytes, 24)?,
             segment: get_u64(bytes, 32)?,
             running_ms: get_u64(bytes, 40)?,
+            wall_ms: get_i64(bytes, 50)?,
             clean: bytes[48] == 1,
             end_lost: bytes[49] == 1,
         })
@@ -61,6 +65,7 @@ mod tests {
             clean: true,
             end_lost: true,
             running_ms: 5,
+            wall_ms: 6,
         };
         let bytes = encode(&mark, 9, 4);
         assert_eq!(decode(&bytes, 9), Some((4, mark)));

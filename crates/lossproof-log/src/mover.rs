@@ -7,11 +7,14 @@
 //! - MOVE-1: in this order: the cold file is durable, the checkpoint is durable, both slots name
 //!   it (CHECKPOINT-1), readers are sent to the cold file, the segments are given back.
 //! - MOVE-2: only segments are moved that are synced as a whole (LOG-2): not the last one.
-//! - MOVE-3: damage that was not known at the start ends the moving until the next start, which
-//!   reports it; nothing is removed that could not be read.
+//! - MOVE-3: nothing is removed that could not be read. Damage of a sealed segment that was not
+//!   known at the start ends the moving until the next start, which reports it; a damaged cold file
+//!   stays as it is, everything else is moved, and the scrub reports it at once.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
 //!   where space or files run short it is tried again, and not once a slot may name the new
 //!   checkpoint: its files are not this run's to remove any more.
+//! - MOVE-5: one move takes a bounded part of what there is to move, the oldest first: it lists
+//!   every batch of it in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -30,11 +33,12 @@ use crate::commit::PartitionId;
 use crate::compaction::{Compacted, CompactionError, Order, Pass};
 use crate::effect::Effect;
 use crate::error::{FullCause, OffsetRange, OpenError};
-use crate::frame::{BLOCK, Life};
+use crate::frame::{COLD_KEY, Life};
 use crate::gather::Gathered;
+use crate::helper::Helper;
 use crate::partition::{IndexEntry, View};
 use crate::paths::Paths;
-use crate::reader::{ReadSegment, Segments, verifies};
+use crate::reader::{ReadSegment, verifies};
 use crate::recovery::{Located, Recovery};
 use crate::report::{Finding, FindingKind};
 use crate::rescue::{self, Plan};
@@ -42,10 +46,12 @@ use crate::restore::NOWHERE;
 use crate::scrub::Scrubber;
 use crate::shared::Shared;
 use crate::slots::Slots;
+use crate::waste::{named_files, scattered, wasteful};
 use crate::writer::shortage;
 use crate::zeroer::Zeroer;
 
-/// Sealed segments are moved when there are so many, however small they are.
+/// Sealed segments are moved when there are so many, however small they are; and one move takes no
+/// more of them (MOVE-5).
 const SEALED_MAX: usize = 16;
 
 /// What fails where a cold file cannot be written.
@@ -65,11 +71,18 @@ pub(crate) enum MoveError {
     Read(OpenError),
     #[error("damage was found while moving batches, and the journal is kept: {0}")]
     Damage(String),
+    #[error("a cold file is damaged and stays as it is: {what}")]
+    ColdDamage { file: u32, what: String },
     #[error("nothing is moved until the next start")]
     Stopped,
 }
 
 impl MoveError {
+    /// `file` holds what cannot be read (MOVE-3).
+    fn damage(file: u32, what: String) -> Self {
+        if file >= COLD_KEY { Self::ColdDamage { file, what } } else { Self::Damage(what) }
+    }
+
     fn is_full_disk(&self) -> bool {
         let (Self::Io { source, .. } | Self::Read(OpenError::Io { source, .. })) = self else {
             return false;
@@ -172,13 +185,20 @@ impl Mover {
         let journal = shared.segments.journal();
         let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
         let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
-        let index_is_long = shared.view.index_entries() > shared.config.index_entries_max / 2;
+        let index_is_long = self.is_long(&shared.view);
         bytes >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
             || shared.mover.has_orders()
-            || shared.mover.take_garbage() && !wasteful(&shared.view, &shared.segments).is_empty()
+            || shared.mover.has_findings()
+            || shared.mover.take_garbage()
+                && !wasteful(shared, &shared.view, &shared.segments).is_empty()
             || shared.ballast.is_disk_full() && rescue::plan(shared).is_some_and(|it| it.moves())
+    }
+
+    /// Whether the index has so many entries that there should be fewer.
+    fn is_long(&self, view: &View) -> bool {
+        view.index_entries() > self.shared.config.index_entries_max / 2
     }
 
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
@@ -193,14 +213,16 @@ impl Mover {
                 continue;
             }
             match self.run() {
-                Ok(()) => {}
+                // There may be more (MOVE-5).
+                Ok(()) => patience = Some(Duration::ZERO),
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {
                     tracing::warn!(%error, "segments are kept; tried again when there is room");
                     patience = Some(SHORT_PAUSE);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "segments are kept until the next start");
+                    let kept = format!("segments are kept until the next start: {error}");
+                    self.shared.note_ended(Helper::Move, kept);
                     return;
                 }
             }
@@ -213,14 +235,59 @@ impl Mover {
         if stopped { Err(MoveError::Stopped) } else { Ok(()) }
     }
 
-    /// Moves all sealed segments; on a full disk those for which there is room.
+    /// Moves sealed segments, the oldest first; on a full disk those for which there is room. Where
+    /// a cold file turns out to be damaged, all is begun anew without it: once for each.
     pub(crate) fn run(&mut self) -> Result<(), MoveError> {
-        let moved = match self.move_sealed(None) {
-            Err(error) if error.is_full_disk() => self.move_what_fits(error),
-            moved => moved,
+        let moved = loop {
+            let moved = match self.move_sealed(None) {
+                Err(error) if error.is_full_disk() => self.move_what_fits(error),
+                moved => moved,
+            };
+            match moved {
+                Err(MoveError::ColdDamage { file, what }) if self.shared.note_damaged(file) => {
+                    tracing::error!(%what, "a cold file is damaged and stays as it is");
+                }
+                moved => break moved,
+            }
         };
         self.halted |= moved.as_ref().is_err_and(|error| !error.is_shortage());
         moved
+    }
+
+    /// Moves all that there is, part after part, whether or not it is due; on a full disk what there
+    /// is room for.
+    pub(crate) fn run_all(&mut self) -> Result<(), MoveError> {
+        self.run()?;
+        let mut left = self.left();
+        while left != (0, 0) {
+            match self.run() {
+                Err(error) if error.is_shortage() => break,
+                moved => moved?,
+            }
+            let before = std::mem::replace(&mut left, self.left());
+            if left == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sealed segments and cold files that could be moved.
+    fn left(&self) -> (usize, usize) {
+        let Shared { view, segments, .. } = &*self.shared;
+        let sealed = segments.journal().len().saturating_sub(1);
+        (sealed, wasteful(&self.shared, view, segments).len())
+    }
+
+    /// How many of `files` one move takes, at least one where there is any (MOVE-5).
+    fn share(&self, files: &[Arc<ReadSegment>]) -> usize {
+        let most = self.shared.config.segment_bytes.saturating_mul(SEALED_MAX as u64);
+        let mut bytes = 0;
+        let fits = files.iter().take(SEALED_MAX).take_while(|segment| {
+            bytes += segment.file.len().unwrap_or(0);
+            bytes <= most
+        });
+        fits.count().max(1).min(files.len())
     }
 
     /// The ballast is given up for what gives back more than it takes.
@@ -245,12 +312,13 @@ impl Mover {
     fn move_sealed(&mut self, plan: Option<&Plan>) -> Result<(), MoveError> {
         self.check_stop()?;
         let journal = self.shared.segments.journal();
-        let part = plan.map_or(journal.len(), |plan| plan.sealed + 1).min(journal.len());
-        let Some((active, sealed)) = journal[..part].split_last() else { return Ok(()) };
-        let is_sealed = |it: &Arc<ReadSegment>| it.life.segment < active.life.segment;
+        let Some((_, sealed)) = journal.split_last() else { return Ok(()) };
+        let count = plan.map_or_else(|| self.share(sealed), |plan| plan.sealed.min(sealed.len()));
+        let Some((next, sealed)) = journal[..=count].split_last() else { return Ok(()) };
+        let is_sealed = |it: &Arc<ReadSegment>| it.life.segment < next.life.segment;
         assert!(sealed.iter().all(is_sealed), "MOVE-2");
-        let recovery = self.fold(sealed, active.first_frame)?;
-        let moved = self.write(recovery, sealed, active.first_frame, plan);
+        let recovery = self.fold(sealed, next.first_frame)?;
+        let moved = self.write(recovery, sealed, next.first_frame, plan);
         let Moved { checkpoint, copied, kept } = match moved {
             Ok(moved) => moved,
             Err(error) => {
@@ -272,7 +340,8 @@ impl Mover {
         copied.publish(&self.shared.view);
         self.give_back(&copied.sources)?;
         self.forget_cold(&kept);
-        if !copied.compacted.is_empty() {
+        if !copied.compacted.is_empty() || copied.sources.iter().any(|file| *file >= COLD_KEY) {
+            // There may be more cold files that hold little.
             self.shared.mover.note_garbage();
         }
         Ok(())
@@ -299,7 +368,24 @@ impl Mover {
             return Err(MoveError::Damage(finding.to_string()));
         }
         self.forget_removed(&mut recovery);
+        self.keep_findings(&recovery);
+        let now_ms = recovery.running_ms;
+        recovery.staging.producers.make_room(now_ms, 0, &self.shared.config);
         Ok(recovery)
+    }
+
+    /// What has been found since the start in cold files, which no start reads, is told by the
+    /// checkpoint from now on.
+    fn keep_findings(&self, recovery: &Recovery) {
+        self.shared.mover.take_findings();
+        for id in recovery.view.partition_ids() {
+            let live = self.shared.view.partition(id).map(|live| live.view().damaged);
+            let Some(partition) = recovery.view.partition(id) else { continue };
+            let (_, end) = partition.bounds();
+            for range in live.into_iter().flatten().filter(|range| range.last < end) {
+                partition.note_loss(range);
+            }
+        }
     }
 
     /// What has been removed since need not be kept: the journal behind the checkpoint says so too.
@@ -324,11 +410,20 @@ impl Mover {
     ) -> Result<Moved, MoveError> {
         let mut sources: BTreeSet<u32> =
             sealed.iter().map(|segment| segment.life.file_key()).collect();
-        let mut colds = wasteful(&recovery.view, &recovery.segments);
+        let mut colds = wasteful(&self.shared, &recovery.view, &recovery.segments);
+        // Those that hold nothing are not named any more, and go without being looked at.
+        let named = named_files(&recovery.view);
+        colds.retain(|cold| named.contains(&cold.life.file_key()));
         colds.retain(|cold| plan.is_none_or(|plan| plan.colds.contains(&cold.life.file_key())));
+        colds.truncate(self.share(&colds));
+        if plan.is_none() && colds.is_empty() && self.is_long(&recovery.view) {
+            colds = scattered(&self.shared, &recovery.view, &recovery.segments);
+        }
         for cold in colds {
-            recovery.locate_cold(&cold).map_err(failed("read a cold file"))?;
-            sources.insert(cold.life.file_key());
+            let key = cold.life.file_key();
+            let located = recovery.locate_cold(&cold);
+            located.map_err(|error| MoveError::damage(key, error.to_string()))?;
+            sources.insert(key);
         }
         let copied = self.copy(&mut recovery, sources, plan)?;
         for id in recovery.view.partition_ids() {
@@ -514,12 +609,11 @@ fn read_located(recovery: &Recovery, batch: &Located) -> Result<Bytes, MoveError
         source.ok_or_else(|| MoveError::Damage(format!("file {} is not open", batch.file)))?;
     let mut bytes = vec![0; batch.entry.length as usize];
     let read = source.file.read_exact_at(&mut bytes, batch.at);
-    read.map_err(failed("read a segment"))?;
     let believed = planted(Planted::DamageMoved);
-    if !believed && !verifies(&batch.entry, &bytes, &source.life) {
+    if read.is_err() || !believed && !verifies(&batch.entry, &bytes, &source.life) {
         let (path, entry) = (source.path.display(), batch.entry);
         let what = format!("{path} at {}: offset {}", batch.at, entry.base_offset);
-        return Err(MoveError::Damage(what));
+        return Err(MoveError::damage(batch.file, what));
     }
     Ok(bytes.into())
 }
@@ -552,29 +646,8 @@ fn check_whole(
         let missing = without(whole, &copied).into_iter();
         if let Some(lost) = missing.flat_map(|range| without(range, &accepted)).next() {
             let what = format!("partition {id} from offset {} on", lost.first);
-            return Err(MoveError::Damage(what));
+            return Err(MoveError::damage(entry.segment, what));
         }
     }
     Ok(())
-}
-
-/// Cold files of which less than half is still wanted.
-pub(crate) fn wasteful(view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
-    let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
-        for entry in partition.entries() {
-            *live.entry(entry.segment).or_default() += u64::from(entry.blocks) * BLOCK;
-        }
-    }
-    let is_wasteful = |cold: &Arc<ReadSegment>| {
-        let live = live.get(&cold.life.file_key()).copied().unwrap_or(0);
-        cold.file.len().is_ok_and(|length| live < length / 2)
-    };
-    segments.cold().into_iter().filter(is_wasteful).collect()
-}
-
-/// The files that any index entry names.
-fn named_files(view: &View) -> BTreeSet<u32> {
-    let partitions = view.partition_ids().into_iter().filter_map(|id| view.partition(id));
-    partitions.flat_map(|partition| partition.entries()).map(|entry| entry.segment).collect()
 }

@@ -314,6 +314,7 @@ fn start(
         directory_id: meta.identity(),
         cluster_id: meta.cluster_id(),
         open_count: meta.open_count,
+        believed_ms: mark.map(|mark| mark.wall_ms).filter(|wall_ms| *wall_ms != 0),
     };
     let ballast = Ballast::open(&*env.disk, &paths.directory, &config)
         .map_err(failed("look at the ballast in", &paths.directory))?;

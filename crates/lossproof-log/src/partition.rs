@@ -250,13 +250,15 @@ impl Partition {
     }
 
     /// What cannot be read any more of batches that were applied: nothing is in doubt but they.
-    pub(crate) fn note_loss(&self, range: OffsetRange) {
+    /// Whether any of it is news.
+    pub(crate) fn note_loss(&self, range: OffsetRange) -> bool {
         self.write(|inner| {
-            if !inner.damaged.contains(&range) {
-                inner.damaged.push(range);
-                inner.damaged.sort_unstable();
-            }
-        });
+            let unknown = without(range, &inner.damaged).into_iter();
+            let news: Vec<_> = unknown.flat_map(|part| without(part, &inner.accepted)).collect();
+            inner.damaged.extend_from_slice(&news);
+            inner.damaged.sort_unstable();
+            !news.is_empty()
+        })
     }
 
     /// The range that was given up and holds `offset`.
@@ -386,7 +388,11 @@ impl Partition {
                 let rest = bytes - u64::from(entry.bytes);
                 let is_too_much = bytes_max.is_some_and(|bytes_max| rest >= bytes_max);
                 let is_dense = entry.base_offset <= log_start || is_given_up;
-                if !is_dense || !is_old && !is_too_much {
+                let is_lost = |lost: &OffsetRange| {
+                    lost.first <= entry.last_offset() && lost.last >= log_start
+                };
+                let is_damaged = inner.damaged.iter().any(is_lost);
+                if !is_dense || is_damaged || !is_old && !is_too_much {
                     break;
                 }
                 log_start = entry.last_offset() + 1;

@@ -4,9 +4,12 @@
 //! - PRODUCER-1: a batch is taken only if it is the next of its producer, so that a retry is
 //!   never appended twice and a gap never passes.
 //! - PRODUCER-2: a producer that is not known must start at sequence 0; state ends only with
-//!   expiry, so an unknown one that goes on has been forgotten or has lost batches.
+//!   expiry, or for want of room, so an unknown one that goes on has been forgotten or has lost
+//!   batches.
 //! - PRODUCER-3: a marker fences every lower epoch; a producer with an open transaction is never
 //!   forgotten.
+//! - PRODUCER-4: for want of room the longest idle go first, and none that has appended lately: it
+//!   may send that again, for an answer that was lost.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,10 +17,18 @@ use lossproof_env::{Planted, planted};
 
 use crate::batch::{BatchHeader, sequence_after};
 use crate::commit::{PartitionId, ProducerView};
+use crate::config::LogConfig;
 use crate::error::CommitCause;
 
 /// As many requests as a client may have in flight with idempotence.
 pub(crate) const WINDOW: usize = 5;
+
+/// Clients give up on a batch much sooner (`delivery.timeout.ms`, `message.timeout.ms`).
+const RETRIED_MS: u64 = 15 * 60 * 1000;
+/// So much of the table is cleared at once, so that not every newcomer looks through all of it.
+const CLEARED_SHARE: usize = 100;
+/// Where nobody can go, this long is not looked again.
+const LOOK_AGAIN_MS: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct SentBatch {
@@ -65,6 +76,8 @@ pub(crate) struct ProducerTable {
     count: usize,
     /// No producer can have expired before this time.
     expiry_from_ms: u64,
+    /// Nobody is looked for who may go before it, before this time.
+    room_from_ms: u64,
 }
 
 impl ProducerTable {
@@ -219,8 +232,35 @@ impl ProducerTable {
         self.count -= gone;
     }
 
+    /// Makes room for so many more (PRODUCER-4).
+    pub(crate) fn make_room(&mut self, now_ms: u64, more: usize, config: &LogConfig) {
+        self.expire(now_ms, config.producer_expiry.as_millis() as u64);
+        let max = config.producers_max;
+        if self.count + more <= max || now_ms < self.room_from_ms {
+            return;
+        }
+        let mut idle: Vec<(u64, PartitionId, i64)> = Vec::new();
+        for (partition, table) in &self.partitions {
+            let may_go = |producer: &Producer| {
+                let is_late = now_ms.saturating_sub(producer.used_ms) >= RETRIED_MS;
+                is_late && producer.transaction_start.is_none() // PRODUCER-3
+            };
+            let table = table.iter().filter(|(_, producer)| may_go(producer));
+            idle.extend(table.map(|(id, producer)| (producer.used_ms, *partition, *id)));
+        }
+        let excess = self.count - max.saturating_sub(more + max / CLEARED_SHARE).min(self.count);
+        if idle.len() < excess {
+            self.room_from_ms = now_ms + LOOK_AGAIN_MS;
+        }
+        idle.sort_unstable();
+        for (_, partition, id) in idle.into_iter().take(excess) {
+            let gone = self.partitions.get_mut(&partition).and_then(|table| table.remove(&id));
+            self.count -= usize::from(gone.is_some());
+        }
+    }
+
     /// Forgets who appended nothing for `expiry_ms`. Cheap when nobody can have expired yet.
-    pub(crate) fn expire(&mut self, now_ms: u64, expiry_ms: u64) {
+    fn expire(&mut self, now_ms: u64, expiry_ms: u64) {
         if now_ms < self.expiry_from_ms {
             return;
         }

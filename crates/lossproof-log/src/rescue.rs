@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commit::{Commit, PartitionChange};
 use crate::committer::Committer;
-use crate::mover::wasteful;
 use crate::partition::View;
 use crate::shared::Shared;
 use crate::staging;
+use crate::waste::wasteful;
 use crate::writer::RoomError;
 
 /// What a commit wants room for.
@@ -72,7 +72,7 @@ pub(crate) fn plan(shared: &Shared) -> Option<Plan> {
         plan.leaves_active = true;
         room -= in_use;
     }
-    let colds = wasteful(&shared.view, &shared.segments);
+    let colds = wasteful(shared, &shared.view, &shared.segments);
     let mut colds: Vec<(u64, u32)> =
         colds.iter().map(|cold| (live_in(cold.life.file_key()), cold.life.file_key())).collect();
     colds.sort_unstable();

@@ -3,10 +3,12 @@
 //! # Invariants
 //! - SCRUB-1: a round verifies every frame of every cold file and full segment that is there when
 //!   it begins, no faster than its rate, and begins a period after the one before.
-//! - SCRUB-2: damage is kept and reported as by a start, and its offsets are offline from then on;
-//!   nothing is repaired, and nothing removed.
+//! - SCRUB-2: damage is kept and reported as by a start, and its offsets are offline from then on,
+//!   over restarts too; nothing is repaired, and nothing removed.
 //! - SCRUB-3: what was moved or given back while it was read is not judged.
+//! - SCRUB-4: a file in which moving has met damage is read next, whatever the time.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,15 +50,27 @@ pub(crate) struct Scrubber {
     /// Keys of the files of this round that were not begun.
     files: Vec<u32>,
     place: Option<Place>,
-    begun_at: Duration,
+    /// Files that were read because of what moving has met (SCRUB-4).
+    suspects: BTreeSet<u32>,
+    in_round: bool,
+    next_round_at: Duration,
     due_at: Duration,
 }
 
 impl Scrubber {
     pub(crate) fn new(shared: Arc<Shared>, quarantine: PathBuf, known: Vec<Finding>) -> Self {
         let now = shared.env.clock.monotonic();
-        let (files, place) = (Vec::new(), None);
-        Self { shared, quarantine, known, files, place, begun_at: now, due_at: now + REST }
+        Self {
+            shared,
+            quarantine,
+            known,
+            files: Vec::new(),
+            place: None,
+            suspects: BTreeSet::new(),
+            in_round: false,
+            next_round_at: now + REST,
+            due_at: now + REST,
+        }
     }
 
     /// The thread's life.
@@ -71,7 +85,7 @@ impl Scrubber {
     pub(crate) fn step(&mut self) -> Duration {
         let clock = self.shared.env.clock.clone();
         let now = clock.monotonic();
-        if now >= self.due_at {
+        if now >= self.due_at || self.suspect().is_some() {
             self.due_at = now + self.verify_next(now);
         }
         self.due_at.saturating_sub(clock.monotonic()).max(Duration::from_millis(1))
@@ -79,7 +93,9 @@ impl Scrubber {
 
     fn verify_next(&mut self, now: Duration) -> Duration {
         let place = self.place.take().or_else(|| self.next_file());
-        let Some(place) = place.or_else(|| self.begin_round(now)) else { return REST };
+        let Some(place) = place.or_else(|| self.begin_round(now)) else {
+            return self.next_round_at.saturating_sub(now).max(REST);
+        };
         let read = match self.verify(place) {
             Ok(read) => read,
             Err(error) => {
@@ -97,7 +113,16 @@ impl Scrubber {
         pause
     }
 
+    /// A file that is to be read out of turn (SCRUB-4).
+    fn suspect(&self) -> Option<u32> {
+        let damaged = self.shared.damaged_colds();
+        damaged.into_iter().find(|key| !self.suspects.contains(key))
+    }
+
     fn next_file(&mut self) -> Option<Place> {
+        let suspect = self.suspect();
+        self.suspects.extend(suspect);
+        self.files.extend(suspect);
         while let Some(key) = self.files.pop() {
             if let Some(segment) = self.shared.segments.get(key) {
                 return Some(Place { key, position: DATA_AT, number: segment.first_frame });
@@ -108,6 +133,9 @@ impl Scrubber {
 
     /// Begins anywhere, so that a log that is opened often is verified as a whole all the same.
     fn begin_round(&mut self, now: Duration) -> Option<Place> {
+        if now < self.next_round_at {
+            return None;
+        }
         let segments = &self.shared.segments;
         let journal = segments.journal();
         let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
@@ -118,15 +146,19 @@ impl Scrubber {
         self.files = files.iter().map(|it| it.life.file_key()).collect();
         let count = self.files.len().max(1) as u64;
         self.files.rotate_left((self.shared.env.rng.next_u64() % count) as usize);
-        self.begun_at = now;
-        self.next_file()
+        let first = self.next_file()?;
+        self.in_round = true;
+        self.next_round_at = now + self.shared.config.scrub_period;
+        Some(first)
     }
 
     /// How long to wait for the next one (SCRUB-1).
-    fn end_round(&self, now: Duration) -> Duration {
-        let wall_ms = self.shared.env.clock.wall_ms();
-        self.shared.counters.scrub.finished_ms.store(wall_ms, Ordering::Relaxed);
-        (self.begun_at + self.shared.config.scrub_period).saturating_sub(now)
+    fn end_round(&mut self, now: Duration) -> Duration {
+        if std::mem::take(&mut self.in_round) {
+            let wall_ms = self.shared.env.clock.wall_ms();
+            self.shared.counters.scrub.finished_ms.store(wall_ms, Ordering::Relaxed);
+        }
+        self.next_round_at.saturating_sub(now)
     }
 
     /// Verifies frames from `place` on, up to a step; how many bytes that were.
@@ -205,7 +237,13 @@ impl Scrubber {
         if self.known.iter().any(same) {
             return Ok(());
         }
-        finding.partitions = self.lose(from, to.0);
+        let (partitions, is_news) = self.lose(from, to.0);
+        finding.partitions = partitions;
+        if !is_news && !finding.partitions.is_empty() {
+            // A checkpoint tells of it, and the start has reported it.
+            self.known.push(finding);
+            return Ok(());
+        }
         let disk = &*self.shared.env.disk;
         let kept = quarantine::keep(disk, &self.quarantine, &*segment.file, &finding);
         let open_count = self.shared.identity.open_count;
@@ -213,14 +251,18 @@ impl Scrubber {
         let listed = quarantine::list(disk, &self.quarantine, open_count, listed);
         tracing::error!(%finding, "acknowledged data is damaged; it is kept and reported");
         self.shared.counters.scrub.findings.fetch_add(1, Ordering::Relaxed);
+        if is_cold {
+            self.shared.mover.note_findings();
+        }
         self.known.push(finding);
         kept.map(drop).and(listed)
     }
 
-    /// The offsets that cannot be read of what the index says is between `from` and `end`.
-    fn lose(&self, from: Place, end: u64) -> Vec<PartitionRange> {
+    /// The offsets that cannot be read of what the index says is between `from` and `end`, and
+    /// whether any of it is news.
+    fn lose(&self, from: Place, end: u64) -> (Vec<PartitionRange>, bool) {
         let Shared { view, segments, .. } = &*self.shared;
-        let mut lost = Vec::new();
+        let (mut lost, mut is_news) = (Vec::new(), false);
         for id in view.partition_ids() {
             let Some(partition) = view.partition(id) else { continue };
             let concerned = |entry: &crate::partition::IndexEntry| {
@@ -239,7 +281,7 @@ impl Scrubber {
                         Err(ReadError::Damaged { range, .. }) => {
                             let last = range.last.min(entry.last_offset());
                             let range = OffsetRange { first: next, last };
-                            partition.note_loss(range);
+                            is_news |= partition.note_loss(range);
                             lost.push(PartitionRange { partition: id, range });
                             next = last + 1;
                         }
@@ -248,7 +290,7 @@ impl Scrubber {
                 }
             }
         }
-        lost
+        (lost, is_news)
     }
 }
 

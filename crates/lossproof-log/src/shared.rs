@@ -1,6 +1,6 @@
 //! What handle and commit thread have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,11 +14,13 @@ use crate::cluster_id::ClusterId;
 use crate::commit::PartitionId;
 use crate::compaction::Order;
 use crate::config::LogConfig;
-use crate::counters::{Counters, LogFigures};
+use crate::counters::{Bounded, Counters, LogFigures};
 use crate::error::{FenceCause, Fenced};
+use crate::helper::{Ended, Helper};
 use crate::partition::View;
 use crate::queue::Queue;
 use crate::reader::Segments;
+use crate::wall_clock::WallClock;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -37,11 +39,13 @@ pub(crate) struct Shared {
     pub(crate) scrub: MoverSignal,
     pub(crate) ballast: Ballast,
     pub(crate) counters: Counters,
+    /// Keys of cold files in which moving has found damage: they stay as they are (MOVE-3).
+    damaged_colds: Mutex<BTreeSet<u32>>,
     /// The journal is to go on in its next segment.
     seal: AtomicBool,
     fenced: OnceLock<Fenced>,
-    /// Wall and monotonic time of the open.
-    opened_at: (i64, Duration),
+    ended: Mutex<Vec<Ended>>,
+    pub(crate) wall_clock: WallClock,
 }
 
 /// How the mover is told what happens.
@@ -50,6 +54,8 @@ pub(crate) struct MoverSignal {
     stopped: AtomicBool,
     /// Something was removed: there may be cold files that hold little.
     garbage: AtomicBool,
+    /// Damage of cold files was found that no checkpoint tells of.
+    findings: AtomicBool,
     /// What is to be compacted; one wish of each partition at most.
     orders: Mutex<BTreeMap<PartitionId, Order>>,
     woken: Mutex<bool>,
@@ -78,6 +84,19 @@ impl MoverSignal {
 
     pub(crate) fn take_garbage(&self) -> bool {
         self.garbage.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn note_findings(&self) {
+        self.findings.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn has_findings(&self) -> bool {
+        self.findings.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_findings(&self) -> bool {
+        self.findings.swap(false, Ordering::AcqRel)
     }
 
     /// Wishes to compact are carried out together; a later one takes the place of an earlier one.
@@ -110,13 +129,15 @@ impl MoverSignal {
     }
 }
 
-/// Who a log is.
+/// Who a log is, and when it was there last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     /// To others; that which seeds checksums where the directory was not adopted.
     pub(crate) directory_id: u64,
     pub(crate) cluster_id: ClusterId,
     pub(crate) open_count: u64,
+    /// The wall clock as it was believed last, where that is known.
+    pub(crate) believed_ms: Option<i64>,
 }
 
 impl Shared {
@@ -130,7 +151,7 @@ impl Shared {
         ballast: Ballast,
     ) -> Arc<Self> {
         let permits = permits_for(config.queue_bytes_max);
-        let opened_at = (env.clock.wall_ms(), env.clock.monotonic());
+        let wall_clock = WallClock::new(env.clock.clone(), identity.believed_ms);
         Arc::new(Self {
             env,
             directory_id,
@@ -144,9 +165,11 @@ impl Shared {
             scrub: MoverSignal::default(),
             ballast,
             counters: Counters::new(),
+            damaged_colds: Mutex::default(),
             seal: AtomicBool::new(false),
             fenced: OnceLock::new(),
-            opened_at,
+            ended: Mutex::default(),
+            wall_clock,
             config,
         })
     }
@@ -160,7 +183,13 @@ impl Shared {
     pub(crate) fn figures(&self) -> LogFigures {
         let permits = permits_for(self.config.queue_bytes_max) as usize;
         let used = permits.saturating_sub(self.permits.available_permits());
+        let Self { view, config, .. } = self;
+        let producers = self.counters.producers.load(Ordering::Relaxed);
         LogFigures {
+            index_entries: Bounded { used: view.index_entries(), max: config.index_entries_max },
+            producers: Bounded { used: producers, max: config.producers_max },
+            transactions: Bounded { used: view.transactions(), max: config.transactions_max },
+            ended: self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ballast_bytes: self.ballast.held(),
             is_disk_full: self.ballast.is_disk_full(),
             ..self.counters.figures(used as u64 * 1024)
@@ -182,6 +211,27 @@ impl Shared {
         fenced.clone()
     }
 
+    /// Notes that a thread does its work no more.
+    pub(crate) fn note_ended(&self, thread: Helper, cause: String) {
+        tracing::error!(thread = thread.name(), cause, "a thread has ended until the next start");
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push(Ended { thread, cause });
+    }
+
+    /// Notes a cold file that holds what cannot be read, for the scrub to report it; false where
+    /// that is known.
+    pub(crate) fn note_damaged(&self, file: u32) -> bool {
+        let mut damaged = self.damaged_colds.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = damaged.insert(file);
+        drop(damaged);
+        self.scrub.wake();
+        is_new
+    }
+
+    pub(crate) fn damaged_colds(&self) -> BTreeSet<u32> {
+        self.damaged_colds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn seal(&self) {
         self.seal.store(true, Ordering::Release);
     }
@@ -192,12 +242,6 @@ impl Shared {
 
     pub(crate) fn take_seal(&self) -> bool {
         self.seal.swap(false, Ordering::AcqRel)
-    }
-
-    pub(crate) fn clock_drift_ms(&self) -> i64 {
-        let (wall_ms, monotonic) = self.opened_at;
-        let passed = self.env.clock.monotonic().saturating_sub(monotonic).as_millis() as i64;
-        self.env.clock.wall_ms() - wall_ms - passed
     }
 
     pub(crate) fn acknowledged(&self, frame: u64) {

@@ -44,6 +44,10 @@ const MOVED_FILES: [&str; 9] = [
     "checkpoint/0000000000000002.b",
 ];
 
+/// What a mark says of the wall clock was added later, where there were zeros, and the checksum is
+/// behind it.
+const ADDED: std::ops::Range<usize> = 50..64;
+
 fn fixture(kind: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(kind).join(name)
 }
@@ -161,13 +165,17 @@ fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// What stands in `name` of `fixture`, the same as what the present code has written to `disk`.
 fn compare(disk: &SimDisk, name: &str, kind: &str) {
-    let bytes = trimmed(disk.bytes(&Path::new("/data").join(name)).unwrap());
+    let mut bytes = trimmed(disk.bytes(&Path::new("/data").join(name)).unwrap());
     let path = fixture(kind, name);
     if std::env::var_os("LOSSPROOF_WRITE_FIXTURE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &bytes).unwrap();
     }
-    let known = std::fs::read(path).unwrap();
+    let mut known = std::fs::read(path).unwrap();
+    if name.starts_with("journal/mark.") {
+        bytes[ADDED].fill(0);
+        known[ADDED].fill(0);
+    }
     assert!(bytes == known, "{name} is not what version 1 is");
 }
 

@@ -29,3 +29,4 @@ mod reopen;
 mod scrub;
 mod support;
 mod transactions;
+mod wall_clock;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use lossproof_env::Environment;
 use lossproof_log::{
-    Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, StoredBatch,
+    Commit, FlushPolicy, Helper, Log, LogConfig, PartitionChange, PartitionId, StoredBatch,
 };
 use support::{create, values_of};
 
@@ -116,5 +116,26 @@ fn readers_see_every_record_while_batches_move() {
     for id in (1..=PARTITIONS).map(PartitionId) {
         read_all(&log, id, &AtomicBool::new(true), &starts);
     }
+    log.close_blocking().unwrap();
+}
+
+/// The trap: moving ends with one line in the log, and the journal grows until the disk is full.
+#[test]
+fn a_mover_that_has_ended_is_among_the_figures() {
+    // MOVE-4
+    let scratch = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(&Environment::real(), scratch.path(), LogConfig::small()).unwrap();
+    let id = PartitionId(1);
+    log.commit_blocking(create(id, FlushPolicy::Commit)).unwrap();
+    std::fs::remove_dir(scratch.path().join("cold")).unwrap();
+    let long = "x".repeat(3_000);
+    let mut written = 0;
+    while log.figures().ended.is_empty() && written < RECORDS {
+        log.commit_blocking(support::append(id, &[&long])).unwrap();
+        written += 1;
+    }
+    let ended = &log.figures().ended[0];
+    assert_eq!(ended.thread, Helper::Move);
+    assert!(ended.cause.contains("write a cold file"), "{}", ended.cause);
     log.close_blocking().unwrap();
 }

@@ -1,10 +1,11 @@
 //! Idempotent producers: a batch that is sent again is answered with its first offset and not
 //! appended, over restarts too; who is unknown must start at 0; ids are never given twice.
-//! (PRODUCER-1, PRODUCER-2, storage rule 13)
+//! (PRODUCER-1, PRODUCER-2, PRODUCER-4, storage rule 13)
 
 use crate::support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, Stepper};
@@ -138,6 +139,60 @@ fn producers_are_bounded_and_the_expired_make_room() {
     clock.advance(config.producer_expiry);
     first(&mut stepper, 3, 0).unwrap();
     assert!(matches!(first(&mut stepper, 1, 2), Err(CommitCause::UnknownProducer { .. })));
+}
+
+/// The trap: everybody new is refused until somebody expires, which takes a day.
+#[test]
+fn the_longest_idle_makes_room_and_nobody_who_may_send_again() {
+    // PRODUCER-4
+    let disk = SimDisk::new();
+    let config = LogConfig { producers_max: 2, ..LogConfig::small() };
+    let clock = lossproof_env::ManualClock::new(0);
+    let mut env = simulated(&disk);
+    env.clock = std::sync::Arc::new(clock.clone());
+    let (log, mut stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    let put = |stepper: &mut Stepper, producer_id, sequence| {
+        let batch = produced(producer_id, 0, sequence, &["a"]);
+        stepper.submit(vec![Commit::append(P1, batch)]).remove(0).map_err(|error| error.cause)
+    };
+    put(&mut stepper, 1, 0).unwrap();
+    put(&mut stepper, 2, 0).unwrap();
+    clock.advance(Duration::from_mins(5));
+    put(&mut stepper, 1, 1).unwrap();
+    clock.advance(Duration::from_mins(9));
+    let full = Err(CommitCause::Full(FullCause::Producers));
+    assert_eq!(put(&mut stepper, 3, 0), full, "both may send their last batch again");
+    clock.advance(Duration::from_mins(1));
+    put(&mut stepper, 3, 0).unwrap();
+    assert_eq!((log.figures().producers.used, log.figures().producers.max), (2, 2));
+    put(&mut stepper, 1, 2).unwrap();
+    assert!(matches!(put(&mut stepper, 2, 1), Err(CommitCause::UnknownProducer { .. })));
+    assert_eq!(put(&mut stepper, 2, 0), full);
+}
+
+/// The trap: each checkpoint keeps all that were in the one before, for ever.
+#[test]
+fn a_checkpoint_forgets_whose_time_is_over() {
+    let disk = SimDisk::new();
+    let clock = lossproof_env::ManualClock::new(0);
+    let mut env = simulated(&disk);
+    env.clock = std::sync::Arc::new(clock.clone());
+    let config = LogConfig::small();
+    let open = || Log::open_stepped(&env, Path::new("/data"), config.clone()).unwrap();
+    let (log, mut stepper, _) = open();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    send(&mut stepper, 0, 0).unwrap();
+    clock.advance(config.producer_expiry);
+    let long = "x".repeat(3_000);
+    for _ in 0..30 {
+        stepper.submit(vec![support::append(P1, &[&long])]).remove(0).unwrap();
+    }
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    let (log, mut stepper, _) = open();
+    assert_eq!(log.figures().producers.used, 0);
+    assert!(matches!(send(&mut stepper, 0, 2), Err(CommitCause::UnknownProducer { .. })));
 }
 
 #[test]

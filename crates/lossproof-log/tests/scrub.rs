@@ -1,5 +1,6 @@
 //! Damage of data that nobody reads is found while the log is up, reported as by a start, and
-//! neither repaired nor removed: SCRUB-1, SCRUB-2. (SCRUB-3: the tests of the scrubber itself)
+//! neither repaired nor removed: SCRUB-1, SCRUB-2, SCRUB-4. (SCRUB-3: the tests of the scrubber
+//! itself.)
 
 use crate::support;
 
@@ -111,6 +112,38 @@ fn a_flipped_bit_in_a_cold_file_is_found_without_any_read() {
     let mut after = run.disk.bytes(&cold).unwrap();
     after[at as usize] ^= 1;
     assert_eq!(after, before, "SCRUB-2: nothing is repaired");
+}
+
+/// Storage rule 15: what a person has to decide about must not go before.
+#[test]
+fn what_was_found_does_not_expire_and_is_known_after_a_restart() {
+    // SCRUB-2
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let all = Some(run.log.partition(P1).unwrap().high_watermark);
+    assert_eq!(run.log.expired(P1, Some(i64::MAX), None), all);
+    let at = FRAME_AT + 40_000;
+    let before = run.disk.bytes(&cold).unwrap()[at as usize];
+    run.disk.damage(&cold, at, &[before ^ 1]).unwrap();
+    run.round();
+    let damaged = run.log.partition(P1).unwrap().damaged;
+    assert_eq!(damaged.len(), 1);
+    for (age, size) in [(Some(i64::MAX), None), (None, Some(0))] {
+        let start = run.log.expired(P1, age, size).unwrap();
+        assert!(start <= damaged[0].first, "{start} of {damaged:?}");
+    }
+    run.stepper.checkpoint().unwrap();
+    let Run { disk, clock, log, stepper } = run;
+    drop((log, stepper));
+    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
+    let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+    let (log, stepper, report) = opened.unwrap();
+    assert_eq!(report.damage[0].partitions[0].range, damaged[0]);
+    assert_eq!(log.partition(P1).unwrap().damaged, damaged);
+    let mut run = Run { disk, clock, log, stepper };
+    run.round();
+    assert!(run.log.figures().scrub.finished_ms.is_some());
+    assert_eq!(run.log.figures().scrub.findings, 0, "it is no news");
 }
 
 #[test]

@@ -162,6 +162,10 @@ fn operators_read_figures_and_readiness() {
         ("lossproof_broker_scrub_finished_timestamp_seconds", "0"),
         ("lossproof_broker_unsafe_partitions", "0"),
         ("lossproof_broker_batches_refused_total", "0"),
+        ("lossproof_broker_index_entries_max", "4194304"),
+        ("lossproof_broker_producers_max", "100000"),
+        ("lossproof_broker_transactions", "0"),
+        ("lossproof_broker_thread_ended{thread=\"move\"}", "0"),
         ("kafka_brokers", "1"),
     ] {
         assert_eq!(value(&page, sample), expected, "{sample}");

@@ -275,8 +275,9 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         Int,
         "67108864",
         Within(1 << 20, i64::MAX),
-        "Bytes after which a part of the log is closed; all topics share the journal's segments, \
-         whose size is not a topic's to set.",
+        "The most that is kept beyond retention.bytes or retention.ms because it goes together. \
+         Here it goes in pieces of at most a megabyte, or a frame of the journal, whatever is \
+         asked for.",
     ),
     unused(
         "segment.index.bytes",
@@ -302,7 +303,8 @@ pub(crate) const TOPIC_SETTINGS: &[Setting] = &[
         "604800000",
         FROM_1,
         "Time after which the journal's last segment is closed even if it is not full, when it \
-         holds records of a compacted topic. Only what is in closed ones is compacted.",
+         holds records of a compacted topic. Only what is in closed ones is compacted. Retention \
+         does not wait for it.",
     ),
     unused(
         "unclean.leader.election.enable",

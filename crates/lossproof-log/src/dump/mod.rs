@@ -306,6 +306,7 @@ fn mark_line(line: Line, mark: &Mark) -> Line {
         .flag("clean", mark.clean)
         .flag("end_lost", mark.end_lost)
         .count("running_ms", mark.running_ms)
+        .number("wall_ms", mark.wall_ms)
 }
 
 fn checkpoint_line(line: Line, checkpoint: &Checkpoint) -> Line {

@@ -75,7 +75,9 @@ async fn readiness(State(Board(monitor)): State<Board>) -> Response {
         Some(Readiness::DiskFull) => (StatusCode::SERVICE_UNAVAILABLE, "disk full\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "recovering\n"),
     };
-    (status, text).into_response()
+    let ended = monitor.get().map(Monitor::ended).unwrap_or_default();
+    let lines = ended.iter().map(|it| format!("thread {}: {}\n", it.thread.name(), it.cause));
+    (status, text.to_owned() + &lines.collect::<String>()).into_response()
 }
 
 async fn metrics(State(Board(monitor)): State<Board>) -> Response {

@@ -5,7 +5,7 @@ use core::fmt::Error;
 use std::collections::BTreeMap;
 
 use lossproof_broker::{Figures, OffsetFigures};
-use lossproof_log::{Histogram, ScrubFigures};
+use lossproof_log::{Bounded, Helper, Histogram, LogFigures, ScrubFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -53,7 +53,34 @@ impl Page<'_, '_> {
         self.gauge("lossproof_broker_disk_full", help, i64::from(log.is_disk_full))?;
         let help = "Bytes that are held back for a full disk";
         self.gauge("lossproof_broker_ballast_bytes", help, log.ballast_bytes as i64)?;
+        self.bounds(log)?;
+        self.threads(log)?;
         self.scrub(&log.scrub)
+    }
+
+    /// What is refused when there is too much of it.
+    fn bounds(&mut self, log: &LogFigures) -> Result<(), Error> {
+        let help = "Entries of the index of all partitions; at the bound all records are refused";
+        self.bounded("lossproof_broker_index_entries", help, log.index_entries)?;
+        let help = "Idempotent producers that are remembered, once for each partition";
+        self.bounded("lossproof_broker_producers", help, log.producers)?;
+        let help = "Transactions that are open or were aborted, once for each partition; at the \
+                    bound new ones are refused";
+        self.bounded("lossproof_broker_transactions", help, log.transactions)
+    }
+
+    fn bounded(&mut self, name: &str, help: &str, bounded: Bounded) -> Result<(), Error> {
+        self.gauge(name, help, bounded.used as i64)?;
+        self.gauge(&format!("{name}_max"), "The bound of it", bounded.max as i64)
+    }
+
+    fn threads(&mut self, log: &LogFigures) -> Result<(), Error> {
+        let samples = Helper::ALL.map(|thread| {
+            let is_ended = log.ended.iter().any(|ended| ended.thread == thread);
+            (vec![("thread", thread.name().to_owned())], i64::from(is_ended))
+        });
+        let help = "1 when a thread of the journal does its work no more until the next start";
+        self.gauges("lossproof_broker_thread_ended", help, samples.into_iter())
     }
 
     fn scrub(&mut self, scrub: &ScrubFigures) -> Result<(), Error> {
