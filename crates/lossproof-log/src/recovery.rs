@@ -297,7 +297,9 @@ impl Recovery {
         let mut at = frame.position + frame.header.payload_at() as u64;
         for (entry, payload) in frame.entries.iter().zip(scan.payloads(frame)?) {
             let overlooked = planted(Planted::DamageOverlooked);
-            let good = payload.filter(|bytes| overlooked || scan.life.crc(bytes) == entry.crc);
+            // What was found whole was verified in the very memory that it is taken from.
+            let verified = frame.whole || overlooked;
+            let good = payload.filter(|bytes| verified || scan.life.crc(bytes) == entry.crc);
             let applied = self.apply(&origin, entry, good.as_ref(), &place, &mut finding);
             let is_batch = applied && entry.kind == EntryKind::Batch;
             if let Some(located) = self.located.as_mut().filter(|_| is_batch) {
