@@ -111,12 +111,35 @@ fn what_is_lost_is_named_and_can_be_given_up() {
         assert_eq!(code, Some(0), "{stdout}{said}");
         assert!(stdout.contains("accepted as lost: news-0: offsets 1 to 1"), "{stdout}");
     }
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    assert!(!stdout.contains("clean"), "a loss that was given up is still one: {stdout}");
+    assert!(stdout.contains("accepted as lost: news-0: offsets 1 to 1"), "{stdout}");
+    let (_, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(verdict["verdict"], "accepted", "{stdout}");
+    assert_eq!(verdict["accepted"][0]["first"], 1, "{stdout}");
     let broker = Broker::start(&data, &[]);
     let topic = read_topic(&broker.server, "news");
     let values: Vec<&str> = topic.records.iter().map(|record| &*record.value).collect();
     assert_eq!(values, ["first message", "third message"]);
     let said = broker.stop();
     assert!(!said.contains("LP1012"), "{said}");
+}
+
+/// A medium that has flipped one bit flips another: said, and told from a loss.
+#[test]
+fn damage_that_a_second_copy_makes_good_is_told_from_a_loss() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    Broker::start(&data, &[]).stop();
+    let mut bytes = fs::read(data.join("meta")).unwrap();
+    bytes[20] ^= 1;
+    fs::write(data.join("meta"), bytes).unwrap();
+    let (code, stdout, said) = run(&["broker", "--check", data.to_str().unwrap()]);
+    assert_eq!(code, Some(3), "{stdout}{said}");
+    assert!(stdout.contains("DAMAGED") && stdout.contains("no message is lost"), "{stdout}");
+    assert!(stdout.contains("meta-copy") && !stdout.contains("\nlost:"), "{stdout}");
 }
 
 #[test]

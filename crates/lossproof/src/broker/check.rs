@@ -91,12 +91,27 @@ pub(super) fn state_name(kind: StateKind) -> &'static str {
     }
 }
 
+const DAMAGED: &str = "damaged";
+/// There is no damage that nobody has decided about, and something was given up.
+const ACCEPTED: &str = "accepted";
+const CLEAN: &str = "clean";
+
+fn verdict(report: &CheckReport) -> &'static str {
+    if report.is_damaged() {
+        DAMAGED
+    } else if report.accepted.is_empty() && report.accepted_states.is_empty() {
+        CLEAN
+    } else {
+        ACCEPTED
+    }
+}
+
 fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
     let shown = directory.display();
-    if report.is_damaged() {
-        say!("{shown}: DAMAGED");
-    } else {
-        say!("{shown}: clean, everything that was acknowledged can be read");
+    match verdict(report) {
+        DAMAGED => say!("{shown}: DAMAGED"),
+        ACCEPTED => say!("{shown}: nothing is lost but what was given up, which is named below"),
+        _ => say!("{shown}: clean, everything that was acknowledged can be read"),
     }
     for PartitionRange { partition, range } in &report.lost {
         say!("lost: {}: offsets {range}", name_of(names, *partition));
@@ -194,7 +209,7 @@ fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Va
     let named =
         |kinds: &[StateKind]| -> Vec<&str> { kinds.iter().map(|kind| state_name(*kind)).collect() };
     json!({
-        "verdict": if report.is_damaged() { "damaged" } else { "clean" },
+        "verdict": verdict(report),
         "directory": directory,
         "lost": ranges(&report.lost),
         "lost_states": named(&report.lost_states),

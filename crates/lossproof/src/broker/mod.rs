@@ -99,7 +99,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MILLISECONDS")]
     group_initial_delay_ms: Option<u64>,
     /// Instead of serving, read all of a stopped directory and change nothing: is everything there
-    /// that was acknowledged? Exit code 0 yes, 3 no (what is lost is named), 1 cannot tell
+    /// that was acknowledged? Exit code 0 yes, but for what was given up by --accept-loss; 3
+    /// something durable does not read back (what is lost is named, and where a second copy has
+    /// it, that is said); 1 cannot tell
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "listen"])]
     check: Option<PathBuf>,
     /// Instead of serving, give up acknowledged messages of a stopped directory that cannot be

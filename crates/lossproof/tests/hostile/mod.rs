@@ -2,8 +2,9 @@
 //! who must notice nothing.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use lossproof_wire::batch::{self, BatchBuilder, Compression};
@@ -16,6 +17,9 @@ use crate::support::Broker;
 const TOPIC: &str = "of-the-bystander";
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 12;
+
+/// The broker answers at once, or closes: whoever says nothing for so long hangs.
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 
 /// A broker, and a client with a connection from before the attack.
 pub(crate) struct Scene {
@@ -86,6 +90,7 @@ impl Client {
     pub(crate) fn connect(server: &str) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
         Self { stream, correlation_id: 0 }
     }
 
@@ -98,10 +103,17 @@ impl Client {
     /// `None`: the connection is closed.
     pub(crate) fn receive_frame(&mut self) -> Option<Bytes> {
         let mut length = [0; 4];
-        self.stream.read_exact(&mut length).ok()?;
+        self.read(&mut length)?;
         let mut frame = vec![0; i32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut frame).ok()?;
+        self.read(&mut frame)?;
         Some(frame.into())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Option<()> {
+        let read = self.stream.read_exact(bytes);
+        let hangs = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!hangs, "the broker neither answers nor closes");
+        read.ok()
     }
 
     pub(crate) fn is_closed(&mut self) -> bool {
