@@ -290,7 +290,7 @@ impl Dump<'_> {
 
 fn meta_line(line: Line, meta: &Meta) -> Line {
     line.id("directory_id", meta.directory_id)
-        .text("cluster_id", &meta.cluster_id().to_string())
+        .text("cluster_id", meta.cluster_id().to_string())
         .count("open_count", meta.open_count)
         .count("producer_id_high", u64::from(meta.producer_id_high))
         .flag("begun", meta.begun)
