@@ -1,6 +1,7 @@
 //! Story: whoever reaches the port can send what he likes. Every request of every version that the
 //! broker says it serves, broken in every way, over a real socket, while another client writes and
-//! reads: the process lives, its memory is bounded, the other one notices nothing. Seeded;
+//! reads: the process lives, what it has stored can be read, its memory is bounded, the other one
+//! notices nothing. Seeded;
 //! `LOSSPROOF_HOSTILE_MUTATIONS` sets how many mutants of each, `LOSSPROOF_HOSTILE_SEED` another
 //! seed.
 
@@ -130,6 +131,9 @@ fn record_batches_of_every_compression_broken_in_every_way() {
         scene.is_served();
     }
     assert!(stored > 10 && refused > 100, "{stored} stored, {refused} refused");
+    for (topic, _) in TOPICS {
+        scene.client().reads_all_of(topic);
+    }
     scene.end(MEMORY_BYTES_MAX);
 }
 

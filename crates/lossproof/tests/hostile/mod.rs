@@ -167,6 +167,25 @@ impl Client {
         answer.responses.remove(0).partitions.remove(0)
     }
 
+    /// Every record that was taken, however broken what came with it, can be decoded.
+    pub(crate) fn reads_all_of(&mut self, topic: &str) {
+        let mut offset = 0;
+        loop {
+            let read = self.fetch(topic, offset);
+            assert_eq!(read.error_code, ErrorCode::NONE);
+            let begin = offset;
+            for batch in batch::split(read.records.as_ref().unwrap()) {
+                for record in batch::records(&batch.unwrap()).unwrap() {
+                    offset = record.expect("what is stored can be read").offset + 1;
+                }
+            }
+            if offset == begin {
+                assert_eq!(offset, read.high_watermark);
+                return;
+            }
+        }
+    }
+
     /// Asks for as much as there is.
     pub(crate) fn send_fetch(&mut self, topic: &str) {
         self.send(&fetch(topic, 0), FETCH_VERSION);
