@@ -194,7 +194,7 @@ const CONTROLS: [Control; 34] = [
         bug: "misfits-not-kept",
         package: "lossproof-log",
         target: "damage",
-        test: "batches_of_a_partition_that_is_not_known_are_kept_when_their_segments_are_given_back",
+        test: "whole_batches_of_an_unknown_partition_are_kept",
         says: "what has no place is kept",
     },
     Control {

@@ -7,7 +7,8 @@
 //! - `SIM-2`: an image holds all that was synced at its position, and of the rest whatever its
 //!   [`Choice`] says, in the order it was done.
 //! - `SIM-3`: position and choice give the same image every time, on every machine.
-//! - `SIM-4`: a sync that failed leaves bytes, or names, visible and gone: no later one brings them.
+//! - `SIM-4`: a sync that failed leaves bytes, or names, visible and gone: no later sync brings
+//!   them.
 //! - `SIM-5`: a name is in an image only with all directories above it.
 
 mod choice;
