@@ -2,10 +2,10 @@
 //! that it gives is the one that was acknowledged at its offset. Opened once more it gives the
 //! same.
 //!
-//! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there. In a
-//! piece whose file has its highest bit set a file and a place (3 bytes) follow instead, and so many
-//! sectors are written there as they stand here: a write that went to the wrong place, or an old one
-//! that came back, each with a right checksum.
+//! The bytes are pieces: a file, a place (3 bytes), a length, and so many bytes to write there. In
+//! a piece whose file has its highest bit set a file and a place (3 bytes) follow instead, and so
+//! many sectors are written there as they stand here: a write that went to the wrong place, or an
+//! old one that came back, each with a right checksum.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -32,8 +32,14 @@ static SAMPLE: LazyLock<SimDisk> = LazyLock::new(sample);
 pub fn check(data: &[u8]) {
     let disk = SAMPLE.killed();
     spoil(&disk, data);
-    let Ok((log, stepper, report)) = open(&disk) else { return };
+    let Ok((log, stepper, report)) = open(&disk) else {
+        assert!(!data.is_empty(), "what is sound opens");
+        return;
+    };
     let first = judge(&log, &report);
+    if data.is_empty() {
+        assert_eq!(first.len(), BATCHES as usize, "what is sound is read");
+    }
     drop((log, stepper));
     let (log, _stepper, report) = open(&disk).expect("what opened once opens again");
     assert_eq!(judge(&log, &report), first, "what was read is read again");

@@ -157,7 +157,8 @@ fn draw_pieces(random: &mut Seeded) -> Vec<u8> {
 #[test]
 fn any_bytes_in_the_files_of_a_journal() {
     let mut random = Seeded(4);
-    let some: Vec<Vec<u8>> = (0..20).map(|_| draw_pieces(&mut random)).collect();
+    let mut some = vec![Vec::new()];
+    some.extend((0..20).map(|_| draw_pieces(&mut random)));
     begin_with("journal", journal::check, &some);
     for _ in 0..rounds(150) {
         journal::check(&draw_pieces(&mut random));

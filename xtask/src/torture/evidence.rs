@@ -119,8 +119,8 @@ fn table(entries: &[Entry]) -> String {
     }
     let mut table =
         "| fault | cycles | acknowledged | transactions | lost | altered | reordered | \
-                     duplicates | damage reported | not reported |\n\
-                     |---|---|---|---|---|---|---|---|---|---|\n"
+                     duplicates | otherwise broken | damage reported | not reported |\n\
+                     |---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for (fault, words) in FAULTS {
         let Some(sum) = sums.get(fault) else { continue };
@@ -129,8 +129,8 @@ fn table(entries: &[Entry]) -> String {
         let _ = writeln!(
             table,
             "| {words} | {cycles} | {acknowledged} | {transactions} | {lost} | {altered} | \
-             {reordered} | {} | {} | {} |",
-            sum.duplicates, sum.reported, sum.undetected
+             {reordered} | {} | {} | {} | {} |",
+            sum.duplicates, sum.broken, sum.reported, sum.undetected
         );
     }
     table
@@ -146,7 +146,7 @@ mod tests {
  "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
  "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0,
- "broken": 0,
+ "broken": 3,
  "reported": 0, "undetected": 0}
 ]"#;
 
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
-        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 0 | 0 |\n", FAULTS[0].1);
+        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 3 | 0 | 0 |\n", FAULTS[0].1);
         assert_eq!(complaint(&readme(&row), JSON), None);
         assert!(complaint(&readme(&row.replace("| 1 |", "| 0 |")), JSON).is_some());
         assert!(complaint("no table", JSON).is_some());
