@@ -26,23 +26,27 @@ const BATCHES: i64 = 60;
 const COPIED: u8 = 0x80;
 const SECTOR: usize = 512;
 
-/// Of a process that was killed under load.
+/// After a power cut under load. Each input has a disk of its own from it: what one input spoilt
+/// would hide what the next ones do.
 static SAMPLE: LazyLock<SimDisk> = LazyLock::new(sample);
 
 pub fn check(data: &[u8]) {
-    let disk = SAMPLE.killed();
+    let disk = SAMPLE.power_cut();
     spoil(&disk, data);
     let Ok((log, stepper, report)) = open(&disk) else {
         assert!(!data.is_empty(), "what is sound opens");
         return;
     };
-    let first = judge(&log, &report);
+    let is_told = !report.is_sound();
+    let first = judge(&log, is_told);
     if data.is_empty() {
         assert_eq!(first.len(), BATCHES as usize, "what is sound is read");
     }
     drop((log, stepper));
     let (log, _stepper, report) = open(&disk).expect("what opened once opens again");
-    assert_eq!(judge(&log, &report), first, "what was read is read again");
+    // What was cut is told once, by the open that cuts it.
+    let again = judge(&log, is_told || !report.is_sound());
+    assert_eq!(again, first, "what was read is read again");
 }
 
 fn spoil(disk: &SimDisk, data: &[u8]) {
@@ -134,17 +138,20 @@ fn batch(number: i64) -> Bytes {
 }
 
 /// The offsets that can be read. Any other is an error, or beyond the end of a log that is not said
-/// to be sound.
-fn judge(log: &Log, report: &RecoveryReport) -> Vec<i64> {
+/// to be sound, which is what must be told.
+fn judge(log: &Log, is_told: bool) -> Vec<i64> {
     let Some(view) = log.partition(PARTITION) else {
-        assert!(!report.is_sound(), "the partition is missing in silence");
+        assert!(is_told, "the partition is missing in silence");
         return Vec::new();
     };
     let mut read = Vec::new();
     for offset in 0..BATCHES {
         let Ok(slice) = log.read(PARTITION, offset, 1) else { continue };
         let Some(stored) = slice.batches.into_iter().next() else {
-            let is_cut = offset >= view.high_watermark && !report.is_sound();
+            // No durable mark covers the last frame yet: zeros in its place are what is there when
+            // it was never written.
+            let is_last = offset == BATCHES - 1;
+            let is_cut = offset >= view.high_watermark && (is_told || is_last);
             assert!(is_cut, "offset {offset} is missing in silence");
             continue;
         };
