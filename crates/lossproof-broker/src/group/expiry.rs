@@ -16,7 +16,9 @@ impl Groups {
                 shrunk.push(name.clone());
             }
         }
-        shrunk.iter().for_each(|name| self.count(name));
+        for name in &shrunk {
+            self.count(name);
+        }
         self.note_changes();
         let idle = self.by_id.iter().filter(|(_, group)| group.is_idle());
         let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
