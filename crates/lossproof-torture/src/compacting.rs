@@ -133,7 +133,7 @@ pub(crate) fn produce(shared: &Shared, compression: &str) -> Result<(), Failure>
         }
         let Some(offset) = answer(shared, &producer)? else { continue };
         keyed.acknowledged(number, offset);
-        if number % CUT_EVERY == 0 && offset >= 0 {
+        if number.is_multiple_of(CUT_EVERY) && offset >= 0 {
             cut(keyed, &admin, number, offset)?;
         }
     }
