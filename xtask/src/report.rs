@@ -26,6 +26,11 @@ impl Counts {
     }
 }
 
+/// With `CI` set nothing may be missing.
+pub(crate) fn is_strict() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
 /// How a part ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -47,15 +52,13 @@ impl Outcome {
 
 pub(crate) struct Report {
     counts: Counts,
-    /// With `CI` set nothing may be missing.
     strict: bool,
     started: Instant,
 }
 
 impl Report {
     pub(crate) fn new() -> Report {
-        let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
-        Report { counts: Counts::default(), strict, started: Instant::now() }
+        Report { counts: Counts::default(), strict: is_strict(), started: Instant::now() }
     }
 
     /// Runs one part and prints how it went. A part may stop early with [`Failure::Missing`].

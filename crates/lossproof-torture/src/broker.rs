@@ -30,7 +30,7 @@ pub(crate) struct BrokerSettings {
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) port: u16,
-    pub(crate) options: Vec<&'static str>,
+    pub(crate) options: Vec<String>,
 }
 
 impl BrokerSettings {

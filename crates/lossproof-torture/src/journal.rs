@@ -10,7 +10,7 @@ const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 64;
 const FRAME_MAGIC: &[u8] = b"LPFRAME";
 const META_BYTES: usize = 76;
-const MARK_BYTES: usize = 64;
+const SLOT_BYTES: usize = 64;
 
 /// A part of a file in which each bit has the same purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,10 +28,15 @@ pub(crate) enum Region {
     EndDirectory,
     EndHeader,
     LastFrame,
+    ColdHeader,
+    ColdPayload,
+    Checkpoint,
+    CheckpointSlot0,
+    CheckpointSlot1,
 }
 
 impl Region {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::MetaFirst,
         Self::MetaSecond,
         Self::Mark0,
@@ -45,15 +50,48 @@ impl Region {
         Self::EndDirectory,
         Self::EndHeader,
         Self::LastFrame,
+        Self::ColdHeader,
+        Self::ColdPayload,
+        Self::Checkpoint,
+        Self::CheckpointSlot0,
+        Self::CheckpointSlot1,
     ];
+
+    /// Whether a check of the directory must find every change. A torn write leaves marks, slots
+    /// and second headers as a flipped bit does; and the parts of a frame that stand twice are
+    /// not looked at twice.
+    pub(crate) fn must_be_found(self) -> bool {
+        matches!(
+            self,
+            Self::MetaFirst
+                | Self::MetaSecond
+                | Self::SegmentHeaderFirst
+                | Self::Payload
+                | Self::LastFrame
+                | Self::ColdHeader
+                | Self::ColdPayload
+                | Self::Checkpoint
+        )
+    }
+
+    /// Whether a start leaves it to whoever reads it later.
+    pub(crate) fn is_cold(self) -> bool {
+        matches!(self, Self::ColdHeader | Self::ColdPayload)
+    }
 
     /// The file that it is in; segments are all alike.
     pub(crate) fn is_in(self, name: &str) -> bool {
+        let extension = Path::new(name).extension().and_then(|it| it.to_str());
+        let ends = |wanted: &[&str]| extension.is_some_and(|it| wanted.contains(&it));
         match self {
             Self::MetaFirst | Self::MetaSecond => name == "meta",
             Self::Mark0 => name == "mark.0",
             Self::Mark1 => name == "mark.1",
-            _ => Path::new(name).extension().is_some_and(|extension| extension == "wal"),
+            Self::CheckpointSlot0 => name == "checkpoint.0",
+            Self::CheckpointSlot1 => name == "checkpoint.1",
+            Self::Checkpoint => ends(&["a", "b"]),
+            Self::ColdHeader | Self::ColdPayload => ends(&["cold"]),
+            _ => ends(&["wal"]),
         }
     }
 
@@ -63,13 +101,19 @@ impl Region {
         match self {
             Self::MetaFirst => return at(0, META_BYTES),
             Self::MetaSecond => return at(BLOCK, META_BYTES),
-            Self::Mark0 | Self::Mark1 => return at(0, MARK_BYTES),
-            Self::SegmentHeaderFirst => return at(0, HEADER_BYTES),
-            Self::SegmentHeaderSecond => return at(BLOCK, HEADER_BYTES),
+            Self::Mark0 | Self::Mark1 | Self::CheckpointSlot0 | Self::CheckpointSlot1 => {
+                return at(0, SLOT_BYTES);
+            }
             _ => {}
         }
         let frames = frames(bytes);
+        // A segment without frames counts for nothing, and neither do its headers.
         let last = frames.last()?;
+        match self {
+            Self::SegmentHeaderFirst | Self::ColdHeader => return at(0, HEADER_BYTES),
+            Self::SegmentHeaderSecond => return at(BLOCK, HEADER_BYTES),
+            _ => {}
+        }
         if self == Self::LastFrame {
             return Some((last.begin, last.end()));
         }
@@ -79,7 +123,8 @@ impl Region {
         let place = match self {
             Self::FrameHeader => (frame.begin, frame.begin + HEADER_BYTES),
             Self::Directory => (frame.begin + HEADER_BYTES, payload),
-            Self::Payload => (payload, padding),
+            Self::Payload | Self::ColdPayload => (payload, padding),
+            Self::Checkpoint => (frame.begin, padding),
             Self::Padding => (padding, end_directory),
             Self::EndDirectory => (end_directory, frame.end() - HEADER_BYTES),
             _ => (frame.end() - HEADER_BYTES, frame.end()),

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::payload;
+use crate::failure::Failure;
 use crate::tally::Tally;
+
+/// No load waits longer for one of its transactions.
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What became of a transaction, as its producer knows it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +33,8 @@ struct Transaction {
 struct Inner {
     /// By number, in the order of their beginning; the first is 1.
     transactions: BTreeMap<u64, Transaction>,
+    /// The one that its producer is at work on.
+    under_way: Option<u64>,
     next_place: i64,
     /// What a reader of committed records has seen while the load lasted.
     shown: BTreeSet<Seen>,
@@ -39,7 +45,19 @@ pub(crate) type Seen = (i32, i64, String);
 
 /// The one transactional id of a round, over all its producers.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<Inner>);
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+/// A moment in the life of a producer of transactions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Moment {
+    /// One is open, and another one was committed since it was begun to wait.
+    Open,
+    /// A commit was asked for and has no answer.
+    InDoubt,
+}
 
 /// What one full read and the group's offset came to.
 #[derive(Debug, Default)]
@@ -55,7 +73,7 @@ impl Display for Judgement {
 }
 
 impl Judgement {
-    fn find(&mut self, counter: fn(&mut Tally) -> &mut u64, what: String) {
+    pub(crate) fn find(&mut self, counter: fn(&mut Tally) -> &mut u64, what: String) {
         *counter(&mut self.tally) += 1;
         self.findings.push(what);
     }
@@ -63,6 +81,20 @@ impl Judgement {
     #[cfg(test)]
     fn is_clean(&self) -> bool {
         self.findings.is_empty()
+    }
+}
+
+impl Inner {
+    fn committed(&self) -> usize {
+        self.transactions.values().filter(|it| it.fate == Fate::Committed).count()
+    }
+
+    fn moment(&self) -> Option<Moment> {
+        match self.transactions.get(&self.under_way?)?.fate {
+            Fate::NotCommitted => Some(Moment::Open),
+            Fate::Unknown => Some(Moment::InDoubt),
+            Fate::Committed => None,
+        }
     }
 }
 
@@ -77,14 +109,27 @@ fn parse(value: &str) -> Option<(u64, u64)> {
     Some((name.strip_prefix("tx-")?.parse().ok()?, sequence.parse().ok()?))
 }
 
-/// The value of a record; what does not prove itself has a name that no transaction has.
-pub(crate) fn value_of(bytes: &[u8]) -> String {
-    payload::parse(bytes).map_or_else(|| "unreadable".to_owned(), |parsed| parsed.value)
-}
-
 impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a transaction is open or in doubt right now.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        self.lock().moment()
+    }
+
+    pub(crate) fn wait_for(&self, wanted: Moment) -> Result<(), Failure> {
+        let inner = self.lock();
+        let enough = inner.committed() + usize::from(wanted == Moment::Open);
+        let is_early =
+            |inner: &mut Inner| inner.moment() != Some(wanted) || inner.committed() < enough;
+        let waited = self.changed.wait_timeout_while(inner, WAIT_MAX, is_early);
+        let (_inner, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(Failure::broken(format!("no transaction is {wanted:?} for a minute")));
+        }
+        Ok(())
     }
 
     /// A new transaction of so many records.
@@ -93,6 +138,9 @@ impl Ledger {
         let number = inner.transactions.len() as u64 + 1;
         let transaction = Transaction { fate: Fate::NotCommitted, records, place: None };
         inner.transactions.insert(number, transaction);
+        inner.under_way = Some(number);
+        drop(inner);
+        self.changed.notify_all();
         number
     }
 
@@ -109,12 +157,20 @@ impl Ledger {
         if let Some(transaction) = inner.transactions.get_mut(&number) {
             (transaction.fate, transaction.place) = (Fate::Unknown, Some(place));
         }
+        drop(inner);
+        self.changed.notify_all();
     }
 
     pub(crate) fn committed(&self, number: u64) {
-        if let Some(transaction) = self.lock().transactions.get_mut(&number) {
+        let mut inner = self.lock();
+        if let Some(transaction) = inner.transactions.get_mut(&number) {
             transaction.fate = Fate::Committed;
         }
+    }
+
+    /// Its producer has nothing under way any more.
+    pub(crate) fn aborted(&self) {
+        self.lock().under_way = None;
     }
 
     pub(crate) fn show(&self, seen: Seen) {
@@ -129,6 +185,7 @@ impl Ledger {
     /// was unknown before is known from here on.
     pub(crate) fn judge(&self, read: &[Seen], place: Option<i64>) -> Judgement {
         let mut inner = self.lock();
+        inner.under_way = None;
         let mut judgement = Judgement::default();
         let found = sort(read, &mut judgement);
         for number in found.keys().filter(|number| !inner.transactions.contains_key(number)) {
@@ -257,6 +314,22 @@ mod tests {
         }
         let both = ["tx-1/0", "tx-1/1", "tx-3/0", "tx-3/1"];
         assert_eq!(tally(&both, Some(0)).broken, 1);
+    }
+
+    #[test]
+    fn the_moment_of_a_strike_is_known() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.moment(), None);
+        let number = ledger.begin(2);
+        assert_eq!(ledger.moment(), Some(Moment::Open));
+        ledger.ask(number);
+        assert_eq!(ledger.moment(), Some(Moment::InDoubt));
+        ledger.wait_for(Moment::InDoubt).unwrap();
+        ledger.committed(number);
+        assert_eq!(ledger.moment(), None);
+        ledger.begin(1);
+        ledger.aborted();
+        assert_eq!(ledger.moment(), None);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 use lossproof_judge::Event;
 
 use crate::committing;
+use crate::compacting;
 use crate::failure::Failure;
+use crate::keyed::Keyed;
 use crate::ledger::Ledger;
 use crate::producing::{self, ProducerPlan};
 use crate::progress::Progress;
@@ -39,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) bootstrap: String,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) keyed: Arc<Keyed>,
     pub(crate) progress: Progress,
     ending: AtomicU8,
 }
@@ -53,6 +56,17 @@ impl Shared {
     }
 }
 
+/// Who is at work beside producers and a reader at the tail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles {
+    /// A group that commits.
+    pub(crate) commits: bool,
+    /// A transactional producer.
+    pub(crate) transacts: bool,
+    /// A producer for a compacted topic, which makes the broker move batches all the time.
+    pub(crate) compacts: bool,
+}
+
 /// Who is at work.
 #[derive(Debug)]
 pub(crate) struct LoadPlan {
@@ -62,15 +76,19 @@ pub(crate) struct LoadPlan {
     pub(crate) commits: bool,
     /// Compression of a transactional producer, and what its transactions are drawn from.
     pub(crate) transactions: Option<(&'static str, Random)>,
+    /// Compression of the producer of the compacted topic.
+    pub(crate) compacted: Option<&'static str>,
 }
 
 impl LoadPlan {
     /// Producers of all kinds for the load of that number.
-    pub(crate) fn draw(number: u64, commits: bool, transacts: bool, random: &mut Random) -> Self {
+    pub(crate) fn draw(number: u64, roles: Roles, random: &mut Random) -> Self {
         let producers = draw_producers(number, random);
+        let Roles { commits, transacts, compacts } = roles;
         let transactions =
             transacts.then(|| (*random.pick(&COMPRESSIONS), Random::new(random.next())));
-        Self { producers, live_read: format!("tail-{number}"), commits, transactions }
+        let compacted = compacts.then(|| *random.pick(&COMPRESSIONS));
+        Self { producers, live_read: format!("tail-{number}"), commits, transactions, compacted }
     }
 }
 
@@ -85,13 +103,14 @@ impl Load {
     pub(crate) fn start(
         bootstrap: &str,
         recorder: &Arc<Recorder>,
-        ledger: &Arc<Ledger>,
+        (ledger, keyed): (&Arc<Ledger>, &Arc<Keyed>),
         plan: LoadPlan,
     ) -> Self {
         let shared = Arc::new(Shared {
             bootstrap: bootstrap.to_owned(),
             recorder: Arc::clone(recorder),
             ledger: Arc::clone(ledger),
+            keyed: Arc::clone(keyed),
             progress: Progress::default(),
             ending: AtomicU8::new(Ending::NotYet as u8),
         });
@@ -115,6 +134,10 @@ impl Load {
             threads.push(thread::spawn(transact));
             let reader = Arc::clone(&shared);
             threads.push(thread::spawn(move || transacting::read_tail(&reader)));
+        }
+        if let Some(compression) = plan.compacted {
+            let writer = Arc::clone(&shared);
+            threads.push(thread::spawn(move || compacting::produce(&writer, compression)));
         }
         Self { shared, threads }
     }

@@ -11,9 +11,11 @@
 mod broker;
 mod client;
 mod committing;
+mod compacting;
 mod failure;
 mod fault;
 mod journal;
+mod keyed;
 mod ledger;
 mod load;
 mod mount;
@@ -170,12 +172,25 @@ impl Run {
                 Some(share) => self.began.elapsed() >= share || self.fault.is_control,
                 None => self.tally.cycles >= self.fault.cycles_min,
             };
-            if is_enough && self.fault.commits_some && self.tally.transactions == 0 {
-                return Err((seed, Failure::broken("no transaction was committed")));
-            }
             if is_enough {
-                return Ok(());
+                return self.check_met().map_err(|failure| (seed, failure));
             }
+        }
+    }
+
+    /// Fails where so many strikes have not met what they are there for.
+    fn check_met(&self) -> Result<(), Failure> {
+        let Tally { transactions, struck_open, struck_in_doubt, compacted, .. } = self.tally;
+        let met = [
+            ("transaction was committed", transactions),
+            ("transaction was open at a strike", struck_open),
+            ("commit was in doubt at a strike", struck_in_doubt),
+            ("record was compacted", compacted),
+        ];
+        let is_concerned = self.fault.meets_all && self.tally.cycles >= self.fault.cycles_min;
+        match met.iter().find(|(_, count)| is_concerned && *count == 0) {
+            Some((what, _)) => Err(Failure::broken(format!("no {what}"))),
+            None => Ok(()),
         }
     }
 
@@ -183,12 +198,14 @@ impl Run {
         let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } =
             &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
+        let Tally { struck_open, struck_in_doubt, compacted, .. } = &self.tally;
         let name = self.fault.name;
         let mut text = format!(
-            "{name}: {outcome:?}: {cycles} cycles, {acknowledged} acknowledged, {transactions} \
-             transactions, {lost} lost, {altered} altered, {reordered} reordered, {duplicates} \
-             duplicates, {broken} broken, damage: {reported} reported, {undetected} undetected \
-             ({:.1} s)",
+            "{name}: {outcome:?}: {cycles} cycles, {struck_open} with a transaction open, \
+             {struck_in_doubt} with one in doubt, {acknowledged} acknowledged, {compacted} \
+             compacted, {transactions} transactions, {lost} lost, {altered} altered, \
+             {reordered} reordered, {duplicates} duplicates, {broken} broken, \
+             damage: {reported} reported, {undetected} undetected ({:.1} s)",
             self.began.elapsed().as_secs_f64()
         );
         // Writing to a string cannot fail.

@@ -2,6 +2,7 @@
 //! namespace of its own leaves nothing behind, even when it is killed.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -20,6 +21,9 @@ directory = os.open(sys.argv[1], os.O_RDONLY)
 sys.stdin.read()
 fcntl.ioctl(directory, 0x8004587d, struct.pack('I', 2))
 ";
+
+/// A file that is written and not synced just before a power cut.
+const CONTROL: &str = "unsynced";
 
 fn need_root() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
@@ -46,7 +50,7 @@ pub(crate) struct Mount {
 
 impl Mount {
     fn new(path: &Path, arguments: &[&OsStr]) -> Result<Self, Failure> {
-        std::fs::create_dir_all(path).context(path.display())?;
+        fs::create_dir_all(path).context(path.display())?;
         run("mount", &[arguments, &[path.as_os_str()]].concat())?;
         Ok(Self { path: path.to_owned() })
     }
@@ -96,6 +100,11 @@ pub(crate) struct LoopDisk {
     image: PathBuf,
     mount: Option<Mount>,
     pub(crate) path: PathBuf,
+    /// Is a power cut to be looked at by the next mount?
+    is_cut: bool,
+    cuts: u64,
+    /// Cuts that took what nobody had synced.
+    forgotten: u64,
 }
 
 impl LoopDisk {
@@ -106,7 +115,8 @@ impl LoopDisk {
         let (image, path) = (directory.join("image"), directory.join("disk"));
         run("truncate", &[OsStr::new("-s"), IMAGE_SIZE.as_ref(), image.as_os_str()])?;
         run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()])?;
-        let mut disk = Self { image, mount: None, path };
+        let (is_cut, cuts, forgotten) = (false, 0, 0);
+        let mut disk = Self { image, mount: None, path, is_cut, cuts, forgotten };
         disk.mount().map_err(as_missing)?;
         Ok(disk)
     }
@@ -115,7 +125,30 @@ impl LoopDisk {
         assert!(self.mount.is_none(), "a disk is mounted once");
         let arguments = [OsStr::new("-o"), EXT4_OPTIONS.as_ref(), self.image.as_os_str()];
         self.mount = Some(Mount::new(&self.path, &arguments)?);
+        if std::mem::take(&mut self.is_cut) {
+            let control = self.path.join(CONTROL);
+            // Its name may have come to the disk with somebody else's sync.
+            let is_there = fs::read_to_string(&control).is_ok_and(|it| it == self.control());
+            self.cuts += 1;
+            self.forgotten += u64::from(!is_there);
+        }
         Ok(())
+    }
+
+    /// What stands in the file of this cut and of no other.
+    fn control(&self) -> String {
+        format!("cut {}", self.cuts)
+    }
+
+    /// Fails where no power cut took anything: then they were none. One may keep what the kernel
+    /// has just written by itself.
+    pub(crate) fn check_cuts(&self) -> Result<(), Failure> {
+        let Self { cuts, forgotten, .. } = self;
+        if *forgotten > 0 {
+            return Ok(());
+        }
+        let what = "kept what was not synced: FS_IOC_SHUTDOWN cuts no power here";
+        Err(Failure::broken(format!("each of {cuts} power cuts {what}")))
     }
 
     /// Everybody who used it is gone.
@@ -128,21 +161,25 @@ impl LoopDisk {
     }
 
     /// Makes ready to cut the power.
-    pub(crate) fn arm(&self) -> Result<PowerCut, Failure> {
+    pub(crate) fn arm(&mut self) -> Result<PowerCut<'_>, Failure> {
         let mut command = Command::new(python()?);
         command.args(["-c", SHUTDOWN]).arg(&self.path).stdin(Stdio::piped());
-        Ok(PowerCut { child: command.spawn().context("python3")? })
+        Ok(PowerCut { child: command.spawn().context("python3")?, disk: self })
     }
 }
 
 /// A power cut that has only to be told.
 #[derive(Debug)]
-pub(crate) struct PowerCut {
+pub(crate) struct PowerCut<'a> {
     child: Child,
+    disk: &'a mut LoopDisk,
 }
 
-impl PowerCut {
+impl PowerCut<'_> {
     pub(crate) fn strike(mut self) -> Result<(), Failure> {
+        let control = self.disk.path.join(CONTROL);
+        fs::write(&control, self.disk.control()).context(control.display())?;
+        self.disk.is_cut = true;
         drop(self.child.stdin.take());
         let status = self.child.wait().context("python3")?;
         if status.success() {

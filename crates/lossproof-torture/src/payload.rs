@@ -1,6 +1,8 @@
 //! Records that prove themselves: each names its producer and its place in what that producer
 //! sent, and carries a CRC32C over all of it.
 
+use rdkafka::Message;
+
 use crate::random::Random;
 
 /// What a record is, as far as its own bytes tell.
@@ -33,6 +35,17 @@ pub(crate) fn encode(process: &str, sequence: u64, bytes: usize) -> Vec<u8> {
     payload
 }
 
+/// What a record is that was read: it must also have the key that its payload names.
+pub(crate) fn of(message: &impl Message) -> Option<Parsed> {
+    with_key(message.key(), message.payload().unwrap_or_default())
+}
+
+fn with_key(key: Option<&[u8]>, payload: &[u8]) -> Option<Parsed> {
+    let parsed = parse(payload)?;
+    let (process, _) = parsed.value.rsplit_once('/')?;
+    (key == Some(process.as_bytes())).then_some(parsed)
+}
+
 /// `None` where the bytes are not what any producer sent.
 pub(crate) fn parse(payload: &[u8]) -> Option<Parsed> {
     let mut fields = payload.splitn(4, |byte| *byte == b' ');
@@ -58,6 +71,15 @@ mod tests {
         let parsed = parse(&encode("p1", 7, 100)).unwrap();
         assert_eq!(parsed.value, "p1/7");
         assert!(parse(&encode("p1", 7, 0)).is_some());
+    }
+
+    #[test]
+    fn a_record_has_the_key_that_it_names() {
+        let payload = encode("p1", 7, 100);
+        assert!(with_key(Some(b"p1"), &payload).is_some());
+        for wrong in [None, Some(&b"p2"[..]), Some(b"")] {
+            assert_eq!(with_key(wrong, &payload), None);
+        }
     }
 
     #[test]

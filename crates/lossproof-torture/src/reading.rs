@@ -43,7 +43,7 @@ pub(crate) fn read_tail(read: &str, shared: &Arc<Shared>) -> Result<(), Failure>
 
 fn record(message: &BorrowedMessage<'_>, read: &str, recorder: &Recorder) {
     let (partition, offset) = (message.partition() as u32, message.offset());
-    let parsed = payload::parse(message.payload().unwrap_or_default());
+    let parsed = payload::of(message);
     // What does not prove itself gets a name that nobody handed in.
     let (value, digest) = parsed.map_or_else(
         || (format!("unreadable {partition}-{offset}"), None),

@@ -3,15 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::broker::{BrokerSettings, PARTITIONS};
 use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
+use crate::compacting;
 use crate::failure::{Context, Failure};
-use crate::ledger::Ledger;
-use crate::load::{Load, LoadPlan};
+use crate::keyed::Keyed;
+use crate::ledger::{Ledger, Moment};
+use crate::load::{Load, LoadPlan, Roles};
 use crate::random::Random;
 use crate::reading::{Damaged, Reader};
 use crate::recorder::Recorder;
@@ -19,6 +22,12 @@ use crate::tally::Tally;
 use crate::transacting;
 
 const TOPIC_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often the broker looks for what is to be compacted, and with it whether to move batches.
+const LOOK_MS: (u64, u64) = (5, 100);
+/// From the moment that was waited for to the strike.
+const STRIKE_MS: (u64, u64) = (1, 80);
+/// A commit has its answer a moment later.
+const DOUBT_MS: (u64, u64) = (0, 4);
 
 /// What does not change from round to round.
 #[derive(Clone, Debug)]
@@ -36,12 +45,15 @@ pub(crate) struct Round {
     pub(crate) settings: BrokerSettings,
     pub(crate) recorder: Arc<Recorder>,
     ledger: Arc<Ledger>,
-    /// Is there a transactional producer in each load?
-    pub(crate) transacts: bool,
+    keyed: Arc<Keyed>,
+    /// Who is in each load.
+    pub(crate) roles: Roles,
     pub(crate) random: Random,
     pub(crate) tally: Tally,
     /// Loads so far: their producers have names of their own.
     loads: u64,
+    /// Full reads so far: they have names of their own, too.
+    reads: u64,
 }
 
 impl Round {
@@ -50,24 +62,38 @@ impl Round {
         // Of an earlier run with the same seed.
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).context(directory.display())?;
-        Ok(Self {
+        let mut round = Self {
             settings: BrokerSettings::new(&setup.binary, &directory)?,
             directory,
             recorder: Arc::new(Recorder::new()),
             ledger: Arc::default(),
-            transacts: true,
+            keyed: Arc::default(),
+            roles: Roles { commits: true, transacts: true, compacts: true },
             random: Random::new(seed),
             tally: Tally::default(),
             loads: 0,
-        })
+            reads: 0,
+        };
+        let (low, high) = LOOK_MS;
+        let look = format!("log.retention.check.interval.ms={}", round.random.between(low, high));
+        round.settings.options.extend(["--set".to_owned(), look]);
+        Ok(round)
     }
 
-    /// Makes the topics: who asks for one by its name creates it.
-    pub(crate) fn make_topic(&self) -> Result<(), Failure> {
+    /// Makes the topics.
+    pub(crate) fn make_topics(&self) -> Result<(), Failure> {
         self.make(TOPIC)?;
-        if self.transacts { self.make(transacting::TOPIC) } else { Ok(()) }
+        if self.roles.transacts {
+            self.make(transacting::TOPIC)?;
+        }
+        if self.roles.compacts {
+            compacting::make_topic(&self.settings.bootstrap())
+        } else {
+            Ok(())
+        }
     }
 
+    /// Who asks for a topic by its name creates it.
     fn make(&self, topic: &str) -> Result<(), Failure> {
         let bootstrap = self.settings.bootstrap();
         let mut config = client::consumer(&bootstrap);
@@ -85,42 +111,77 @@ impl Round {
         Err(Failure::broken(format!("the topic {topic} is not made")))
     }
 
-    /// Starts producers of all kinds, and waits until each may have had its first answer.
+    /// Starts producers of all kinds, and waits until something is in the journal.
     pub(crate) fn load(&mut self) -> Result<Load, Failure> {
-        let load = self.load_at_once(true);
+        let load = self.load_at_once();
         load.progress().wait_for(FIRST_RECORDS)?;
         Ok(load)
     }
 
     /// The same, without waiting for anything.
-    pub(crate) fn load_at_once(&mut self, commits: bool) -> Load {
-        let transacts = commits && self.transacts;
-        let plan = LoadPlan::draw(self.loads, commits, transacts, &mut self.random);
+    pub(crate) fn load_at_once(&mut self) -> Load {
+        let plan = LoadPlan::draw(self.loads, self.roles, &mut self.random);
         self.loads += 1;
-        Load::start(&self.settings.bootstrap(), &self.recorder, &self.ledger, plan)
+        let ledgers = (&self.ledger, &self.keyed);
+        Load::start(&self.settings.bootstrap(), &self.recorder, ledgers, plan)
+    }
+
+    /// Waits for the moment to strike, which is drawn: any, or one in the life of a transaction.
+    pub(crate) fn wait_to_strike(&mut self) -> Result<(), Failure> {
+        let moments = [None, None, Some(Moment::Open), Some(Moment::InDoubt)];
+        let moment = *self.random.pick(&moments);
+        if let Some(moment) = moment {
+            self.ledger.wait_for(moment)?;
+        }
+        let (low, high) = if moment == Some(Moment::InDoubt) { DOUBT_MS } else { STRIKE_MS };
+        thread::sleep(Duration::from_millis(self.random.between(low, high)));
+        Ok(())
+    }
+
+    /// Counts a fault, at the moment at which it strikes.
+    pub(crate) fn note_strike(&mut self) {
+        self.tally.cycles += 1;
+        match self.ledger.moment() {
+            Some(Moment::Open) => self.tally.struck_open += 1,
+            Some(Moment::InDoubt) => self.tally.struck_in_doubt += 1,
+            None => {}
+        }
     }
 
     /// Reads everything with a fresh reader and judges all that was seen so far.
     pub(crate) fn verify(&mut self) -> Result<(), Failure> {
-        let read = format!("read-{}", self.tally.cycles);
+        let read = format!("read-{}", self.reads);
+        self.reads += 1;
         let bootstrap = self.settings.bootstrap();
         let reader = Reader::new(&bootstrap, &self.recorder)?;
         reader.read_all(&read, &Damaged::new())?;
         reader.read_committed()?;
         let report = self.recorder.judge(&read)?;
         let transactions = transacting::verify(&bootstrap, &self.ledger)?;
+        let keyed = compacting::verify(&bootstrap, &self.keyed)?;
         let mut found = Tally::of(&report);
         let has_acknowledged = found.acknowledged > 0;
         found += transactions.tally.clone();
-        let cycles = self.tally.cycles + 1;
+        found += keyed.tally.clone();
         let clean = has_acknowledged && found.is_clean() && report.missing.is_empty();
-        self.tally = Tally { cycles, ..found };
+        let Tally { cycles, struck_open, struck_in_doubt, .. } = self.tally;
+        self.tally = Tally { cycles, struck_open, struck_in_doubt, ..found };
         if clean {
             return Ok(());
         }
         let history = self.directory.join("history.jsonl");
         fs::write(&history, self.recorder.history(Some(&read))?).context(history.display())?;
-        Err(Failure::broken(format!("{}:\n{report}\n{transactions}", history.display())))
+        let history = history.display();
+        Err(Failure::broken(format!("{history}:\n{report}\n{transactions}\n{keyed}")))
+    }
+
+    /// Fails where batches were never moved out of the journal: then no fault has met that.
+    pub(crate) fn check_moved(&self) -> Result<(), Failure> {
+        let folder = self.settings.data.join("cold");
+        if fs::read_dir(&folder).context(folder.display())?.next().is_some() {
+            return Ok(());
+        }
+        Err(Failure::broken(format!("the broker has moved nothing to {}", folder.display())))
     }
 
     /// Ends a round that went well: nothing of it is kept.
@@ -141,7 +202,7 @@ impl Round {
     }
 }
 
-/// Enough that every connection is made and something is in the journal.
+/// Enough that something is in the journal.
 const FIRST_RECORDS: u64 = 20;
 
 /// Runs a round's body; what it leaves behind is kept where it fails.

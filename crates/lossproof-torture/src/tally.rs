@@ -6,16 +6,23 @@ use serde::{Deserialize, Serialize};
 /// The sums over all rounds of a fault.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Tally {
-    /// Faults that were injected, each with a restart and a judgement after it.
+    /// Faults that struck, each with a restart and a judgement after it.
     pub(crate) cycles: u64,
+    /// Of these: while a transaction was open ...
+    pub(crate) struck_open: u64,
+    /// ... and while a commit was asked for and had no answer yet.
+    pub(crate) struck_in_doubt: u64,
     pub(crate) acknowledged: u64,
     /// That were committed, each with records in several partitions and an offset.
     pub(crate) transactions: u64,
+    /// Acknowledged records that compaction has removed, since their key was written again.
+    pub(crate) compacted: u64,
     pub(crate) lost: u64,
     pub(crate) altered: u64,
     pub(crate) reordered: u64,
     pub(crate) duplicates: u64,
-    /// Offsets with holes, and committed offsets that went back or beyond the end.
+    /// Offsets with holes, committed offsets that went back or beyond the end, a part of a
+    /// transaction, and deleted records that came back.
     pub(crate) broken: u64,
     /// Injected damage of acknowledged data that was reported, or for which the start was refused.
     pub(crate) reported: u64,
@@ -57,8 +64,11 @@ impl Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.cycles += other.cycles;
+        self.struck_open += other.struck_open;
+        self.struck_in_doubt += other.struck_in_doubt;
         self.acknowledged += other.acknowledged;
         self.transactions += other.transactions;
+        self.compacted += other.compacted;
         self.lost += other.lost;
         self.altered += other.altered;
         self.reordered += other.reordered;

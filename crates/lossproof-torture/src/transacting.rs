@@ -163,7 +163,11 @@ fn and(step: Step, next: impl FnOnce() -> Step) -> Step {
 }
 
 fn abort(shared: &Shared, client: &Client) -> Step {
-    attempt(shared, || client.abort_transaction(LOOK_INTERVAL))
+    let step = attempt(shared, || client.abort_transaction(LOOK_INTERVAL));
+    if step == Step::Done {
+        shared.ledger.aborted();
+    }
+    step
 }
 
 /// Until all records have an answer: the place of the group must be in the log.
@@ -186,24 +190,26 @@ fn fence(bootstrap: &str) -> Result<(), Failure> {
     }
 }
 
-fn assigned(bootstrap: &str) -> Result<BaseConsumer, Failure> {
+/// A reader of committed records, at the beginning of all partitions of a topic.
+pub(crate) fn assigned(bootstrap: &str, topic: &str) -> Result<BaseConsumer, Failure> {
     let consumer: BaseConsumer = consumer(bootstrap).create().context("start a consumer")?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
-        list.add_partition_offset(TOPIC, partition, Offset::Beginning).context("assign")?;
+        list.add_partition_offset(topic, partition, Offset::Beginning).context("assign")?;
     }
     consumer.assign(&list).context("assign")?;
     Ok(consumer)
 }
 
 fn seen(message: &impl Message) -> Seen {
-    let value = ledger::value_of(message.payload().unwrap_or_default());
+    // What does not prove itself has a name that no record has.
+    let value = payload::of(message).map_or_else(|| "unreadable".to_owned(), |it| it.value);
     (message.partition(), message.offset(), value)
 }
 
 /// Writes down what is shown while the load lasts.
 pub(crate) fn read_tail(shared: &Arc<Shared>) -> Result<(), Failure> {
-    let consumer = assigned(&shared.bootstrap)?;
+    let consumer = assigned(&shared.bootstrap, TOPIC)?;
     while shared.ending() == Ending::NotYet {
         if let Some(Ok(message)) = consumer.poll(POLL) {
             shared.ledger.show(seen(&message));
@@ -218,8 +224,8 @@ pub(crate) fn verify(bootstrap: &str, ledger: &Ledger) -> Result<Judgement, Fail
         return Ok(Judgement::default());
     }
     fence(bootstrap)?;
-    let consumer = assigned(bootstrap)?;
-    let read = read_to_end(&consumer)?;
+    let consumer = assigned(bootstrap, TOPIC)?;
+    let read = read_to_end(&consumer, TOPIC)?;
     let mut list = TopicPartitionList::new();
     list.add_partition(TOPIC, 0);
     let answer = consumer.committed_offsets(list, REQUEST_TIMEOUT).context("committed offsets")?;
@@ -233,7 +239,8 @@ pub(crate) fn verify(bootstrap: &str, ledger: &Ledger) -> Result<Judgement, Fail
     Ok(ledger.judge(&read, place))
 }
 
-fn read_to_end(consumer: &BaseConsumer) -> Result<Vec<Seen>, Failure> {
+/// Reads all partitions of the topic that the consumer was assigned to.
+pub(crate) fn read_to_end(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Seen>, Failure> {
     let deadline = Instant::now() + CALL_TIME_MAX;
     let mut open: BTreeSet<i32> = (0..PARTITIONS).collect();
     let (mut read, mut last_error) = (Vec::new(), None);
@@ -248,7 +255,7 @@ fn read_to_end(consumer: &BaseConsumer) -> Result<Vec<Seen>, Failure> {
         }
         if Instant::now() >= deadline {
             return Err(Failure::broken(format!(
-                "{TOPIC}: {open:?} are not read to their end; last error: {last_error:?}"
+                "{topic}: {open:?} are not read to their end; last error: {last_error:?}"
             )));
         }
     }

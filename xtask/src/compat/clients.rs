@@ -19,7 +19,16 @@ pub(crate) struct Client {
     pub(crate) version: &'static str,
     kind: Kind,
     /// What of [`CODECS`] it does not have, and why.
-    lacks: &'static [(&'static str, &'static str)],
+    lacks: &'static [(&'static str, Lack)],
+}
+
+/// Why a step is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The client cannot do it.
+    NotOffered(&'static str),
+    /// It could, but not as it is run here.
+    NotRun(&'static str),
 }
 
 #[derive(Debug)]
@@ -38,7 +47,7 @@ enum Kind {
     Tools,
 }
 
-const NO_PLUGINS: &str = "only with a plugin that others wrote";
+const NO_PLUGINS: Lack = Lack::NotRun("with a plugin that others wrote, which the script has not");
 
 pub(crate) static CLIENTS: [Client; 12] = [
     Client {
@@ -46,8 +55,14 @@ pub(crate) static CLIENTS: [Client; 12] = [
         version: "1.7.1",
         kind: Kind::Kcat,
         lacks: &[
-            ("admin", "it only lists topics; the broker creates this one by itself"),
-            ("transactions", "one transaction for a whole run, and no way to abort it"),
+            (
+                "admin",
+                Lack::NotOffered("it only lists topics; the broker creates this one by itself"),
+            ),
+            (
+                "transactions",
+                Lack::NotOffered("one transaction for a whole run, and no way to abort it"),
+            ),
         ],
     },
     Client {
@@ -88,7 +103,7 @@ pub(crate) static CLIENTS: [Client; 12] = [
         name: "platformatic",
         version: "1.35.0",
         kind: Kind::Node,
-        lacks: &[("zstd", "from Node.js 22.15 on; the script runs on 20")],
+        lacks: &[("zstd", Lack::NotRun("from Node.js 22.15 on; the script runs on 20"))],
     },
     Client { name: "sarama", version: "1.61.1", kind: Kind::Go, lacks: &[] },
     Client { name: "franz-go", version: "1.22.3", kind: Kind::Go, lacks: &[] },
@@ -103,8 +118,8 @@ impl Client {
         matches!(self.kind, Kind::Tools)
     }
 
-    /// Why the client does not offer a step, if so.
-    pub(crate) fn lack(&self, step: &str) -> Option<&'static str> {
+    /// Why a step is left out, if so.
+    pub(crate) fn lack(&self, step: &str) -> Option<Lack> {
         self.lacks.iter().find(|(lacking, _)| *lacking == step).map(|(_, why)| *why)
     }
 

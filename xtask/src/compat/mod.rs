@@ -8,7 +8,6 @@ mod report;
 mod script;
 mod tools;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -20,11 +19,11 @@ use clap::Args;
 use crate::cache::{Cache, remove_all};
 use crate::e2e::run_directory;
 use crate::failure::{Context, Failure};
-use crate::report::{Counts, Outcome};
-use crate::service::{Broker, build};
+use crate::report::{Counts, Outcome, is_strict};
+use crate::service::{Broker, build_release};
 use crate::stop;
 use crate::workspace::Workspace;
-use clients::{CLIENTS, Client};
+use clients::{CLIENTS, Client, Lack};
 
 /// Clients at work at the same time: each waits most of its time.
 const CLIENTS_AT_ONCE: usize = 2;
@@ -37,7 +36,7 @@ pub(crate) struct Options {
     /// Write the table of compat/README.md
     #[arg(long)]
     report: bool,
-    /// This binary (a release) instead of the one that is built from the tree
+    /// This binary instead of a release that is built from the tree
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
@@ -55,7 +54,8 @@ pub(crate) struct Stage<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    NotOffered(&'static str),
+    /// The step was left out.
+    Lacking(Lack),
     Failed(String),
 }
 
@@ -77,13 +77,13 @@ pub(crate) fn run(
     let wanted = wanted(&options.only)?;
     let binary = match &options.binary {
         Some(file) => fs::canonicalize(file).context(file.display())?,
-        None => build(workspace)?.lossproof,
+        None => build_release(workspace)?,
     };
     let run = run_directory("compat")?;
     let stage = Stage { workspace, cache, binary: &binary, run: &run };
     let cards = run_clients(&stage, &wanted);
     stop::check()?;
-    let strict = env::var_os("CI").is_some();
+    let strict = is_strict();
     let mut counts = Counts::default();
     let mut notes = Vec::new();
     for card in &cards {
@@ -173,7 +173,7 @@ impl Card {
     /// Takes a step, or knows why not. False when the next steps have nothing to build on.
     fn take(&mut self, name: &'static str, step: impl FnOnce() -> Result<(), Failure>) -> bool {
         let verdict = match self.client.lack(name) {
-            Some(why) => Verdict::NotOffered(why),
+            Some(lack) => Verdict::Lacking(lack),
             None => match step() {
                 Ok(()) => Verdict::Passed,
                 Err(failure) => Verdict::Failed(failure.to_string()),
@@ -193,7 +193,7 @@ impl Card {
             match verdict {
                 Verdict::Passed => counts.add(Counts::PASSED),
                 Verdict::Failed(_) => counts.add(Counts::FAILED),
-                Verdict::NotOffered(_) => {}
+                Verdict::Lacking(_) => {}
             }
         }
         counts
@@ -215,7 +215,7 @@ impl Card {
         let name = self.client.name;
         let note = |(step, verdict): &(&str, Verdict)| match verdict {
             Verdict::Failed(why) => Some(format!("  {name}: {step}: FAILED: {why}")),
-            Verdict::Passed | Verdict::NotOffered(_) => None,
+            Verdict::Passed | Verdict::Lacking(_) => None,
         };
         let missing = self.missing.iter().map(|why| format!("  {name}: missing: {why}"));
         missing.chain(self.steps.iter().filter_map(note)).collect()

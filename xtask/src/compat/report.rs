@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::clients::Lack;
 use super::{Card, Verdict, script, tools};
 use crate::failure::{Context, Failure};
 use crate::page::{commit, today, with_part};
@@ -67,15 +68,16 @@ fn columns(cards: &[&Card]) -> Vec<String> {
 fn word(card: &Card, step: &str) -> &'static str {
     match card.steps.iter().find(|(name, _)| *name == step).map(|(_, verdict)| verdict) {
         Some(Verdict::Passed) => "pass",
-        Some(Verdict::NotOffered(_)) => "not offered",
+        Some(Verdict::Lacking(Lack::NotOffered(_))) => "not offered",
+        Some(Verdict::Lacking(Lack::NotRun(_))) => "not run",
         Some(Verdict::Failed(_)) => "FAIL",
         None => "not reached",
     }
 }
 
-/// Why something failed or is not offered.
+/// Why something failed or was left out.
 fn notes(cards: &[Card]) -> Vec<String> {
-    let (mut failed, mut lacking) = (Vec::new(), Vec::new());
+    let (mut failed, mut lacking, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for card in cards {
         let name = card.client.name;
         for (step, verdict) in &card.steps {
@@ -85,12 +87,18 @@ fn notes(cards: &[Card]) -> Vec<String> {
                     let why = why.lines().next().unwrap_or_default();
                     failed.push(format!("- {name}, {step}: {why}"));
                 }
-                Verdict::NotOffered(why) => lacking.push(format!("- {name}, {step}: {why}.")),
+                Verdict::Lacking(Lack::NotOffered(why)) => {
+                    lacking.push(format!("- {name}, {step}: {why}."));
+                }
+                Verdict::Lacking(Lack::NotRun(why)) => {
+                    not_run.push(format!("- {name}, {step}: {why}."));
+                }
             }
         }
     }
     let mut lines = Vec::new();
-    for (title, found) in [("Failed", failed), ("Not offered by the client", lacking)] {
+    let not_run = ("Offered by the client, and not run", not_run);
+    for (title, found) in [("Failed", failed), ("Not offered by the client", lacking), not_run] {
         if !found.is_empty() {
             lines.extend([String::new(), format!("{title}:"), String::new()]);
             lines.extend(found);
@@ -108,12 +116,14 @@ mod tests {
     fn a_row_says_pass_fail_and_not_offered() {
         let steps = vec![
             ("none", Verdict::Passed),
-            ("zstd", Verdict::NotOffered("no")),
+            ("lz4", Verdict::Lacking(Lack::NotRun("not here"))),
+            ("zstd", Verdict::Lacking(Lack::NotOffered("no"))),
             ("transactions", Verdict::Failed("refused\nby name".to_owned())),
         ];
         let card = Card { client: &CLIENTS[1], steps, missing: None, seconds: 1.0 };
         let text = table(&[card], "a day");
-        assert!(text.contains("| pass | not reached | not reached | not reached | not offered |"));
+        assert!(text.contains("| pass | not reached | not reached | not run | not offered |"));
+        assert!(text.contains("and not run:\n\n- confluent-kafka, lz4: not here.\n"), "{text}");
         assert!(text.contains("| not reached | FAIL |\n"), "{text}");
         assert!(text.contains(", transactions: refused\n"), "{text}");
         assert!(text.contains("Run of a day."));

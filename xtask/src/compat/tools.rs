@@ -1,6 +1,7 @@
 //! Apache Kafka's command-line tools: a script of their own. Many of them end with success when
 //! the broker refused, so each step looks at what was printed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +18,9 @@ const DELETED_PARTITIONS: usize = 3;
 const TOPIC: &str = "tools";
 const GROUP: &str = "tools-group";
 const RECORDS: usize = 200;
+/// What `--time` of the offsets tool calls the two ends of a partition.
+const EARLIEST: &str = "-2";
+const LATEST: &str = "-1";
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
@@ -142,13 +146,21 @@ fn console_consumer(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 fn get_offsets(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    let text = scene.tool(GET_OFFSETS, &["--topic", TOPIC])?;
-    let ends = text.lines().filter_map(|line| line.strip_prefix("tools:")?.split_once(':'));
-    let sum: usize = ends.filter_map(|(_, end)| end.parse::<usize>().ok()).sum();
+    let ends = offsets(scene, LATEST)?;
+    let sum: usize = ends.values().sum();
     if sum == RECORDS {
         return Ok(());
     }
-    Err(Failure::broken(format!("the ends add up to {sum}, not {RECORDS}:\n{text}")))
+    Err(Failure::broken(format!("the ends add up to {sum}, not {RECORDS}: {ends:?}")))
+}
+
+/// By partition: where it begins or ends.
+fn offsets(scene: &mut Scene<'_>, time: &str) -> Result<BTreeMap<usize, usize>, Failure> {
+    let text = scene.tool(GET_OFFSETS, &["--topic", TOPIC, "--time", time])?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix("tools:")?.split_once(':'));
+    let found =
+        lines.filter_map(|(partition, at)| Some((partition.parse().ok()?, at.parse().ok()?)));
+    Ok(found.collect())
 }
 
 fn list_groups(scene: &mut Scene<'_>) -> Result<(), Failure> {
@@ -257,8 +269,7 @@ fn add_partitions(scene: &mut Scene<'_>) -> Result<(), Failure> {
     contains(&scene.tool(TOPICS, &["--describe", "--topic", TOPIC])?, "PartitionCount: 6")
 }
 
-/// All but the last record of each partition.
-/// All records of the first partitions, which have some of them or none.
+/// All records of the first partitions, which have some of them or none: each begins at its end.
 fn delete_records(scene: &mut Scene<'_>) -> Result<(), Failure> {
     let file = scene.run.join("delete-records.json");
     let all = |partition: usize| {
@@ -272,5 +283,12 @@ fn delete_records(scene: &mut Scene<'_>) -> Result<(), Failure> {
     for partition in 0..DELETED_PARTITIONS {
         contains(&answer, &format!("partition: {TOPIC}-{partition}\tlow_watermark: "))?;
     }
-    Ok(())
+    let (begins, ends) = (offsets(scene, EARLIEST)?, offsets(scene, LATEST)?);
+    let is_empty = |partition: &usize| {
+        begins.contains_key(partition) && begins.get(partition) == ends.get(partition)
+    };
+    if (0..DELETED_PARTITIONS).all(|partition| is_empty(&partition)) {
+        return Ok(());
+    }
+    Err(Failure::broken(format!("{answer}\nnow from {begins:?} to {ends:?}")))
 }

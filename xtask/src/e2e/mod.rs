@@ -12,7 +12,7 @@ use std::{env, fs, process};
 
 use crate::cache::{Cache, remove_all};
 use crate::failure::{Context, Failure};
-use crate::report::{Counts, Outcome};
+use crate::report::{Counts, Outcome, is_strict};
 use crate::service::{Binaries, Broker, build};
 use crate::workspace::Workspace;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, cache: &Cache) -> Result<Outcome, Failu
     let run = run_directory("e2e")?;
     let mut broker = Broker::start(&binaries.lossproof, &run)?;
     let mut scene = Scene { cache, broker: &mut broker, binaries: &binaries, run: &run };
-    let strict = env::var_os("CI").is_some();
+    let strict = is_strict();
     let mut counts = Counts::default();
     let mut notes = Vec::new();
     for (name, test) in TESTS {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(crate) use http::request;
 pub(crate) use kafka::Kafka;
-pub(crate) use lossproof::{Binaries, Broker, build, build_for_torture};
+pub(crate) use lossproof::{Binaries, Broker, build, build_for_torture, build_release};
 pub(crate) use ner::Ner;
 pub(crate) use opensearch::OpenSearch;
 

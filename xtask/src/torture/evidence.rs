@@ -21,8 +21,15 @@ const END: &str = "<!-- durability: end -->\n";
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Tally {
     cycles: u64,
+    /// Cycles that struck while a transaction was open, or its commit had no answer. Earlier runs
+    /// have not counted this, nor what follows but acknowledged records.
+    #[serde(default)]
+    struck_open: u64,
+    #[serde(default)]
+    struck_in_doubt: u64,
     acknowledged: u64,
-    /// Runs before there were any have none.
+    #[serde(default)]
+    compacted: u64,
     #[serde(default)]
     transactions: u64,
     lost: u64,
@@ -42,8 +49,15 @@ struct Entry {
     fault: String,
     /// The first and the last one.
     seeds: (u64, u64),
+    /// Early runs do not say it: they passed.
+    #[serde(default = "passed")]
+    outcome: Verdict,
     #[serde(flatten)]
     tally: Tally,
+}
+
+fn passed() -> Verdict {
+    Verdict::Passed
 }
 
 /// In the order of the table, with what a reader calls them.
@@ -79,6 +93,7 @@ pub(crate) fn record(
         date: date.clone(),
         fault: figures.fault.clone(),
         seeds: (figures.first_seed, figures.first_seed + figures.seeds - 1),
+        outcome: figures.outcome,
         tally: figures.tally,
     }));
     let lines: Result<Vec<String>, _> = entries.iter().map(serde_json::to_string).collect();
@@ -103,9 +118,10 @@ pub(crate) fn complaint(readme: &str, json: &str) -> Option<String> {
 }
 
 fn table(entries: &[Entry]) -> String {
-    let mut sums: BTreeMap<&str, Tally> = BTreeMap::new();
-    for Entry { fault, tally, .. } in entries {
-        let sum = sums.entry(fault).or_default();
+    let mut sums: BTreeMap<&str, (Tally, u64)> = BTreeMap::new();
+    for Entry { fault, tally, outcome, .. } in entries {
+        let (sum, failed) = sums.entry(fault).or_default();
+        *failed += u64::from(*outcome == Verdict::Failed);
         sum.cycles += tally.cycles;
         sum.acknowledged += tally.acknowledged;
         sum.transactions += tally.transactions;
@@ -119,17 +135,17 @@ fn table(entries: &[Entry]) -> String {
     }
     let mut table =
         "| fault | cycles | acknowledged | transactions | lost | altered | reordered | \
-                     duplicates | otherwise broken | damage reported | not reported |\n\
-                     |---|---|---|---|---|---|---|---|---|---|---|\n"
+                     duplicates | otherwise broken | damage reported | not reported | runs that failed |\n\
+                     |---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for (fault, words) in FAULTS {
-        let Some(sum) = sums.get(fault) else { continue };
+        let Some((sum, failed)) = sums.get(fault) else { continue };
         let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } = sum;
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "| {words} | {cycles} | {acknowledged} | {transactions} | {lost} | {altered} | \
-             {reordered} | {} | {} | {} | {} |",
+             {reordered} | {} | {} | {} | {} | {failed} |",
             sum.duplicates, sum.broken, sum.reported, sum.undetected
         );
     }
@@ -145,9 +161,8 @@ mod tests {
  "acknowledged": 100, "lost": 0, "altered": 0, "reordered": 0, "duplicates": 0, "broken": 0,
  "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
- "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0, "reordered": 0, "duplicates": 0,
- "broken": 3,
- "reported": 0, "undetected": 0}
+ "outcome": "failed", "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0,
+ "reordered": 0, "duplicates": 0, "broken": 3, "reported": 0, "undetected": 0}
 ]"#;
 
     fn readme(row: &str) -> String {
@@ -157,9 +172,11 @@ mod tests {
 
     #[test]
     fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
-        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 3 | 0 | 0 |\n", FAULTS[0].1);
+        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 3 | 0 | 0 | 1 |\n", FAULTS[0].1);
         assert_eq!(complaint(&readme(&row), JSON), None);
-        assert!(complaint(&readme(&row.replace("| 1 |", "| 0 |")), JSON).is_some());
+        assert!(complaint(&readme(&row.replace("| 7 | 1 |", "| 7 | 0 |")), JSON).is_some());
+        let hidden = row.replace("| 1 |\n", "| 0 |\n");
+        assert!(complaint(&readme(&hidden), JSON).is_some(), "a run that failed is told");
         assert!(complaint("no table", JSON).is_some());
         assert!(complaint(&readme(&row), "no json").is_some());
     }

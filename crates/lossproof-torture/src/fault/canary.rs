@@ -1,4 +1,5 @@
 use crate::failure::Failure;
+use crate::load::Roles;
 use crate::round::{self, Setup};
 use crate::tally::Tally;
 
@@ -10,12 +11,14 @@ const RECORDS: u64 = 20;
 /// A torture that never finds anything proves nothing: here something is lost, and must be found.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "canary", seed, tally, |round| {
-        round.settings.options.extend(UNSAFE_OPTIONS);
+        round.settings.options.extend(UNSAFE_OPTIONS.map(str::to_owned));
+        // A commit of a group is always synced, and all before it with it; as a move is.
+        round.roles = Roles { commits: false, transacts: false, compacts: false };
         let broker = round.settings.start()?;
-        round.make_topic()?;
-        // A commit of a group is always synced, and all before it with it.
-        let load = round.load_at_once(false);
+        round.make_topics()?;
+        let load = round.load_at_once();
         load.progress().wait_for(RECORDS)?;
+        round.note_strike();
         broker.kill()?;
         load.abandon();
         let _broker = round.settings.start()?;

@@ -31,6 +31,9 @@ const RETRIABLE: [Code; 3] =
 /// left, goes on alone once there is room, and has all that it acknowledged.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "disk-full", seed, tally, |round| {
+        // While a move uses what is held back for a full disk, a start has no room: what is filled
+        // here is every block.
+        round.roles.compacts = false;
         let disk = Mount::memory(&round.directory.join("disk"), DISK_BYTES)?;
         round.settings.data = disk.path.join("data");
         let result = fill_and_heal(round, &disk, seed.is_multiple_of(2));
@@ -45,13 +48,14 @@ fn fill_and_heal(round: &mut Round, disk: &Mount, sudden: bool) -> Result<(), Fa
     let (filler, rest) = (disk.path.join("filler"), disk.path.join("rest"));
     let bootstrap = round.settings.bootstrap();
     let broker = round.settings.start()?;
-    round.make_topic()?;
+    round.make_topics()?;
     let load = round.load()?;
     wait_for_ballast(&round.settings.data)?;
     if sudden {
         fill(&filler)?;
     }
     wait_for_refusal(&bootstrap)?;
+    round.note_strike();
     commit_offset(&bootstrap)?;
     broker.kill()?;
     fill(&rest)?;

@@ -6,25 +6,23 @@ use crate::round::{self, Setup};
 use crate::tally::Tally;
 
 const CYCLES: u64 = 6;
-/// From the first acknowledgements to the kill.
-const LOAD_MS: (u64, u64) = (1, 80);
 /// One start in so many is killed as well, while it recovers.
 const KILLED_START_EVERY: u64 = 4;
 const KILLED_START_MS: (u64, u64) = (0, 25);
 
-/// SIGKILL under load, again and again on one directory. In half of the rounds the broker's disk
-/// forgets what was not synced, so that the kill is a power cut.
+/// SIGKILL under load and while batches are moved, again and again on one directory. In half of the
+/// rounds the broker's disk forgets what was not synced, so that the kill is a power cut.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "kill", seed, tally, |round| {
         if round.random.between(0, 2) == 0 {
-            round.settings.options.extend(["--disk", "forgets"]);
+            round.settings.options.extend(["--disk", "forgets"].map(str::to_owned));
         }
         let mut broker = round.settings.start()?;
-        round.make_topic()?;
+        round.make_topics()?;
         for _ in 0..CYCLES {
             let load = round.load()?;
-            let (low, high) = LOAD_MS;
-            thread::sleep(Duration::from_millis(round.random.between(low, high)));
+            round.wait_to_strike()?;
+            round.note_strike();
             broker.kill()?;
             // Producers that die with the broker, and such that live on and send again.
             if round.random.between(0, 2) == 0 {
@@ -40,6 +38,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
             load.end()?;
             round.verify()?;
         }
+        round.check_moved()?;
         broker.terminate()
     })
 }

@@ -1,27 +1,23 @@
-use std::thread;
-use std::time::Duration;
-
 use crate::failure::Failure;
 use crate::mount::LoopDisk;
 use crate::round::{self, Setup};
 use crate::tally::Tally;
 
 const CYCLES: u64 = 6;
-const LOAD_MS: (u64, u64) = (1, 80);
 
-/// A real file system loses its power under load: what nobody had synced is gone, data and names.
-/// After each mount the broker has all that it had acknowledged.
+/// A real file system loses its power under load and while batches are moved: what nobody had
+/// synced is gone, data and names. After each mount the broker has all that it had acknowledged.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "power-cut", seed, tally, |round| {
         let mut disk = LoopDisk::make(&round.directory)?;
         round.settings.data = disk.path.join("data");
         let mut broker = round.settings.start()?;
-        round.make_topic()?;
+        round.make_topics()?;
         for _ in 0..CYCLES {
             let cut = disk.arm()?;
             let load = round.load()?;
-            let (low, high) = LOAD_MS;
-            thread::sleep(Duration::from_millis(round.random.between(low, high)));
+            round.wait_to_strike()?;
+            round.note_strike();
             cut.strike()?;
             broker.kill()?;
             if round.random.between(0, 2) == 0 {
@@ -33,7 +29,9 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
             load.end()?;
             round.verify()?;
         }
+        round.check_moved()?;
         broker.terminate()?;
-        disk.unmount()
+        disk.unmount()?;
+        disk.check_cuts()
     })
 }

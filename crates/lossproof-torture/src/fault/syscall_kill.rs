@@ -51,7 +51,7 @@ fn reference(round: &mut Round) -> Result<Vec<Point>, Failure> {
     let logs = PHASES.map(log);
     let [first_start, restart, load_log] = &logs;
     let broker = ready(round.settings.start_under(&tracer::observing(first_start)?)?)?;
-    round.make_topic()?;
+    round.make_topics()?;
     let load = round.load()?;
     broker.kill()?;
     let broker = ready(round.settings.start_under(&tracer::observing(restart)?)?)?;
@@ -88,7 +88,7 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
         Phase::FirstStart => None,
         Phase::Restart => {
             let broker = round.settings.start()?;
-            round.make_topic()?;
+            round.make_topics()?;
             let load = round.load()?;
             load.progress().wait_for(REFERENCE_RECORDS)?;
             broker.kill()?;
@@ -96,25 +96,27 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
         }
         Phase::Load => {
             let broker = round.settings.start()?;
-            round.make_topic()?;
+            round.make_topics()?;
             let strace = Attached::inject(&broker, &inject, &round.directory)?;
-            let load = round.load_at_once(true);
+            let load = round.load_at_once();
             wait_for_death(broker)?;
+            round.note_strike();
             drop(strace);
             Some(load)
         }
     };
-    if point.phase != Phase::Load
-        && let Started::Ready(broker) = round.settings.start_under(&tracer::from_start(&inject)?)?
-    {
-        // It did not come to that call: then it dies here.
-        broker.kill()?;
+    if point.phase != Phase::Load {
+        match round.settings.start_under(&tracer::from_start(&inject)?)? {
+            Started::Ended(_) => round.note_strike(),
+            // It did not come to that call: it dies here, and that does not count.
+            Started::Ready(broker) => broker.kill()?,
+        }
     }
     let broker = round.settings.start()?;
     if let Some(load) = load {
         load.end()?;
     } else {
-        round.make_topic()?;
+        round.make_topics()?;
         round.load()?.end()?;
     }
     round.verify()?;
