@@ -135,8 +135,8 @@ fn table(entries: &[Entry]) -> String {
     }
     let mut table =
         "| fault | cycles | acknowledged | transactions | lost | altered | reordered | \
-                     duplicates | otherwise broken | damage reported | not reported | runs that failed |\n\
-                     |---|---|---|---|---|---|---|---|---|---|---|---|\n"
+         duplicates | otherwise broken | damage reported | not reported | runs that failed |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for (fault, words) in FAULTS {
         let Some((sum, failed)) = sums.get(fault) else { continue };
