@@ -198,7 +198,10 @@ fn crash_images(text: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with("crash images: ")).map(str::to_owned).collect()
 }
 
-/// The sums of all `test result:` lines.
+/// What a test says that could not do its work on this machine; to libtest it has passed.
+const SKIPPED: &str = "skipped: ";
+
+/// The sums of all `test result:` lines, less those that say that they were skipped.
 fn count_tests(text: &str) -> Counts {
     let mut counts = Counts::default();
     for line in text.lines().filter(|line| line.starts_with("test result: ")) {
@@ -212,6 +215,9 @@ fn count_tests(text: &str) -> Counts {
             skipped: number(" ignored").unwrap_or(0),
         });
     }
+    let skipped = text.lines().filter(|line| line.contains(SKIPPED)).count() as u64;
+    counts.passed = counts.passed.saturating_sub(skipped);
+    counts.skipped += skipped;
     counts
 }
 
@@ -248,6 +254,12 @@ test result: ok. 7 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; fini
     fn the_results_of_all_test_binaries_are_summed() {
         assert_eq!(count_tests(OUTPUT), Counts { passed: 8, failed: 1, skipped: 2 });
         assert_eq!(failed_tests(OUTPUT), "test a::c ... FAILED");
+    }
+
+    #[test]
+    fn a_test_that_says_it_was_skipped_has_not_passed() {
+        let text = format!("test a::b ... skipped: a: needs root\nok\n{OUTPUT}");
+        assert_eq!(count_tests(&text), Counts { passed: 7, failed: 1, skipped: 3 });
     }
 
     #[test]
