@@ -254,8 +254,8 @@ impl Mover {
         moved
     }
 
-    /// Moves all that there is, part after part, whether or not it is due; on a full disk what there
-    /// is room for.
+    /// Moves all that there is, part after part, whether or not it is due; on a full disk what
+    /// there is room for.
     pub(crate) fn run_all(&mut self) -> Result<(), MoveError> {
         self.run()?;
         let mut left = self.left();
