@@ -57,8 +57,8 @@ pub enum StartError {
     #[error("{0}")]
     Topics(#[from] TopicsUnreadable),
     #[error(
-        "damage has taken the flush policy of a topic from some of its partitions, and it cannot be \
-         set right: {reason}; make room on the disk if it is full, and start again"
+        "damage has taken the flush policy of a topic from some of its partitions, and it cannot \
+         be set right: {reason}; make room on the disk if it is full, and start again"
     )]
     FlushPolicies { reason: String },
     #[error("{0}")]

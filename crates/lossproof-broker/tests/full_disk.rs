@@ -3,13 +3,11 @@
 //! (BALLAST-1, storage rule 8). Once there is space records are taken again, on the same connection
 //! and without a restart. (`docs/adr/0018-a-ballast-beside-the-reserve.md`)
 
-mod common;
-
 use std::path::Path;
 use std::time::Duration;
 
-use common::producer::Producer;
-use common::{Broker, Client, records};
+use crate::common::producer::Producer;
+use crate::common::{Broker, Client, records};
 use lossproof_broker::BrokerConfig;
 use lossproof_env::{Disk, SimDisk};
 use lossproof_wire::*;

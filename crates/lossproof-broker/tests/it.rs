@@ -13,6 +13,7 @@ mod delete_records;
 mod describe_configs;
 mod documented;
 mod fetch_sessions;
+mod full_disk;
 mod group_admin;
 mod group_model;
 mod group_offsets;

@@ -36,7 +36,7 @@ fn what_is_described_is_described_once() {
     let topic = MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() };
     let request = MetadataRequest { topics: Some(times(topic)), ..Default::default() };
     let answer: MetadataResponse = client.call(&request, 9);
-    assert_eq!(answer.topics.len(), 1);
+    assert_eq!(answer.topics.len(), 1, "BUDGET-6: told of once");
     let resource = |resource_type, name: &str| DescribeConfigsResource {
         resource_type,
         resource_name: name.into(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lossproof_log::{PartitionId, PartitionView, ReadError};
+use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
     AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData, Uuid,
@@ -212,6 +212,31 @@ struct Allowance {
     is_used_up: bool,
 }
 
+impl Allowance {
+    /// As many of the batches of a partition as there is room for, and the last offset of them.
+    fn take<'a>(
+        &mut self,
+        batches: impl Iterator<Item = &'a StoredBatch>,
+        limit: usize,
+    ) -> (BytesMut, Option<i64>) {
+        let (mut records, mut last) = (BytesMut::new(), None);
+        for batch in batches {
+            // FETCH-2: the very first batch goes whatever its size.
+            let with_it = records.len() + batch.bytes.len();
+            if !self.nothing_yet && with_it > limit {
+                self.is_used_up = with_it > self.bytes;
+                break;
+            }
+            self.nothing_yet = false;
+            last = Some(batch.last_offset);
+            records.extend_from_slice(&batch.bytes);
+        }
+        self.bytes = self.bytes.saturating_sub(records.len());
+        self.is_used_up |= self.bytes == 0 && !self.nothing_yet;
+        (records, last)
+    }
+}
+
 fn read_partition(
     broker: &Broker,
     wanted: &FetchPartition,
@@ -262,24 +287,9 @@ fn read_partition(
     };
     // The view is older than the slice: what was stable then is so with all of its markers.
     let end = if committed { view.last_stable } else { slice.high_watermark };
-    let mut records = BytesMut::new();
-    let mut next = wanted.fetch_offset;
-    for batch in slice.batches {
-        if batch.last_offset >= end {
-            break;
-        }
-        // FETCH-2: the very first batch goes whatever its size.
-        let with_it = records.len() + batch.bytes.len();
-        if !left.nothing_yet && with_it > limit {
-            left.is_used_up = with_it > left.bytes;
-            break;
-        }
-        left.nothing_yet = false;
-        next = batch.last_offset + 1;
-        records.extend_from_slice(&batch.bytes);
-    }
-    left.bytes = left.bytes.saturating_sub(records.len());
-    left.is_used_up |= left.bytes == 0 && !left.nothing_yet;
+    let batches = slice.batches.iter().take_while(|batch| batch.last_offset < end);
+    let (records, last) = left.take(batches, limit);
+    let next = last.map_or(wanted.fetch_offset, |last| last + 1);
     let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
     let aborted_transactions = match aborted.transpose() {
         Ok(aborted) => aborted,
