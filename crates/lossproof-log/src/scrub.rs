@@ -94,7 +94,8 @@ impl Scrubber {
     fn verify_next(&mut self, now: Duration) -> Duration {
         let place = self.place.take().or_else(|| self.next_file());
         let Some(place) = place.or_else(|| self.begin_round(now)) else {
-            return self.next_round_at.saturating_sub(now).max(REST);
+            // What was left of a round may have been moved: the mover has verified it.
+            return self.end_round(now).max(REST);
         };
         let read = match self.verify(place) {
             Ok(read) => read,

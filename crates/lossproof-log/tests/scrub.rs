@@ -162,7 +162,7 @@ fn every_frame_of_a_full_segment_is_verified() {
 }
 
 #[test]
-fn files_that_were_moved_in_the_middle_of_a_round_are_read_where_they_are() {
+fn files_that_were_moved_in_the_middle_of_a_round_are_read_in_the_next_one() {
     let mut run = run(false);
     run.clock.advance(MINUTE);
     run.stepper.scrub();
@@ -172,5 +172,11 @@ fn files_that_were_moved_in_the_middle_of_a_round_are_read_where_they_are() {
     run.round();
     let after = run.log.figures().scrub;
     assert_eq!((after.findings, run.list()), (0, String::new()));
-    assert!(after.finished_ms.is_some() && after.bytes > figures.bytes, "where they are now");
+    assert!(after.finished_ms.is_some(), "nothing is left of the round: {after:?}");
+    run.clock.advance(Duration::from_hours(7 * 24));
+    run.round();
+    let next = run.log.figures().scrub;
+    assert_eq!((next.findings, run.list()), (0, String::new()));
+    let cold = run.disk.bytes(&run.file("cold")).unwrap().len() as u64;
+    assert_eq!(next.bytes - after.bytes, cold - FRAME_AT, "SCRUB-1: where they are now");
 }

@@ -10,9 +10,11 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 use support::{Broker, End};
 
-/// How often one request asks for all settings of the broker. The answer is more than 16 MiB,
-/// several times what the sockets hold between two processes: it is never out before it is read.
-const TIMES: u32 = 20_000;
+/// Of how many topics that are not there one request asks for the settings, each by a name of its
+/// own. The answer is more than 16 MiB, several times what the sockets hold between two processes:
+/// it is never out before it is read.
+const TOPICS: u32 = 80_000;
+const NAME_BYTES: usize = 200;
 const ANSWER_BYTES_MIN: usize = 16 << 20;
 /// So that the system does not let the receiver's part grow.
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
@@ -20,9 +22,11 @@ const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 /// A DescribeConfigs request, version 1, as it stands on the wire.
 fn request() -> Vec<u8> {
     let mut body = vec![0, 32, 0, 1, 0, 0, 0, 1, 0xff, 0xff]; // Key, version, number, no client id.
-    body.extend(TIMES.to_be_bytes());
-    for _ in 0..TIMES {
-        body.extend([4, 0, 1, b'1', 0xff, 0xff, 0xff, 0xff]); // Broker "1", all settings.
+    body.extend(TOPICS.to_be_bytes());
+    for number in 0..TOPICS {
+        body.extend([2, 0, NAME_BYTES as u8]); // A topic.
+        body.extend(format!("{number:0NAME_BYTES$}").as_bytes());
+        body.extend([0xff; 4]); // All settings.
     }
     body.push(0); // No synonyms.
     [&(body.len() as u32).to_be_bytes()[..], &body].concat()
