@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +126,8 @@ pub(crate) struct Mover {
     pub(crate) zeroer: Option<Arc<Zeroer>>,
     /// Of the next file of either kind.
     pub(crate) sequence: u64,
+    /// Of the first file of this run.
+    pub(crate) first_sequence: u64,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
     pub(crate) halted: bool,
 }
@@ -322,7 +324,7 @@ impl Mover {
         let Moved { checkpoint, copied, kept } = match moved {
             Ok(moved) => moved,
             Err(error) => {
-                self.remove_unnamed();
+                self.remove_unnamed(&BTreeSet::new());
                 return Err(error);
             }
         };
@@ -555,35 +557,43 @@ impl Mover {
     /// Removes cold files and checkpoints that nothing names any more.
     fn forget_cold(&self, kept: &BTreeSet<u32>) {
         let segments = &self.shared.segments;
+        let mut retired = BTreeSet::new();
         for cold in segments.cold() {
             if !kept.contains(&cold.life.file_key()) {
                 segments.remove(cold.life.file_key());
+                retired.insert(cold.path.clone());
             }
         }
-        self.remove_unnamed();
+        self.remove_unnamed(&retired);
     }
 
-    /// Removes files that no checkpoint names. What cannot be removed now is so at the next open.
-    fn remove_unnamed(&self) {
-        let named = self.shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
+    /// Removes `retired`, and files of this run that no checkpoint names. Others that stand there
+    /// were missing at the start and may be the only copy: they are the next start's to judge. What
+    /// cannot be removed now is so at the next open.
+    fn remove_unnamed(&self, retired: &BTreeSet<PathBuf>) {
+        let cold = self.shared.segments.cold();
+        let is_named = |path: &Path| cold.iter().any(|cold| cold.path == path);
+        let is_own =
+            |path: &Path| cold::sequence_of(path).is_some_and(|it| it >= self.first_sequence);
+        let goes = |path: &Path| retired.contains(path) || is_own(path) && !is_named(path);
         let disk = &*self.shared.env.disk;
-        let removed = remove_files(disk, &self.paths, self.current.as_ref(), &named);
+        let removed = remove_files(disk, &self.paths, self.current.as_ref(), &goes);
         if let Err(error) = removed {
             tracing::warn!(%error, "files that are not needed any more could not be removed");
         }
     }
 }
 
-/// Removes files of checkpoints but the current one's, and cold files but those named.
+/// Removes files of checkpoints but the current one's, and those cold files that `goes` says.
 pub(crate) fn remove_files(
     disk: &dyn lossproof_env::Disk,
     paths: &Paths,
     current: Option<&Checkpoint>,
-    cold: &BTreeSet<PathBuf>,
+    goes: &dyn Fn(&Path) -> bool,
 ) -> io::Result<()> {
     let mut removed = false;
     for path in disk.list(&paths.cold)? {
-        if cold::sequence_of(&path).is_some() && !cold.contains(&path) {
+        if cold::sequence_of(&path).is_some() && goes(&path) {
             disk.remove(&path)?;
             removed = true;
         }

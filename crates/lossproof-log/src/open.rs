@@ -372,8 +372,9 @@ fn begin(
     Ok(())
 }
 
-/// Removes what no checkpoint names, and begins behind what is there. Where there is no checkpoint
-/// and damage, what is there may be all that is left of one, and is set aside.
+/// Removes what no checkpoint names, and begins behind what is there. Where there is damage, what
+/// is there may be all that is left of a checkpoint, or have been missing when it was written, and
+/// is set aside.
 fn mover(
     env: &Environment,
     paths: Paths,
@@ -383,15 +384,19 @@ fn mover(
     report: &RecoveryReport,
     meta: &Meta,
 ) -> Result<Mover, OpenError> {
-    if current.is_some() || report.damage.is_empty() && report.accepted.is_empty() {
-        let named = shared.segments.cold().iter().map(|cold| cold.path.clone()).collect();
-        mover::remove_files(&*env.disk, &paths, current.as_ref(), &named)
-            .map_err(failed("clean up", &paths.directory))?;
-    } else {
-        set_aside(env, &paths, report.open_count)?;
+    let cold = shared.segments.cold();
+    let is_named = |path: &Path| cold.iter().any(|cold| cold.path == path);
+    let is_sound = report.damage.is_empty() && report.accepted.is_empty();
+    if !is_sound {
+        set_aside(env, &paths, current.as_ref(), &is_named, report.open_count)?;
     }
-    let cold = shared.segments.cold().iter().map(|cold| u64::from(cold.life.file_sequence())).max();
-    let last = cold.max(current.map(|current| current.sequence)).unwrap_or(0);
+    if current.is_some() || is_sound {
+        let goes = |path: &Path| !is_named(path);
+        mover::remove_files(&*env.disk, &paths, current.as_ref(), &goes)
+            .map_err(failed("clean up", &paths.directory))?;
+    }
+    let last = cold.iter().map(|cold| u64::from(cold.life.file_sequence())).max();
+    let last = last.max(current.map(|current| current.sequence)).unwrap_or(0);
     Ok(Mover {
         shared: shared.clone(),
         paths,
@@ -401,13 +406,26 @@ fn mover(
         known: report.damage.iter().chain(&report.accepted).cloned().collect(),
         zeroer: None,
         sequence: last + 1,
+        first_sequence: last + 1,
         halted: false,
     })
 }
 
-/// Gives files names that no checkpoint to come takes for those of files which it replaces.
-fn set_aside(env: &Environment, paths: &Paths, open_count: u64) -> Result<(), OpenError> {
-    for path in moved_files(env, paths)? {
+/// Gives files names that no checkpoint to come takes for those of files which it replaces. Not
+/// files of a move that was cut short: they are younger than the checkpoint, and nothing named them.
+fn set_aside(
+    env: &Environment,
+    paths: &Paths,
+    current: Option<&Checkpoint>,
+    is_named: &dyn Fn(&Path) -> bool,
+    open_count: u64,
+) -> Result<(), OpenError> {
+    let is_lost = |path: &PathBuf| match (current, cold::sequence_of(path)) {
+        (None, _) => true,
+        (Some(current), Some(sequence)) => sequence <= current.sequence && !is_named(path),
+        (Some(_), None) => false,
+    };
+    for path in moved_files(env, paths)?.into_iter().filter(is_lost) {
         let mut kept = path.clone().into_os_string();
         kept.push(format!(".kept-{open_count}"));
         env.disk.rename(&path, Path::new(&kept)).map_err(failed("set aside", &path))?;

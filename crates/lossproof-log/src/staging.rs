@@ -101,7 +101,9 @@ impl Staging {
         let half = (self.next_producer_id >> 32) as u64;
         let above = (PRODUCER_ID_HALF_MAX - half).max(1);
         let moved = (half + 1 + random % above).min(PRODUCER_ID_HALF_MAX);
-        self.next_producer_id = ((moved as i64) << 32) + FIRST_PRODUCER_ID;
+        let moved = ((moved as i64) << 32) + FIRST_PRODUCER_ID;
+        // In the highest half they only go up.
+        self.next_producer_id = moved.max(self.next_producer_id);
     }
 
     pub(crate) fn take_producer_ids(&mut self, count: u32) -> ProducerIds {
