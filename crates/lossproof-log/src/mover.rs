@@ -240,6 +240,7 @@ impl Mover {
     /// Moves sealed segments, the oldest first; on a full disk those for which there is room. Where
     /// a cold file turns out to be damaged, all is begun anew without it: once for each.
     pub(crate) fn run(&mut self) -> Result<(), MoveError> {
+        let has_findings = self.shared.mover.take_findings();
         let moved = loop {
             let moved = match self.move_sealed(None) {
                 Err(error) if error.is_full_disk() => self.move_what_fits(error),
@@ -252,6 +253,9 @@ impl Mover {
                 moved => break moved,
             }
         };
+        if has_findings && moved.is_err() {
+            self.shared.mover.put_back_findings(); // SCRUB-2
+        }
         self.halted |= moved.as_ref().is_err_and(|error| !error.is_shortage());
         moved
     }
@@ -379,7 +383,6 @@ impl Mover {
     /// What has been found since the start in cold files, which no start reads, is told by the
     /// checkpoint from now on.
     fn keep_findings(&self, recovery: &Recovery) {
-        self.shared.mover.take_findings();
         for id in recovery.view.partition_ids() {
             let live = self.shared.view.partition(id).map(|live| live.view().damaged);
             let Some(partition) = recovery.view.partition(id) else { continue };

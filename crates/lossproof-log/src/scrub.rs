@@ -319,7 +319,7 @@ fn states_in(found: Option<&FoundFrame>, is_cold: bool) -> Vec<StateKind> {
 mod tests {
     use std::path::Path;
 
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_env::{Environment, Fault, ManualClock, SeededRng, SimDisk};
 
     use super::*;
     use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId};
@@ -358,5 +358,26 @@ mod tests {
             assert_eq!(judged.unwrap(), expected == 1);
             assert_eq!(log.figures().scrub.findings, expected);
         }
+    }
+
+    /// SCRUB-2, over restarts too: what no checkpoint could be told of is still to be told.
+    #[test]
+    fn findings_are_not_forgotten_where_a_move_fails() {
+        let disk = SimDisk::new();
+        let env = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, mut stepper, _) = opened.unwrap();
+        let mover = &log.shared().mover;
+        mover.note_findings();
+        stepper.checkpoint().unwrap();
+        assert!(!mover.has_findings(), "the checkpoint tells of them");
+        mover.note_findings();
+        disk.inject(Fault::sync(0));
+        stepper.checkpoint().unwrap_err();
+        assert!(mover.has_findings(), "SCRUB-2");
     }
 }

@@ -91,6 +91,11 @@ impl MoverSignal {
         self.wake();
     }
 
+    /// No checkpoint tells of them yet; the mover knows why, and need not be woken.
+    pub(crate) fn put_back_findings(&self) {
+        self.findings.store(true, Ordering::Release);
+    }
+
     pub(crate) fn has_findings(&self) -> bool {
         self.findings.load(Ordering::Acquire)
     }
