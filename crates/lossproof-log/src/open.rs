@@ -412,7 +412,7 @@ fn mover(
 }
 
 /// Gives files names that no checkpoint to come takes for those of files which it replaces. Not
-/// files of a move that was cut short: they are younger than the checkpoint, and nothing named them.
+/// files of a move that was cut short: they are younger than the checkpoint, and none named them.
 fn set_aside(
     env: &Environment,
     paths: &Paths,
