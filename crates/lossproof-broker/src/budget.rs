@@ -15,7 +15,8 @@
 //!   cannot hold up producers, and requests that wait for each other always fit in.
 //! - BUDGET-5: readers who take nothing can hold all memory of the answers for as long as they are
 //!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
-//!   get small ones.
+//!   get small ones; but what is answered at once, with more than its request and
+//!   [`TINY_ANSWER_BYTES`], waits for its share.
 //! - BUDGET-6: what a request becomes before it is an answer is beside the budgets. So one that
 //!   only asks is decoded when all answers before it are out, and told of each thing once however
 //!   often it names it: no more than what is there, and a bounded multiple of the request.

@@ -7,7 +7,9 @@
 //!   bytes and ranges are kept and reported.
 //! - RECOVERY-3: frames beyond the durable mark are used only after they were written anew and
 //!   synced: after a failed sync the page cache shows bytes that are not on disk.
-//! - RECOVERY-4: offsets and producer ids that may have been given before are never given again.
+//! - RECOVERY-4: offsets that may have been given before are never given again, and neither are
+//!   producer ids of a block that was lost in the middle. (What is cut at the end, and told as in
+//!   doubt, may have held a block that was given: that one is given again.)
 
 use std::collections::HashSet;
 use std::io;

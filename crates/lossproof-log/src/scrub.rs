@@ -322,20 +322,26 @@ mod tests {
     use lossproof_env::{Environment, Fault, ManualClock, SeededRng, SimDisk};
 
     use super::*;
-    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId};
+    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, Stepper};
 
-    /// SCRUB-3: what is read of a file is looked at only after it was read, and by then another
-    /// life may have begun in it.
-    #[test]
-    fn what_was_given_back_while_it_was_read_is_not_judged() {
-        let disk = SimDisk::new();
+    const DATA: &str = "/data";
+
+    fn open(disk: SimDisk) -> (Log, Stepper) {
         let env = Environment {
             disk: Arc::new(disk),
             clock: Arc::new(ManualClock::new(1_000_000)),
             rng: Arc::new(SeededRng::new(7)),
         };
-        let directory = Path::new("/data");
-        let (log, mut stepper, _) = Log::open_stepped(&env, directory, LogConfig::small()).unwrap();
+        let opened = Log::open_stepped(&env, Path::new(DATA), LogConfig::small());
+        let (log, stepper, _) = opened.unwrap();
+        (log, stepper)
+    }
+
+    /// SCRUB-3: what is read of a file is looked at only after it was read, and by then another
+    /// life may have begun in it.
+    #[test]
+    fn what_was_given_back_while_it_was_read_is_not_judged() {
+        let (log, mut stepper) = open(SimDisk::new());
         let (id, flush) = (PartitionId(1), FlushPolicy::Commit);
         let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
         stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
@@ -349,7 +355,7 @@ mod tests {
         let journal = shared.segments.journal();
         let (given_back, kept) = (&journal[0], &journal[2]);
         stepper.checkpoint().unwrap();
-        let quarantine = directory.join("quarantine");
+        let quarantine = Path::new(DATA).join("quarantine");
         let mut scrubber = Scrubber::new(shared.clone(), quarantine, Vec::new());
         for (segment, expected) in [(given_back, 0), (kept, 1)] {
             let (key, number) = (segment.life.file_key(), segment.first_frame);
@@ -364,13 +370,7 @@ mod tests {
     #[test]
     fn findings_are_not_forgotten_where_a_move_fails() {
         let disk = SimDisk::new();
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(ManualClock::new(1_000_000)),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-        let (log, mut stepper, _) = opened.unwrap();
+        let (log, mut stepper) = open(disk.clone());
         let mover = &log.shared().mover;
         mover.note_findings();
         stepper.checkpoint().unwrap();

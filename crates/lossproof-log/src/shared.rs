@@ -87,7 +87,7 @@ impl MoverSignal {
     }
 
     pub(crate) fn note_findings(&self) {
-        self.findings.store(true, Ordering::Release);
+        self.put_back_findings();
         self.wake();
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::frame::BLOCK;
-use crate::partition::View;
+use crate::partition::{IndexEntry, View};
 use crate::reader::{ReadSegment, Segments};
 use crate::segment::DATA_AT;
 use crate::shared::Shared;
@@ -19,12 +19,7 @@ const TOGETHER_SHARES: u64 = 4;
 /// Cold files of which less than half is still wanted, but for damaged ones (MOVE-3).
 pub(crate) fn wasteful(shared: &Shared, view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
     let damaged = shared.damaged_colds();
-    let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
-        for entry in partition.entries() {
-            *live.entry(entry.segment).or_default() += u64::from(entry.blocks) * BLOCK;
-        }
-    }
+    let live = by_file(view, |entry| u64::from(entry.blocks) * BLOCK);
     let is_wasteful = |cold: &Arc<ReadSegment>| {
         let key = cold.life.file_key();
         let live = live.get(&key).copied().unwrap_or(0);
@@ -42,12 +37,7 @@ pub(crate) fn scattered(
     segments: &Segments,
 ) -> Vec<Arc<ReadSegment>> {
     let damaged = shared.damaged_colds();
-    let mut entries: BTreeMap<u32, u64> = BTreeMap::new();
-    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
-        for entry in partition.entries() {
-            *entries.entry(entry.segment).or_default() += 1;
-        }
-    }
+    let entries = by_file(view, |_| 1);
     let mut small: Vec<(u64, Arc<ReadSegment>)> = Vec::new();
     for cold in segments.cold() {
         let key = cold.life.file_key();
@@ -69,6 +59,16 @@ pub(crate) fn scattered(
 
 /// The files that any index entry names.
 pub(crate) fn named_files(view: &View) -> BTreeSet<u32> {
-    let partitions = view.partition_ids().into_iter().filter_map(|id| view.partition(id));
-    partitions.flat_map(|partition| partition.entries()).map(|entry| entry.segment).collect()
+    by_file(view, |_| 1).into_keys().collect()
+}
+
+/// What the index entries of each file come to.
+fn by_file(view: &View, amount: impl Fn(&IndexEntry) -> u64) -> BTreeMap<u32, u64> {
+    let mut files = BTreeMap::new();
+    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
+        for entry in partition.entries() {
+            *files.entry(entry.segment).or_default() += amount(&entry);
+        }
+    }
+    files
 }

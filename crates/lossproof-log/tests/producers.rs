@@ -5,9 +5,10 @@
 use crate::support;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lossproof_env::{Fault, SimDisk};
+use lossproof_env::{Environment, Fault, ManualClock, SimDisk};
 use lossproof_log::{Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, Stepper};
 use support::{P1, P2, create, only, produced, simulated, values};
 
@@ -114,13 +115,17 @@ fn a_refused_commit_leaves_no_trace() {
     assert_eq!(send(&mut stepper, 0, 0), Ok((0, false)), "the sequence was not used up");
 }
 
+/// An environment of its own, and its clock.
+fn timed() -> (ManualClock, Environment) {
+    let clock = ManualClock::new(0);
+    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&SimDisk::new()) };
+    (clock, env)
+}
+
 #[test]
 fn producers_are_bounded_and_the_expired_make_room() {
-    let disk = SimDisk::new();
     let config = LogConfig { producers_max: 2, ..LogConfig::small() };
-    let clock = lossproof_env::ManualClock::new(0);
-    let mut env = simulated(&disk);
-    env.clock = std::sync::Arc::new(clock.clone());
+    let (clock, env) = timed();
     let (_log, mut stepper, _) =
         Log::open_stepped(&env, Path::new("/data"), config.clone()).unwrap();
     stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
@@ -145,11 +150,8 @@ fn producers_are_bounded_and_the_expired_make_room() {
 #[test]
 fn the_longest_idle_makes_room_and_nobody_who_may_send_again() {
     // PRODUCER-4
-    let disk = SimDisk::new();
     let config = LogConfig { producers_max: 2, ..LogConfig::small() };
-    let clock = lossproof_env::ManualClock::new(0);
-    let mut env = simulated(&disk);
-    env.clock = std::sync::Arc::new(clock.clone());
+    let (clock, env) = timed();
     let (log, mut stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
     stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
     let put = |stepper: &mut Stepper, producer_id, sequence| {
@@ -174,10 +176,7 @@ fn the_longest_idle_makes_room_and_nobody_who_may_send_again() {
 /// The trap: each checkpoint keeps all that were in the one before, for ever.
 #[test]
 fn a_checkpoint_forgets_whose_time_is_over() {
-    let disk = SimDisk::new();
-    let clock = lossproof_env::ManualClock::new(0);
-    let mut env = simulated(&disk);
-    env.clock = std::sync::Arc::new(clock.clone());
+    let (clock, env) = timed();
     let config = LogConfig::small();
     let open = || Log::open_stepped(&env, Path::new("/data"), config.clone()).unwrap();
     let (log, mut stepper, _) = open();

@@ -4,6 +4,7 @@
 use crate::hostile;
 
 use std::net::Shutdown;
+use std::ops::Range;
 
 use hostile::{Client, Scene, batch_of};
 use lossproof_wire::batch::Compression;
@@ -24,6 +25,18 @@ fn scene() -> (Scene, Client) {
     let batch = batch_of(b"value", Compression::None);
     assert_eq!(client.produce(TOPIC, batch).error_code, ErrorCode::NONE);
     (scene, client)
+}
+
+/// Asks what so many new topics would be.
+fn validate(names: Range<usize>) -> CreateTopicsRequest {
+    let topic = |name: usize| CreatableTopic {
+        name: name.to_string(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics = names.map(topic).collect();
+    CreateTopicsRequest { topics, validate_only: true, ..Default::default() }
 }
 
 fn times<T: Clone>(one: T) -> Vec<T> {
@@ -144,15 +157,9 @@ fn a_long_name_is_not_kept_for_each_partition() {
 #[test]
 fn no_request_asks_for_very_many_new_topics() {
     let (mut scene, mut client) = scene();
-    let topic = |name: usize| CreatableTopic {
-        name: name.to_string(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let topics = (0..50_000).map(topic).collect();
-    let request = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let request = validate(0..50_000);
     let answer: CreateTopicsResponse = client.call(&request, 7);
+    assert_eq!(answer.topics.len(), 50_000);
     assert!(answer.topics.iter().all(|topic| topic.error_code == ErrorCode::INVALID_REQUEST));
     scene.is_served();
     scene.end(MEMORY_BYTES_MAX);
@@ -163,14 +170,7 @@ fn no_request_asks_for_very_many_new_topics() {
 fn answers_that_are_ready_wait_for_memory() {
     const PIPELINE: usize = 128;
     let (mut scene, mut silent) = scene();
-    let topic = |name: usize| CreatableTopic {
-        name: name.to_string(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let topics: Vec<_> = (0..3_000).map(topic).collect();
-    let request = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let request = validate(0..3_000);
     let stream = silent.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
         for _ in 0..PIPELINE {
