@@ -1,6 +1,7 @@
 //! Where things stand in the files of a journal, by `docs/format/journal.md`. Read anew here: a bit
 //! that is to be flipped in a directory must be in the directory, whatever the product believes.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::random::Random;
@@ -8,7 +9,9 @@ use crate::random::Random;
 const BLOCK: usize = 4096;
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 64;
+const INCARNATION_OF_FILE: Range<usize> = 24..32;
 const FRAME_MAGIC: &[u8] = b"LPFRAME";
+const INCARNATION_OF_FRAME: Range<usize> = 16..24;
 const META_BYTES: usize = 76;
 const SLOT_BYTES: usize = 64;
 
@@ -27,7 +30,7 @@ pub(crate) enum Region {
     Padding,
     EndDirectory,
     EndHeader,
-    LastFrame,
+    LastPayload,
     ColdHeader,
     ColdPayload,
     Checkpoint,
@@ -49,7 +52,7 @@ impl Region {
         Self::Padding,
         Self::EndDirectory,
         Self::EndHeader,
-        Self::LastFrame,
+        Self::LastPayload,
         Self::ColdHeader,
         Self::ColdPayload,
         Self::Checkpoint,
@@ -58,8 +61,8 @@ impl Region {
     ];
 
     /// Whether a check of the directory must find every change. A torn write leaves marks, slots
-    /// and second headers as a flipped bit does; and the parts of a frame that stand twice are
-    /// not looked at twice.
+    /// and second headers as a flipped bit does; the parts of a frame that stand twice are not
+    /// looked at twice, and nothing is read from its padding.
     pub(crate) fn must_be_found(self) -> bool {
         matches!(
             self,
@@ -67,7 +70,7 @@ impl Region {
                 | Self::MetaSecond
                 | Self::SegmentHeaderFirst
                 | Self::Payload
-                | Self::LastFrame
+                | Self::LastPayload
                 | Self::ColdHeader
                 | Self::ColdPayload
                 | Self::Checkpoint
@@ -114,16 +117,13 @@ impl Region {
             Self::SegmentHeaderSecond => return at(BLOCK, HEADER_BYTES),
             _ => {}
         }
-        if self == Self::LastFrame {
-            return Some((last.begin, last.end()));
-        }
-        let frame = random.pick(&frames);
+        let frame = if self == Self::LastPayload { last } else { random.pick(&frames) };
         let (payload, padding) = (frame.payload_at(), frame.padding_at(bytes)?);
         let end_directory = frame.end() - HEADER_BYTES - frame.directory_bytes();
         let place = match self {
             Self::FrameHeader => (frame.begin, frame.begin + HEADER_BYTES),
             Self::Directory => (frame.begin + HEADER_BYTES, payload),
-            Self::Payload | Self::ColdPayload => (payload, padding),
+            Self::Payload | Self::LastPayload | Self::ColdPayload => (payload, padding),
             Self::Checkpoint => (frame.begin, padding),
             Self::Padding => (padding, end_directory),
             Self::EndDirectory => (end_directory, frame.end() - HEADER_BYTES),
@@ -166,10 +166,16 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(field) as usize)
 }
 
+/// Those of the file's present life: a file that was a segment before has old frames behind its
+/// new ones, or nothing but old ones, and those count for nothing.
 fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let incarnation = bytes.get(INCARNATION_OF_FILE);
+    let is_of_this_life = |frame: &[u8]| {
+        frame.starts_with(FRAME_MAGIC) && frame.get(INCARNATION_OF_FRAME) == incarnation
+    };
     let mut frames = Vec::new();
     let mut begin = 2 * BLOCK;
-    while bytes.get(begin..).is_some_and(|rest| rest.starts_with(FRAME_MAGIC)) {
+    while bytes.get(begin..).is_some_and(is_of_this_life) {
         let (Some(length), Some(count)) = (number(bytes, begin + 24), number(bytes, begin + 28))
         else {
             break;
@@ -181,4 +187,32 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
         begin += length;
     }
     frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_an_earlier_life_of_the_file_have_no_place() {
+        let frame = |incarnation: u8| {
+            let mut frame = vec![0; BLOCK];
+            frame[..FRAME_MAGIC.len()].copy_from_slice(FRAME_MAGIC);
+            frame[INCARNATION_OF_FRAME].fill(incarnation);
+            frame[24..28].copy_from_slice(&(BLOCK as u32).to_be_bytes());
+            frame[28..32].copy_from_slice(&1_u32.to_be_bytes());
+            frame[68..72].copy_from_slice(&100_u32.to_be_bytes());
+            frame
+        };
+        let file = |incarnation: u8| {
+            let mut file = vec![0; 2 * BLOCK];
+            file[INCARNATION_OF_FILE].fill(incarnation);
+            [file, frame(7), frame(7), frame(3)].concat()
+        };
+        let mut random = Random::new(1);
+        let last = Region::LastPayload.place(&file(7), &mut random);
+        assert_eq!(last, Some((3 * BLOCK + 128, 3 * BLOCK + 228)));
+        let spare = Region::LastPayload.place(&file(0), &mut random);
+        assert_eq!(spare, None, "it waits for its next life, and has no header yet");
+    }
 }

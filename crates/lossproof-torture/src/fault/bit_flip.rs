@@ -39,11 +39,13 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         round.settings.options.clear();
         round.roles.compacts = false;
         session(round)?;
+        // The next start begins a segment; until then the last frame is the journal's last.
+        let files = read_files(&round.settings.data)?;
         let broker = round.settings.start()?;
         round.verify()?;
         let baseline = round.recorder.stored("read-0");
         broker.terminate()?;
-        let files = read_files(&round.settings.data)?;
+        restore(&round.settings.data, &files)?;
         for region in Region::ALL {
             for _ in 0..FLIPS {
                 flip_and_look(round, region, &files, &baseline)?;
