@@ -81,7 +81,8 @@ pub(crate) struct Committer {
     /// Running time of the log before this open.
     running_before_ms: u64,
     opened_at: Duration,
-    last_commit: Duration,
+    /// When the last step ended that made something durable.
+    last_durable: Duration,
     /// Something was removed in this step.
     has_removed: bool,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
@@ -113,7 +114,7 @@ impl Committer {
             draft: Draft::default(),
             running_before_ms: start.running_before_ms,
             opened_at: now,
-            last_commit: now,
+            last_durable: now,
             has_removed: false,
             unsynced_since: None,
             _lock: start.lock,
@@ -137,6 +138,7 @@ impl Committer {
     /// Commits `batch`, in its order, in as few frames as it takes; every one of it is answered
     /// when this returns.
     pub(crate) fn step(&mut self, batch: Vec<Submission>) {
+        let durable_before = self.writer.durable_through;
         self.waiting.extend(batch);
         while let Some(submission) = self.waiting.pop_front() {
             match self.fit(submission) {
@@ -153,7 +155,10 @@ impl Committer {
         }
         self.sync_if_due();
         self.count_producers();
-        self.last_commit = self.shared.env.clock.monotonic();
+        if self.writer.durable_through > durable_before {
+            self.last_durable = self.shared.env.clock.monotonic();
+        }
+        self.mark_if_due();
     }
 
     fn count_producers(&self) {
@@ -535,7 +540,7 @@ impl Committer {
         let now = self.shared.env.clock.monotonic();
         let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
         let mark = (self.marked.durable_through < self.writer.durable_through)
-            .then(|| until(self.last_commit + self.shared.config.mark_after));
+            .then(|| until(self.last_durable + self.shared.config.mark_after));
         let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
         [mark, sync].into_iter().flatten().min()
     }
@@ -543,9 +548,15 @@ impl Committer {
     /// Does what is due while nothing is queued: the sync of every second, the durable mark.
     pub(crate) fn idle(&mut self) {
         self.sync_if_due();
+        self.mark_if_due();
+    }
+
+    /// The next durable frame says of the last one that it is durable, but none may come: refused
+    /// commits and unsafe policies keep the log busy and say nothing.
+    fn mark_if_due(&mut self) {
         let now = self.shared.env.clock.monotonic();
         let stale = self.marked.durable_through < self.writer.durable_through;
-        if stale && now >= self.last_commit + self.shared.config.mark_after {
+        if stale && now >= self.last_durable + self.shared.config.mark_after {
             self.write_mark(false);
         }
     }

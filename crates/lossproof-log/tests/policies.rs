@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use lossproof_env::{Environment, Fault, ManualClock, SimDisk};
 use lossproof_log::{
-    Commit, CommitCause, FlushPolicy, Log, LogConfig, PartitionChange, RecoveryReport, Stepper,
+    Commit, CommitCause, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, RecoveryReport,
+    Stepper,
 };
 use support::{P1, P2, append, create, simulated, values};
 
@@ -96,6 +97,30 @@ fn page_cache_is_never_synced_for_its_own_sake() {
     // A commit of somebody else takes it along.
     stepper.submit(vec![append(P2, &["y"])]).remove(0).unwrap();
     assert_eq!((stepper.durable_through(), world.left()), (durable + 2, 1));
+}
+
+/// What decays of a frame that a mark names is damage; of the last one that none names it could be
+/// a torn write, and is cut as in doubt.
+#[test]
+fn the_mark_is_written_though_others_keep_the_log_busy() {
+    let refused = || append(PartitionId(99), &["refused"]);
+    for busy_with in [|| append(P1, &["unsafe"]), refused] {
+        let world = World::new();
+        let (_log, mut stepper) = world.started(FlushPolicy::UnsafePageCache);
+        stepper.submit(vec![append(P2, &["the last safe one"])]).remove(0).unwrap();
+        for _ in 0..4 {
+            world.clock.advance(Duration::from_millis(50));
+            stepper.submit(vec![busy_with()]);
+        }
+        let disk = world.disk.power_cut();
+        let path = Path::new("/data/journal/0000000000000001.wal");
+        let bytes = disk.bytes(path).unwrap();
+        let at = bytes.windows(17).position(|window| window == b"the last safe one").unwrap();
+        disk.damage(path, at as u64, b"T").unwrap();
+        let (_log, _stepper, report) = world.open(&disk);
+        assert!(report.in_doubt.is_empty(), "{report:?}");
+        assert_eq!(report.damage.len(), 1, "{report:?}");
+    }
 }
 
 #[test]

@@ -3,11 +3,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Failure};
 
 const RAW_SLICE: Duration = Duration::from_millis(500);
+const SETTLE_SLICE: Duration = Duration::from_millis(500);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
+/// In one slice: what a virtual machine that waits takes.
+const IDLE_SECONDS_MAX: f64 = 0.03;
 const RAW_FILE_BYTES: u64 = 64 << 20;
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 /// Kernel ticks per second in /proc on every Linux that Rust runs on.
@@ -26,9 +31,39 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64, Failure> {
     }
 }
 
+/// Waits until a process is idle: what it does after a load is done for that load. Gives up where
+/// it never is.
+pub(super) fn settle(pid: u32) -> Result<(), Failure> {
+    let start = Instant::now();
+    let mut used = cpu_seconds(pid)?;
+    while start.elapsed() < SETTLE_MAX {
+        thread::sleep(SETTLE_SLICE);
+        let now = cpu_seconds(pid)?;
+        if now - used <= IDLE_SECONDS_MAX {
+            break;
+        }
+        used = now;
+    }
+    Ok(())
+}
+
 pub(super) fn resident_mb(pid: u32) -> f64 {
+    memory_mb(pid, "VmRSS:")
+}
+
+/// The most it has had resident since the start, or since [`forget_peak`].
+pub(super) fn peak_mb(pid: u32) -> f64 {
+    memory_mb(pid, "VmHWM:")
+}
+
+pub(super) fn forget_peak(pid: u32) -> Result<(), Failure> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").context(path)
+}
+
+fn memory_mb(pid: u32, field: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.unwrap_or(f64::NAN) * 1024.0 / 1e6
 }
@@ -73,6 +108,8 @@ mod tests {
         let pid = std::process::id();
         assert!(cpu_seconds(pid).unwrap() >= 0.0);
         assert!(resident_mb(pid) > 1.0);
+        forget_peak(pid).unwrap();
+        assert!(peak_mb(pid) > 1.0);
         assert!(cpu_seconds(0).is_err());
     }
 

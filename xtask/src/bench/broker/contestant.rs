@@ -127,7 +127,7 @@ impl Contestant {
         probe::resident_mb(self.pid())
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         match &self.program {
             Program::Ours(broker) => broker.pid(),
             Program::Kafka(kafka) => kafka.pid(),

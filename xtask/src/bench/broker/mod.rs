@@ -16,10 +16,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::probe::{raw_file, raw_rate};
+use super::probe::{forget_peak, peak_mb, raw_file, raw_rate, settle};
 use crate::cache::{Cache, remove_all};
 use crate::command::{cargo, run_to_log};
 use crate::failure::{Context, Failure};
+use crate::page::commit;
 use crate::workspace::Workspace;
 use cases::{CASES, Case, Load};
 use contestant::{Binaries, Contestant, Cpus, Who};
@@ -29,11 +30,12 @@ use standing::{MANY, RECOVERY};
 /// Nothing that is measured takes longer; what does hangs.
 const LOAD_TIME_MAX: Duration = Duration::from_mins(5);
 /// What a consumer reads of records that were written just before.
-const TAIL_RECORDS: u64 = 50_000;
+const TAIL_RECORDS: u64 = 200_000;
 const RECORD_BYTES: u64 = 1024;
 /// Clean pages that are dropped from memory, so that what is read next comes from the disk.
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
-/// The contestants, in the order of the first round; each round begins with the next.
+/// The contestants, in the order of the first round; each round begins with the next, and every
+/// other one goes backwards.
 const CONTESTANTS: [Who; 5] = [Who::Ours, Who::Before, Who::Flushing, Who::Defaults, Who::Stub];
 
 #[derive(Args, Debug)]
@@ -44,8 +46,8 @@ pub(crate) struct Options {
     /// Seconds of each closed loop and each end-to-end measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Megabytes of each saturating load, and of what is consumed
-    #[arg(long, default_value_t = 400)]
+    /// Megabytes of each saturating load, and of what is consumed; more than three times the journal
+    #[arg(long, default_value_t = 450)]
     megabytes: u64,
     /// Seconds of load that each Kafka gets before the first round, so that it is compiled
     #[arg(long, default_value_t = 15.0)]
@@ -95,6 +97,8 @@ impl Options {
 
 pub(crate) fn run(workspace: &Workspace, cache: &Cache, options: &Options) -> Result<(), Failure> {
     let cases = options.cases()?;
+    // Before anything is built: while it is measured the tree may go on.
+    let commit = commit(workspace)?;
     let binaries = build(workspace, options)?;
     // On the disk of the build, not in a temporary directory that may be memory.
     let run = workspace.target().join(format!("bench-{}", std::process::id()));
@@ -104,7 +108,7 @@ pub(crate) fn run(workspace: &Workspace, cache: &Cache, options: &Options) -> Re
     remove_all(&run)?;
     let report = result?;
     print!("{}", report.table());
-    if options.record { report.record(workspace) } else { Ok(()) }
+    if options.record { report.record(workspace, &commit) } else { Ok(()) }
 }
 
 /// The broker as it is released, and the loads.
@@ -205,7 +209,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Each in turn, another first in each round.
+    /// Each in turn, another first in each round, and nobody always behind the same neighbour.
     fn turns(
         &self,
         contestants: &[Contestant],
@@ -214,10 +218,12 @@ impl Bench<'_> {
     ) -> Result<(), Failure> {
         let takers = row.samples.len();
         for turn in 0..takers {
-            let (who, samples) = &mut row.samples[(turn + round) % takers];
+            let place = if round.is_multiple_of(2) { turn } else { takers - 1 - turn };
+            let (who, samples) = &mut row.samples[(place + round) % takers];
             let contestant = contestants.iter().find(|contestant| contestant.who == *who);
             let Some(contestant) = contestant else { continue };
-            // What one has left in memory is not for the next one to wait for.
+            // What one has left in memory is not for the next one to wait for; nor what one has
+            // left to do, since a sample ends when that is done.
             rustix::fs::sync();
             let sample = self.sample(contestant, row.case.load)?;
             eprintln!("  {:32} {sample}", who.name());
@@ -234,6 +240,7 @@ impl Bench<'_> {
             drop_caches()?;
         }
         let before = contestant.cpu_seconds()?;
+        forget_peak(contestant.pid())?;
         let on_target =
             |command: &str, rest: &[&str]| self.load(&[&[command], &target[..], rest].concat());
         let found = match load {
@@ -249,8 +256,9 @@ impl Bench<'_> {
                 on_target("latency", &[&per_second.to_string(), &seconds])?
             }
         };
+        settle(contestant.pid())?;
         let used = contestant.cpu_seconds()? - before;
-        Ok(Sample::new(&found, used, contestant.resident_mb()))
+        Ok(Sample::new(&found, used, peak_mb(contestant.pid())))
     }
 
     /// Runs our own load to its end, and reads what it prints.
