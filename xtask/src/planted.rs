@@ -1,21 +1,18 @@
 //! Tests of the tests: with a bug planted, the test that is there for it must fail, and for the
 //! reason it was written for; with none planted the same build passes it.
 
-use std::collections::BTreeSet;
+use std::env;
 use std::fmt::Write;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::process::Command;
 
 use crate::command::{self, Run, cargo};
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 use crate::report::{Counts, Outcome};
 use crate::workspace::Workspace;
 
 /// The name of the environment variable that chooses the bug, as `lossproof-env` reads it.
 const VARIABLE: &str = "LOSSPROOF_PLANTED";
-/// Calls the compiler as it was asked to, with the configuration that no release has.
-const WRAPPER: &str = "#!/bin/sh\nexec \"$@\" --cfg planted\n";
+const CFG: &str = "--cfg planted";
 
 /// A target: the tests inside of the library.
 const UNIT_TESTS: &str = "lib";
@@ -276,10 +273,9 @@ const CONTROLS: [Control; 34] = [
 pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
     let mut table = "| bug | crate | found by | |\n|---|---|---|---|\n".to_owned();
     let mut all_found = true;
-    let mut build = PlantedBuild::prepare(workspace)?;
     for control in &CONTROLS {
         let Control { bug, package, target, test, .. } = control;
-        let verdict = build.verdict(control)?;
+        let verdict = verdict(workspace, control)?;
         let word = if verdict.is_ok() { "caught" } else { "NOT CAUGHT" };
         // Writing to a string cannot fail.
         let _ = writeln!(table, "| {bug} | {package} | {target}: {test} | {word} |");
@@ -294,10 +290,9 @@ pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     let mut counts = Counts::default();
     let mut notes = Vec::new();
-    let mut build = PlantedBuild::prepare(workspace)?;
     for control in &CONTROLS {
         let Control { bug, test, .. } = control;
-        let (count, note) = match build.verdict(control)? {
+        let (count, note) = match verdict(workspace, control)? {
             Ok(()) => (Counts::PASSED, format!("  {bug}: found by {test}")),
             Err(why) => (Counts::FAILED, format!("  {bug}: FAILED: {why}")),
         };
@@ -307,56 +302,41 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     Ok(Outcome::Ran { counts, notes })
 }
 
-/// Builds with bugs to choose from, and runs tests in them.
-struct PlantedBuild<'a> {
-    workspace: &'a Workspace,
-    wrapper: PathBuf,
-    /// Tests that pass without a bug, by package, target and name.
-    pass_without: BTreeSet<[&'static str; 3]>,
+fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String>, Failure> {
+    let without = run_control(workspace, control, "")?;
+    if !passed(&without) {
+        return Ok(Err(format!("it does not pass without the bug:\n{}", without.tail())));
+    }
+    let with = run_control(workspace, control, control.bug)?;
+    Ok(found(&with, control.test, control.says))
 }
 
-impl<'a> PlantedBuild<'a> {
-    /// Cargo puts the wrapper before the compiler for our own crates alone, and keeps what comes of
-    /// it apart: the ordinary build stays as it is, and what we depend on is not built again.
-    fn prepare(workspace: &'a Workspace) -> Result<Self, Failure> {
-        let wrapper = workspace.target().join("rustc-planted");
-        fs::create_dir_all(workspace.target()).context(workspace.target().display())?;
-        fs::write(&wrapper, WRAPPER).context(wrapper.display())?;
-        let may_run = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&wrapper, may_run).context(wrapper.display())?;
-        Ok(Self { workspace, wrapper, pass_without: BTreeSet::new() })
-    }
-
-    fn verdict(&mut self, control: &Control) -> Result<Result<(), String>, Failure> {
-        let name = [control.package, control.target, control.test];
-        if !self.pass_without.contains(&name) {
-            let without = self.run(control, "")?;
-            if !passed(&without) {
-                let tail = without.tail();
-                return Ok(Err(format!("it does not pass without the bug:\n{tail}")));
-            }
-            self.pass_without.insert(name);
+fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
+    let &Control { package, target, test, .. } = control;
+    let mut command = planted_cargo(workspace);
+    command.args(["test", "-p", package]);
+    match target {
+        UNIT_TESTS => command.args(["--lib", "--", "--nocapture", "--exact", test]),
+        file => {
+            let test = format!("{file}::{test}");
+            command.args(["--test", "it", "--", "--nocapture", "--exact", &test])
         }
-        let with = self.run(control, control.bug)?;
-        Ok(found(&with, control.test, control.says))
-    }
+    };
+    command.env(VARIABLE, bug);
+    let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
+    command::run(workspace, &log, &mut command)
+}
 
-    fn run(&self, control: &Control, bug: &str) -> Result<Run, Failure> {
-        let &Control { package, target, test, .. } = control;
-        let mut command = cargo(self.workspace);
-        command.env("RUSTC_WORKSPACE_WRAPPER", &self.wrapper);
-        command.args(["test", "-p", package]);
-        match target {
-            UNIT_TESTS => command.args(["--lib", "--", "--nocapture", "--exact", test]),
-            file => {
-                let test = format!("{file}::{test}");
-                command.args(["--test", "it", "--", "--nocapture", "--exact", &test])
-            }
-        };
-        command.env(VARIABLE, bug);
-        let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
-        command::run(self.workspace, &log, &mut command)
-    }
+/// Cargo with the configuration that no release has, in a target folder of its own: the flags of
+/// the ordinary build stay as they are and nothing of it is rebuilt.
+fn planted_cargo(workspace: &Workspace) -> Command {
+    let mut command = cargo(workspace);
+    let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
+    flags.push(" ");
+    flags.push(CFG);
+    command.env("RUSTFLAGS", flags);
+    command.env("CARGO_TARGET_DIR", workspace.target().join("planted"));
+    command
 }
 
 fn passed(run: &Run) -> bool {
@@ -379,7 +359,7 @@ fn found(run: &Run, test: &str, says: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
 
