@@ -223,6 +223,9 @@ fn count_open(
     if fresh && holds_files(env, paths)? {
         return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
     }
+    if let Some(meta) = &known {
+        remove_remains(env, paths, meta.directory_id)?;
+    }
     // The lock file whose stamp is in the meta file must not be younger than that.
     env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
     let mut meta = known.unwrap_or_else(|| Meta::new(env, config.cluster_id));
@@ -236,6 +239,33 @@ fn count_open(
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;
     Ok((meta, fresh))
+}
+
+/// Removes the files of a move that was cut short, before room is needed for anything: on a full
+/// disk they take up what was held back for it. They are younger than the checkpoint that the slots
+/// name, and hold nothing but copies: what they were made of is given back only when both slots name
+/// a later one (MOVE-1). Without a checkpoint they may be all that is left of one, and stay for now.
+fn remove_remains(env: &Environment, paths: &Paths, directory_id: u64) -> Result<(), OpenError> {
+    let named = slots::read::<Checkpoint>(&*env.disk, &paths.checkpoint, directory_id)
+        .map_err(failed("read the slots in", &paths.checkpoint))?;
+    let Some(named) = named else { return Ok(()) };
+    let is_younger = |path: &PathBuf| {
+        let sequence = cold::sequence_of(path).or(checkpoint::sequence_of(path));
+        sequence.is_some_and(|sequence| sequence > named.sequence)
+    };
+    let remains: Vec<_> = moved_files(env, paths)?.into_iter().filter(is_younger).collect();
+    for path in &remains {
+        env.disk.remove(path).map_err(failed("remove", path))?;
+    }
+    if remains.is_empty() { Ok(()) } else { sync_moved(env, paths) }
+}
+
+/// Makes names of cold files and of checkpoints durable.
+fn sync_moved(env: &Environment, paths: &Paths) -> Result<(), OpenError> {
+    for directory in [&paths.cold, &paths.checkpoint] {
+        env.disk.sync_dir(directory).map_err(failed("sync", directory))?;
+    }
+    Ok(())
 }
 
 /// Refuses the directory of another cluster, before anything is written (META-5).
@@ -431,10 +461,7 @@ fn set_aside(
         env.disk.rename(&path, Path::new(&kept)).map_err(failed("set aside", &path))?;
         tracing::warn!(path = %path.display(), "no checkpoint names it; it is set aside and kept");
     }
-    for directory in [&paths.cold, &paths.checkpoint] {
-        env.disk.sync_dir(directory).map_err(failed("sync", directory))?;
-    }
-    Ok(())
+    sync_moved(env, paths)
 }
 
 fn report(
