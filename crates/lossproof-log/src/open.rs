@@ -328,7 +328,8 @@ fn start(
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
     let failed_journal = || failed("write to", &paths.journal);
     let mut writer = Writer::create(env, &config, writer_start).map_err(failed_journal())?;
-    rewrite(&mut writer, &mut recovery, &kept)
+    let gives_up = recovery.end_lost && config.accept_lost_end;
+    rewrite(&mut writer, &mut recovery, &kept, gives_up)
         .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
     recovery.close_suspects();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
@@ -383,7 +384,6 @@ fn begin(
         committer.shared.fence(FenceCause::EndLost);
         return Ok(());
     }
-    committer.write_mark(false);
     if !clean && !planted(Planted::EpochNotRaised) {
         committer.raise_epochs();
     }
@@ -391,6 +391,8 @@ fn begin(
     if meta.adopting || unsure.ids && !planted(Planted::ProducerIdsNotMoved) {
         committer.move_producer_ids(env.rng.next_u64());
     }
+    // The one before may be all that says that the end is lost: until here.
+    committer.write_mark(false);
     if let Some(fenced) = committer.shared.fenced() {
         let source = io::Error::other(fenced.cause.to_string());
         return Err(OpenError::Io { action: "write to", path: paths.journal.clone(), source });
@@ -505,11 +507,18 @@ fn rewrite(
     writer: &mut Writer,
     recovery: &mut Recovery,
     kept: &[KeptFrame],
+    gives_up: bool,
 ) -> Result<(), FenceCause> {
     for frame in kept {
         let (wall_ms, running_ms) = (frame.header.wall_ms, frame.header.running_ms);
         let place = writer.write(&frame.items(), wall_ms, running_ms)?;
         recovery.apply_kept(frame, &place);
+    }
+    recovery.tell_kept_misfits();
+    if gives_up {
+        // A frame that is missing says so from now on, where none that was lost is known.
+        recovery.lose(writer.active.sequence, writer.position(), 0, writer.next_frame);
+        writer.skip_frame();
     }
     writer.sync()
 }
