@@ -86,8 +86,9 @@ fn open_once(
     env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
     let sequence = gathered.last_sequence + 1;
     recovery.walk(gathered, None)?;
-    if recovery.end_lost && !config.accept_lost_end {
-        // Durable before the new segment is, which would make the end look like the middle.
+    if recovery.end_lost {
+        // Durable before the new segment is, which would make the end look like the middle; where
+        // it is given up, until all that this comes to is durable.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
@@ -391,7 +392,7 @@ fn begin(
     if meta.adopting || unsure.ids && !planted(Planted::ProducerIdsNotMoved) {
         committer.move_producer_ids(env.rng.next_u64());
     }
-    // The one before may be all that says that the end is lost: until here.
+    // The one before says that an end is lost which is given up; from here on a gap does.
     committer.write_mark(false);
     if let Some(fenced) = committer.shared.fenced() {
         let source = io::Error::other(fenced.cause.to_string());

@@ -310,7 +310,7 @@ fn what_is_begun_anew_is_still_compacted() {
     let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
     let disk = two_keyed(&config);
     let (log, mut stepper) = open(&disk, config);
-    let (large, small) = (support::P2, PartitionId(4));
+    let (large, small) = (PartitionId(4), PartitionId(5));
     for (id, value) in [(large, "most"), (small, "rest")] {
         submit(&mut stepper, create(id, FlushPolicy::Commit));
         let length = if id == large { LONG } else { 1_000 };

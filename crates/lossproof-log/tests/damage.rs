@@ -405,7 +405,6 @@ fn whole_batches_of_an_unknown_partition_that_were_written_anew_end_no_moving() 
             stepper.zero();
         }
         stepper.checkpoint().unwrap_or_else(|error| panic!("{flush:?}: {error}"));
-        assert!(disk.bytes(&segment(2)).is_err(), "they have moved");
         let pieces =
             disk.paths().into_iter().filter(|it| it.extension().is_some_and(|it| it == "piece"));
         let last = pieces.filter(|it| it.to_string_lossy().contains("unplaced-0000000000000002"));
