@@ -243,9 +243,9 @@ fn count_open(
 }
 
 /// Removes the files of a move that was cut short, before room is needed for anything: on a full
-/// disk they take up what was held back for it. They are younger than the checkpoint that the slots
-/// name, and hold nothing but copies: what they were made of is given back only when both slots name
-/// a later one (MOVE-1). Without a checkpoint they may be all that is left of one, and stay for now.
+/// disk they take up what was held back for it. They are younger than the checkpoint that is named,
+/// and hold nothing but copies: what they were made of is given back only when both slots name a
+/// later one (MOVE-1). Without a checkpoint they may be all that is left of one, and stay for now.
 fn remove_remains(env: &Environment, paths: &Paths, directory_id: u64) -> Result<(), OpenError> {
     let named = slots::read::<Checkpoint>(&*env.disk, &paths.checkpoint, directory_id)
         .map_err(failed("read the slots in", &paths.checkpoint))?;

@@ -184,8 +184,8 @@ impl Recovery {
         self.view.restore_entries(id, &good);
     }
 
-    /// Puts what was found damaged in a cold file back into service, if all of it verifies now: what
-    /// a medium gave back wrongly once, or not at all, need not be lost (SCRUB-2).
+    /// Puts what was found damaged in a cold file back into service, if all of it verifies now:
+    /// what a medium gave back wrongly once, or not at all, need not be lost (SCRUB-2).
     fn take_back(&self, lost: PartitionRange) -> bool {
         let PartitionRange { partition: id, range } = lost;
         let Some(partition) = self.view.partition(id).filter(|_| !range.is_open()) else {

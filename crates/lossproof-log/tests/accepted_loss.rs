@@ -261,8 +261,8 @@ fn a_partition_whose_end_is_lost_goes_on_behind_what_was_given_up() {
     assert!(report.damage.is_empty(), "{report:?}");
 }
 
-/// The trap: of the end nothing is known, not even that there were frames, and the start at which it
-/// is given up was the last one to know that it is lost.
+/// The trap: of the end nothing is known, not even that there were frames, and the start at which
+/// it is given up was the last one to know that it is lost.
 #[test]
 fn an_end_that_was_given_up_stays_lost_where_no_frame_of_it_is_known() {
     // ACCEPT-3, RECOVERY-4
