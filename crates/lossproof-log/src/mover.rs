@@ -9,7 +9,8 @@
 //! - MOVE-2: only segments are moved that are synced as a whole (LOG-2): not the last one.
 //! - MOVE-3: nothing is removed that could not be read. Damage of a sealed segment that was not
 //!   known at the start ends the moving until the next start, which reports it; a damaged cold file
-//!   stays as it is, everything else is moved, and the scrub reports it at once.
+//!   stays as it is, and so does a partition that cannot be compacted for it; everything else is
+//!   moved, and the scrub reports it at once.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
 //!   where space or files run short it is tried again, and not once a slot may name the new
 //!   checkpoint: its files are not this run's to remove any more.
@@ -32,11 +33,11 @@ use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::PartitionId;
 use crate::compaction::{Compacted, CompactionError, Order, Pass};
 use crate::effect::Effect;
-use crate::error::{FullCause, OffsetRange, OpenError};
+use crate::error::{FullCause, OffsetRange, OpenError, ReadError};
 use crate::frame::{COLD_KEY, Life};
 use crate::gather::Gathered;
 use crate::helper::Helper;
-use crate::partition::{IndexEntry, View};
+use crate::partition::{IndexEntry, Partition, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, verifies};
 use crate::recovery::{Located, Recovery};
@@ -73,6 +74,9 @@ pub(crate) enum MoveError {
     Damage(String),
     #[error("a cold file is damaged and stays as it is: {what}")]
     ColdDamage { file: u32, what: String },
+    /// In the middle of a pass, which had read all of the partition before.
+    #[error("a partition cannot be compacted: {0}")]
+    Compaction(#[from] CompactionError),
     #[error("nothing is moved until the next start")]
     Stopped,
 }
@@ -98,13 +102,6 @@ impl MoveError {
             }
             _ => false,
         }
-    }
-}
-
-/// In the middle of a pass: it had read all of it before.
-impl From<CompactionError> for MoveError {
-    fn from(error: CompactionError) -> Self {
-        Self::Damage(error.to_string())
     }
 }
 
@@ -238,7 +235,8 @@ impl Mover {
     }
 
     /// Moves sealed segments, the oldest first; on a full disk those for which there is room. Where
-    /// a cold file turns out to be damaged, all is begun anew without it: once for each.
+    /// a cold file turns out to be damaged, or a partition cannot be read again for its compaction,
+    /// all is begun anew without it: once for each.
     pub(crate) fn run(&mut self) -> Result<(), MoveError> {
         let has_findings = self.shared.mover.take_findings();
         let moved = loop {
@@ -250,6 +248,8 @@ impl Mover {
                 Err(MoveError::ColdDamage { file, what }) if self.shared.note_damaged(file) => {
                     tracing::error!(%what, "a cold file is damaged and stays as it is");
                 }
+                // It has been told of, and its order is gone.
+                Err(MoveError::Compaction(_)) => {}
                 moved => break moved,
             }
         };
@@ -324,11 +324,16 @@ impl Mover {
         let is_sealed = |it: &Arc<ReadSegment>| it.life.segment < next.life.segment;
         assert!(sealed.iter().all(is_sealed), "MOVE-2");
         let recovery = self.fold(sealed, next.first_frame)?;
-        let moved = self.write(recovery, sealed, next.first_frame, plan);
+        // A plan has room for what gives back space, and for nothing else.
+        let mut orders = plan.map_or_else(|| self.shared.mover.take_orders(), |_| BTreeMap::new());
+        let moved = self.write(recovery, sealed, next.first_frame, (plan, &mut orders));
         let Moved { checkpoint, copied, kept } = match moved {
             Ok(moved) => moved,
             Err(error) => {
                 self.remove_unnamed(&BTreeSet::new());
+                if matches!(error, MoveError::ColdDamage { .. } | MoveError::Compaction(_)) {
+                    self.shared.mover.put_back_orders(orders);
+                }
                 return Err(error);
             }
         };
@@ -411,7 +416,7 @@ impl Mover {
         mut recovery: Recovery,
         sealed: &[Arc<ReadSegment>],
         end: u64,
-        plan: Option<&Plan>,
+        (plan, orders): (Option<&Plan>, &mut BTreeMap<PartitionId, Order>),
     ) -> Result<Moved, MoveError> {
         let mut sources: BTreeSet<u32> =
             sealed.iter().map(|segment| segment.life.file_key()).collect();
@@ -430,7 +435,7 @@ impl Mover {
             located.map_err(|error| MoveError::damage(key, error.to_string()))?;
             sources.insert(key);
         }
-        let copied = self.copy(&mut recovery, sources, plan)?;
+        let copied = self.copy(&mut recovery, sources, orders)?;
         for id in recovery.view.partition_ids() {
             check_whole(&recovery.view, id, copied.left_by(id), copied.index(id))?;
         }
@@ -449,12 +454,10 @@ impl Mover {
         &mut self,
         recovery: &mut Recovery,
         sources: BTreeSet<u32>,
-        plan: Option<&Plan>,
+        orders: &mut BTreeMap<PartitionId, Order>,
     ) -> Result<Copied, MoveError> {
         let mut located = recovery.located.take().unwrap_or_default();
         located.retain(|batch| is_wanted(&recovery.view, batch));
-        // A plan has room for what gives back space, and for nothing else.
-        let orders = plan.map_or_else(|| self.shared.mover.take_orders(), |_| BTreeMap::new());
         let (journal, cold) = (recovery.segments.journal(), recovery.segments.cold());
         let left = journal.iter().chain(&cold).map(|file| file.life.file_key()).collect();
         let mut copied = Copied { sources, cold: None, compacted: BTreeMap::new(), left };
@@ -479,17 +482,18 @@ impl Mover {
         Ok(copied)
     }
 
-    /// Compacts what was asked for; what cannot be stays as it is (COMPACTION-5).
+    /// Compacts what was asked for; what cannot be stays as it is (COMPACTION-5). Where that turns
+    /// out when a part of it is written already, its order goes, and the move with it.
     fn compact(
         &self,
         recovery: &Recovery,
-        orders: BTreeMap<PartitionId, Order>,
+        orders: &mut BTreeMap<PartitionId, Order>,
         writer: &mut ColdWriter,
     ) -> Result<BTreeMap<PartitionId, Compacted>, MoveError> {
         let keys_max = self.shared.config.compaction_keys_max;
         let is_stopped = || self.check_stop().is_err();
         let mut compacted = BTreeMap::new();
-        for (id, order) in orders {
+        for (id, order) in orders.clone() {
             let Some(partition) = recovery.view.partition(id) else { continue };
             let of = (id, &*partition);
             let pass = match Pass::plan(&recovery.segments, of, &order, keys_max, is_stopped) {
@@ -504,10 +508,39 @@ impl Mover {
             let done = pass.rewrite(|entry, bytes| {
                 self.check_stop()?;
                 writer.push(entry, bytes).map_err(failed(COPY))
-            })?;
-            compacted.insert(id, done);
+            });
+            if let Err(MoveError::Compaction(error)) = &done {
+                self.note_unreadable(recovery, of, error);
+                orders.remove(&id);
+            }
+            compacted.insert(id, done?);
         }
         Ok(compacted)
+    }
+
+    /// Tells of a partition that could be read the first time only. A cold file that is in the way
+    /// stays as it is, and the scrub reads it next (SCRUB-4).
+    fn note_unreadable(
+        &self,
+        recovery: &Recovery,
+        (id, partition): (PartitionId, &Partition),
+        error: &CompactionError,
+    ) {
+        tracing::error!(partition = %id, %error, "not compacted: nothing is removed");
+        let file = match error {
+            CompactionError::Read(ReadError::Damaged { range, .. }) => {
+                let entry = partition.entry_at(range.first);
+                entry.filter(|it| it.range().contains(range.first)).map(|it| it.segment)
+            }
+            CompactionError::Read(ReadError::Io { path, .. }) => {
+                let cold = recovery.segments.cold().into_iter().find(|it| it.path == *path);
+                cold.map(|it| it.life.file_key())
+            }
+            _ => None,
+        };
+        if let Some(file) = file.filter(|file| *file >= COLD_KEY) {
+            self.shared.note_damaged(file);
+        }
     }
 
     fn write_checkpoint(

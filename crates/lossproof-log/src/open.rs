@@ -86,8 +86,9 @@ fn open_once(
     env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
     let sequence = gathered.last_sequence + 1;
     recovery.walk(gathered, None)?;
-    if recovery.end_lost && !config.accept_lost_end {
-        // Durable before the new segment is, which would make the end look like the middle.
+    if recovery.end_lost {
+        // Durable before the new segment is, which would make the end look like the middle; where
+        // it is given up, until all that this comes to is durable.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
@@ -223,6 +224,9 @@ fn count_open(
     if fresh && holds_files(env, paths)? {
         return Err(OpenError::MetaMissing { directory: paths.directory.clone() });
     }
+    if let Some(meta) = &known {
+        remove_remains(env, paths, meta.directory_id)?;
+    }
     // The lock file whose stamp is in the meta file must not be younger than that.
     env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
     let mut meta = known.unwrap_or_else(|| Meta::new(env, config.cluster_id));
@@ -236,6 +240,33 @@ fn count_open(
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;
     Ok((meta, fresh))
+}
+
+/// Removes the files of a move that was cut short, before room is needed for anything: on a full
+/// disk they take up what was held back for it. They are younger than the checkpoint that is named,
+/// and hold nothing but copies: what they were made of is given back only when both slots name a
+/// later one (MOVE-1). Without a checkpoint they may be all that is left of one, and stay for now.
+fn remove_remains(env: &Environment, paths: &Paths, directory_id: u64) -> Result<(), OpenError> {
+    let named = slots::read::<Checkpoint>(&*env.disk, &paths.checkpoint, directory_id)
+        .map_err(failed("read the slots in", &paths.checkpoint))?;
+    let Some(named) = named else { return Ok(()) };
+    let is_younger = |path: &PathBuf| {
+        let sequence = cold::sequence_of(path).or(checkpoint::sequence_of(path));
+        sequence.is_some_and(|sequence| sequence > named.sequence)
+    };
+    let remains: Vec<_> = moved_files(env, paths)?.into_iter().filter(is_younger).collect();
+    for path in &remains {
+        env.disk.remove(path).map_err(failed("remove", path))?;
+    }
+    if remains.is_empty() { Ok(()) } else { sync_moved(env, paths) }
+}
+
+/// Makes names of cold files and of checkpoints durable.
+fn sync_moved(env: &Environment, paths: &Paths) -> Result<(), OpenError> {
+    for directory in [&paths.cold, &paths.checkpoint] {
+        env.disk.sync_dir(directory).map_err(failed("sync", directory))?;
+    }
+    Ok(())
 }
 
 /// Refuses the directory of another cluster, before anything is written (META-5).
@@ -298,7 +329,8 @@ fn start(
     trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
     let failed_journal = || failed("write to", &paths.journal);
     let mut writer = Writer::create(env, &config, writer_start).map_err(failed_journal())?;
-    rewrite(&mut writer, &mut recovery, &kept)
+    let gives_up = recovery.end_lost && config.accept_lost_end;
+    rewrite(&mut writer, &mut recovery, &kept, gives_up)
         .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
     recovery.close_suspects();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
@@ -353,7 +385,6 @@ fn begin(
         committer.shared.fence(FenceCause::EndLost);
         return Ok(());
     }
-    committer.write_mark(false);
     if !clean && !planted(Planted::EpochNotRaised) {
         committer.raise_epochs();
     }
@@ -361,6 +392,8 @@ fn begin(
     if meta.adopting || unsure.ids && !planted(Planted::ProducerIdsNotMoved) {
         committer.move_producer_ids(env.rng.next_u64());
     }
+    // The one before says that an end is lost which is given up; from here on a gap does.
+    committer.write_mark(false);
     if let Some(fenced) = committer.shared.fenced() {
         let source = io::Error::other(fenced.cause.to_string());
         return Err(OpenError::Io { action: "write to", path: paths.journal.clone(), source });
@@ -431,10 +464,7 @@ fn set_aside(
         env.disk.rename(&path, Path::new(&kept)).map_err(failed("set aside", &path))?;
         tracing::warn!(path = %path.display(), "no checkpoint names it; it is set aside and kept");
     }
-    for directory in [&paths.cold, &paths.checkpoint] {
-        env.disk.sync_dir(directory).map_err(failed("sync", directory))?;
-    }
-    Ok(())
+    sync_moved(env, paths)
 }
 
 fn report(
@@ -478,11 +508,18 @@ fn rewrite(
     writer: &mut Writer,
     recovery: &mut Recovery,
     kept: &[KeptFrame],
+    gives_up: bool,
 ) -> Result<(), FenceCause> {
     for frame in kept {
         let (wall_ms, running_ms) = (frame.header.wall_ms, frame.header.running_ms);
         let place = writer.write(&frame.items(), wall_ms, running_ms)?;
         recovery.apply_kept(frame, &place);
+    }
+    recovery.tell_kept_misfits();
+    if gives_up {
+        // A frame that is missing says so from now on, where none that was lost is known.
+        recovery.lose(writer.active.sequence, writer.position(), 0, writer.next_frame);
+        writer.skip_frame();
     }
     writer.sync()
 }

@@ -261,6 +261,11 @@ impl Partition {
         })
     }
 
+    /// Takes back what was noted of a range, while nobody reads.
+    pub(crate) fn forget_damage(&self, range: OffsetRange) {
+        self.write(|inner| inner.damaged.retain(|known| *known != range));
+    }
+
     /// The range that was given up and holds `offset`.
     pub(crate) fn accepted_at(&self, offset: i64) -> Option<OffsetRange> {
         self.read(|inner| inner.accepted.iter().find(|range| range.contains(offset)).copied())

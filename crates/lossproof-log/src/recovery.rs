@@ -37,8 +37,6 @@ use crate::staging::Staging;
 /// A frame beyond the durable mark, to be written anew.
 #[derive(Debug)]
 pub(crate) struct KeptFrame {
-    segment: u64,
-    position: u64,
     pub(crate) header: FrameHeader,
     pub(crate) entries: Vec<Entry>,
     pub(crate) payloads: Vec<Bytes>,
@@ -183,7 +181,7 @@ impl Recovery {
                 }
                 Some(frame) if self.expected > self.durable && frame.whole => {
                     position = frame.end();
-                    self.keep(&mut scan, found, frame)?;
+                    self.keep(&mut scan, frame)?;
                 }
                 _ if self.expected > self.durable || planted(Planted::CutDamagedAcked) => {
                     self.cut(&mut scan, found, position)?;
@@ -255,7 +253,7 @@ impl Recovery {
 
     /// Frames up to `last_frame` are gone: every partition and every kind of state may have had
     /// something in them (RECOVERY-1).
-    fn lose(&mut self, segment: u64, position: u64, bytes: u64, last_frame: u64) {
+    pub(crate) fn lose(&mut self, segment: u64, position: u64, bytes: u64, last_frame: u64) {
         self.damage.push(Finding {
             kind: FindingKind::FramesLost,
             segment,
@@ -406,9 +404,10 @@ impl Recovery {
         }
     }
 
-    /// Applies a kept frame at its new place.
+    /// Applies a kept frame at its new place, which is where it will be found by who moves it.
     pub(crate) fn apply_kept(&mut self, kept: &KeptFrame, place: &Place) {
-        let origin = Origin { segment: kept.segment, position: kept.position, header: kept.header };
+        let (segment, position) = (u64::from(place.segment), u64::from(place.block) * BLOCK);
+        let origin = Origin { segment, position, header: kept.header };
         let mut finding = origin.finding(FindingKind::FrameDamaged);
         for (entry, payload) in kept.entries.iter().zip(&kept.payloads) {
             self.apply(&origin, entry, Some(payload), place, &mut finding);
@@ -416,7 +415,10 @@ impl Recovery {
         if !finding.partitions.is_empty() || !finding.states.is_empty() {
             self.damage.push(finding);
         }
-        // Their bytes have just been written anew.
+    }
+
+    /// Tells of the batches without a place among those that were written anew.
+    pub(crate) fn tell_kept_misfits(&mut self) {
         self.damage.extend(self.misfits.take());
     }
 
@@ -434,16 +436,10 @@ impl Recovery {
     }
 
     /// Remembers a whole frame beyond the durable mark for being written anew (RECOVERY-3).
-    fn keep(&mut self, scan: &mut Scan, found: &ReadSegment, frame: FoundFrame) -> io::Result<()> {
+    fn keep(&mut self, scan: &mut Scan, frame: FoundFrame) -> io::Result<()> {
         let payloads = scan.payloads(&frame)?.into_iter().map(Option::unwrap_or_default).collect();
         self.expected = frame.header.number + 1;
-        self.kept.push(KeptFrame {
-            segment: found.life.segment,
-            position: frame.position,
-            header: frame.header,
-            entries: frame.entries,
-            payloads,
-        });
+        self.kept.push(KeptFrame { header: frame.header, entries: frame.entries, payloads });
         Ok(())
     }
 

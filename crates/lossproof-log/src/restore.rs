@@ -11,7 +11,7 @@ use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::partition::{IndexEntry, Place};
 use crate::paths::Paths;
-use crate::reader::ReadSegment;
+use crate::reader::{self, ReadSegment};
 use crate::recovery::{Recovery, failed};
 use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::snapshot::{ColdFact, Fact, LogFact, PartitionFact};
@@ -19,6 +19,9 @@ use crate::staging::StagedPartition;
 
 /// What belongs to no frame of the journal.
 pub(crate) const NOWHERE: Place = Place { segment: 0, block: 0, blocks: 0, run: 0 };
+
+/// Read at once of what was damaged before.
+const READ_BYTES: usize = 256 << 10;
 
 /// A cold file as it was found.
 struct FoundCold {
@@ -70,6 +73,7 @@ impl Recovery {
         whole.ok_or_else(|| OpenError::CheckpointUnreadable {
             directory: paths.directory.clone(),
         })?;
+        known.retain(|lost| !self.take_back(*lost));
         self.report_before(known);
         for found in colds.into_values().filter(|found| !found.lost.is_empty()) {
             let length = found.length.unwrap_or(0);
@@ -178,6 +182,28 @@ impl Recovery {
             }
         }
         self.view.restore_entries(id, &good);
+    }
+
+    /// Puts what was found damaged in a cold file back into service, if all of it verifies now:
+    /// what a medium gave back wrongly once, or not at all, need not be lost (SCRUB-2).
+    fn take_back(&self, lost: PartitionRange) -> bool {
+        let PartitionRange { partition: id, range } = lost;
+        let Some(partition) = self.view.partition(id).filter(|_| !range.is_open()) else {
+            return false;
+        };
+        partition.forget_damage(range);
+        let mut next = range.first.max(partition.bounds().0);
+        while next <= range.last {
+            let read = reader::read(&self.segments, id, &partition, next, READ_BYTES);
+            let Some(last) = read.ok().and_then(|slice| Some(slice.batches.last()?.last_offset))
+            else {
+                partition.note_loss(range);
+                return false;
+            };
+            next = last + 1;
+        }
+        tracing::info!(%lost, "what could not be read before can be read, and is served again");
+        true
     }
 
     /// What was found before is told at each start, for as long as it is not accepted.

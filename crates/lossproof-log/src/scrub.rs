@@ -4,7 +4,8 @@
 //! - SCRUB-1: a round verifies every frame of every cold file and full segment that is there when
 //!   it begins, no faster than its rate, and begins a period after the one before.
 //! - SCRUB-2: damage is kept and reported as by a start, and its offsets are offline from then on,
-//!   over restarts too; nothing is repaired, and nothing removed.
+//!   over restarts too, until a start can read and verify all of them; nothing is repaired, and
+//!   nothing removed.
 //! - SCRUB-3: what was moved or given back while it was read is not judged.
 //! - SCRUB-4: a file in which moving has met damage is read next, whatever the time.
 

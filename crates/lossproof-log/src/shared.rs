@@ -118,6 +118,14 @@ impl MoverSignal {
         std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// They are carried out by the next try, unless there are later ones.
+    pub(crate) fn put_back_orders(&self, orders: BTreeMap<PartitionId, Order>) {
+        let mut waiting = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, order) in orders {
+            waiting.entry(id).or_insert(order);
+        }
+    }
+
     /// Waits for [`MoverSignal::wake`], for at most `patience`.
     pub(crate) fn wait(&self, patience: Option<Duration>) {
         let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -137,6 +137,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Where the next frame goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Leaves out a number, for frames that are lost for good.
+    pub(crate) fn skip_frame(&mut self) {
+        self.next_frame += 1;
+    }
+
     pub(crate) fn set_zeroer(&mut self, zeroer: Arc<Zeroer>) {
         self.zeroer = Some(zeroer);
     }

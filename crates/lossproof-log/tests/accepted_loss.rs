@@ -260,3 +260,59 @@ fn a_partition_whose_end_is_lost_goes_on_behind_what_was_given_up() {
     let (_log, _stepper, report) = open(&disk);
     assert!(report.damage.is_empty(), "{report:?}");
 }
+
+/// The trap: of the end nothing is known, not even that there were frames, and the start at which
+/// it is given up was the last one to know that it is lost.
+#[test]
+fn an_end_that_was_given_up_stays_lost_where_no_frame_of_it_is_known() {
+    // ACCEPT-3, RECOVERY-4
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    let last_used = |disk: &SimDisk| {
+        let is_used = |path: &PathBuf| disk.bytes(path).unwrap().starts_with(b"LPSEGMT");
+        disk.paths().into_iter().rfind(is_used).unwrap()
+    };
+    let first = last_used(&disk);
+    for index in 0.. {
+        stepper.submit(vec![append(P1, &[&record(index)])]).remove(0).unwrap();
+        stepper.zero();
+        if last_used(&disk) != first {
+            break;
+        }
+    }
+    let given = stepper.reserve_producer_ids(10).unwrap();
+    drop((log, stepper));
+    let disk = disk.killed();
+    simulated(&disk).disk.remove(&last_used(&disk)).unwrap();
+    simulated(&disk).disk.sync_dir(first.parent().unwrap()).unwrap();
+    let decided = LogConfig { accept_lost_end: true, ..LogConfig::small() };
+    let begin = disk.position();
+    drop(open_with(&disk, decided.clone()));
+    let (recording, end) = (disk.recording(), disk.position());
+    for position in begin..=end {
+        let image = recording.synced(position);
+        // At all moments but the last it may have to be decided again.
+        let config = if position == end { LogConfig::small() } else { decided.clone() };
+        let mut ids = given.first + 9;
+        for (start, config) in [config, LogConfig::small()].into_iter().enumerate() {
+            let hint = format!("position {position} of {begin} to {end}, start {start}");
+            let (log, mut stepper, report) = open_with(&image, config);
+            assert_eq!(log.fenced(), None, "{hint}");
+            assert!(!report.damage.is_empty(), "{hint}");
+            assert!(stepper.submit(vec![append(P1, &["new"])])[0].is_err(), "{hint}");
+            let next = stepper.reserve_producer_ids(1).unwrap().first;
+            assert!(next > ids, "{hint}: {next} may have been given: {ids} was");
+            ids = next;
+            if position == end || position == begin {
+                let id = PartitionId(9 + start as u64);
+                stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
+                for index in 0..30 {
+                    stepper.submit(vec![append(id, &[&record(index)])]).remove(0).unwrap();
+                    stepper.zero();
+                }
+                stepper.checkpoint().unwrap_or_else(|error| panic!("{hint}: {error}"));
+            }
+        }
+    }
+}

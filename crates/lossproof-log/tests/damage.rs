@@ -374,6 +374,46 @@ fn whole_batches_of_an_unknown_partition_are_kept() {
     }
 }
 
+/// Those of frames that were not known to be durable are written anew, and found again by the move
+/// at their new place, where nobody had told of them: it ended for good.
+#[test]
+fn whole_batches_of_an_unknown_partition_that_were_written_anew_end_no_moving() {
+    for flush in [FlushPolicy::Commit, FlushPolicy::UnsafeEverySecond] {
+        let disk = SimDisk::new();
+        let (log, mut stepper, _) = open(&disk).unwrap();
+        for id in [P1, P2] {
+            stepper.submit(vec![create(id, flush)]).remove(0).unwrap();
+        }
+        for n in 0..5 {
+            let done = stepper.submit(vec![append(P1, &[&record(1, n)]), append(P2, &["other"])]);
+            assert!(done.iter().all(Result::is_ok), "{done:?}");
+        }
+        drop((log, stepper));
+        let disk = disk.killed();
+        strike(&disk, &segment(1), &creation(P2));
+        let (log, mut stepper, report) = open(&disk).unwrap();
+        assert!(report.rewritten > 0, "{flush:?}");
+        let is_misfit = |it: &&Finding| it.kind == FindingKind::UnknownPartition;
+        let anew = report.damage.iter().filter(is_misfit).filter(|it| it.segment == 2);
+        let anew: Vec<&Finding> = anew.collect();
+        assert_eq!(anew.len(), 1, "one for each segment and partition: {report:?}");
+        let lost = report.damage.iter().filter(is_misfit).flat_map(|it| &it.partitions);
+        let ranges: Vec<_> = lost.map(|it| (it.range.first, it.range.last)).collect();
+        assert_eq!(ranges.last().unwrap().1, 4, "{ranges:?}");
+        for n in 5..40 {
+            stepper.submit(vec![append(P1, &[&record(1, 3 * n)])]).remove(0).unwrap();
+            stepper.zero();
+        }
+        stepper.checkpoint().unwrap_or_else(|error| panic!("{flush:?}: {error}"));
+        let pieces =
+            disk.paths().into_iter().filter(|it| it.extension().is_some_and(|it| it == "piece"));
+        let last = pieces.filter(|it| it.to_string_lossy().contains("unplaced-0000000000000002"));
+        let kept = last.map(|path| disk.bytes(&path).unwrap()).next().expect("they are kept");
+        assert!(kept.windows(5).any(|it| it == b"other"));
+        assert_eq!(values(&log, P1, 0).len(), 40);
+    }
+}
+
 #[test]
 fn a_segment_without_its_beginning_is_read_from_its_first_frame_on() {
     let records = 30;

@@ -4,7 +4,8 @@
 
 use crate::support;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -180,6 +181,61 @@ fn frees(removal: impl Fn(usize) -> Commit) {
             assert!(position < end || found.len() == kept.len() + 1, "{capacity}");
         }
     }
+}
+
+/// Files of the log that only a move makes, and the bytes that they hold.
+fn moved_files(disk: &SimDisk) -> BTreeMap<PathBuf, u64> {
+    let is_moved = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| ["cold", "a", "b"].iter().any(|it| kind == *it))
+    };
+    let paths = disk.paths().into_iter().filter(is_moved);
+    paths.map(|path| (path.clone(), disk.bytes(&path).unwrap().len() as u64)).collect()
+}
+
+fn slots(disk: &SimDisk) -> [Vec<u8>; 2] {
+    ["0", "1"]
+        .map(|it| disk.bytes(Path::new(&format!("{DATA}/checkpoint/checkpoint.{it}"))).unwrap())
+}
+
+/// What a move had begun to write takes up the ballast, and somebody else's files all the rest.
+#[test]
+fn it_starts_on_a_wholly_full_disk_after_a_move_that_was_cut_short() {
+    let (disk, log, mut stepper) = started(500 << 10);
+    for index in 0..20 {
+        stepper.submit(vec![append(P1, &[&record(index)])]);
+    }
+    stepper.checkpoint().unwrap();
+    zero(&mut stepper);
+    for index in 0..1_000 {
+        // Of the latter enough stays that the move has much to copy.
+        for id in [P1, P2] {
+            let _ = stepper.submit(vec![append(id, &[&record(index)])]);
+        }
+        stepper.zero();
+    }
+    let kept = values(&log, P2, 0);
+    let (before, slots_before, begin) = (moved_files(&disk), slots(&disk), disk.position());
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    let (recording, end) = (disk.recording(), disk.position());
+    let mut tried = 0;
+    for position in (begin..end).step_by(IMAGE_STEP) {
+        let image = recording.synced(position);
+        let mut remains = moved_files(&image);
+        remains.retain(|path, _| !before.contains_key(path));
+        // Not before there is enough for a segment and the meta file, nor once a slot names them.
+        let is_small = remains.values().sum::<u64>() < 48 << 10;
+        if is_small || slots(&image) != slots_before {
+            continue;
+        }
+        tried += 1;
+        image.set_capacity(image.used_bytes());
+        let (after, mut stepper, report) = open(&image);
+        assert!(report.is_sound(), "cut at {position}: {report:?}");
+        assert_eq!(values(&after, P2, 0), kept, "cut at {position}");
+        assert_eq!(cause(&mut stepper, offset(1)), None, "cut at {position}");
+    }
+    assert!(tried > 0, "the move leaves little when it is cut short: the test does not test");
 }
 
 /// All of it stands in the one segment, which has room left and is in no need of being sealed.

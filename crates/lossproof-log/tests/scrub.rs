@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Environment, ManualClock, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, ReadError, Stepper};
+use lossproof_log::{FlushPolicy, Log, LogConfig, ReadError, RecoveryReport, Stepper};
 use support::{P1, P2, append, create, simulated};
 
 /// Of 3 kB: some twenty of them fill a segment.
@@ -44,6 +44,16 @@ fn run(moved: bool) -> Run {
 }
 
 impl Run {
+    /// The log after its process was killed and started again.
+    fn restarted(self) -> (Self, RecoveryReport) {
+        let Self { disk, clock, log, stepper } = self;
+        drop((log, stepper));
+        let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, stepper, report) = opened.unwrap();
+        (Self { disk, clock, log, stepper }, report)
+    }
+
     /// As often as a round may take, with all the time that it may take.
     fn round(&mut self) {
         for _ in 0..20 {
@@ -133,17 +143,46 @@ fn what_was_found_does_not_expire_and_is_known_after_a_restart() {
         assert!(start <= damaged[0].first, "{start} of {damaged:?}");
     }
     run.stepper.checkpoint().unwrap();
-    let Run { disk, clock, log, stepper } = run;
-    drop((log, stepper));
-    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
-    let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-    let (log, stepper, report) = opened.unwrap();
+    let (mut run, report) = run.restarted();
     assert_eq!(report.damage[0].partitions[0].range, damaged[0]);
-    assert_eq!(log.partition(P1).unwrap().damaged, damaged);
-    let mut run = Run { disk, clock, log, stepper };
+    assert_eq!(run.log.partition(P1).unwrap().damaged, damaged);
     run.round();
     assert!(run.log.figures().scrub.finished_ms.is_some());
     assert_eq!(run.log.figures().scrub.findings, 0, "it is no news");
+}
+
+#[test]
+fn what_a_medium_gives_back_again_is_served_after_the_next_start() {
+    // SCRUB-2
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let before = run.disk.bytes(&cold).unwrap();
+    let flip = |run: &Run, at: u64, bit: u8| {
+        run.disk.damage(&cold, at, &[before[at as usize] ^ bit]).unwrap();
+    };
+    let (passing, lasting) = (FRAME_AT + 5_000, FRAME_AT + 40_000);
+    flip(&run, passing, 1);
+    flip(&run, lasting, 1);
+    run.round();
+    let damaged = run.log.partition(P1).unwrap().damaged;
+    assert_eq!(damaged.len(), 2);
+    run.stepper.checkpoint().unwrap();
+    let (run, _) = run.restarted();
+    assert_eq!(run.log.partition(P1).unwrap().damaged, damaged, "neither can be read yet");
+    flip(&run, passing, 0);
+    let mut run = run;
+    for start in 0..2 {
+        let (next, report) = run.restarted();
+        run = next;
+        let told: Vec<_> = report.damage.iter().flat_map(|it| &it.partitions).collect();
+        assert_eq!(told.len(), 1, "start {start}: {report:?}");
+        assert_eq!(run.log.partition(P1).unwrap().damaged, damaged[1..], "start {start}");
+        assert!(run.log.read(P1, damaged[0].first, 1).is_ok(), "start {start}");
+        assert!(run.log.read(P1, damaged[1].first, 1).is_err(), "start {start}");
+        run.stepper.checkpoint().unwrap();
+        run.round();
+        assert_eq!(run.log.figures().scrub.findings, 0, "start {start}: none is news");
+    }
 }
 
 #[test]
