@@ -378,4 +378,23 @@ mod tests {
         assert_eq!(sessions.lock().sessions.len(), 1);
         assert_eq!(sessions.lock().partitions, PARTITIONS_MAX);
     }
+
+    /// SESSION-3: nothing is copied for it, and a session that asks for it ends.
+    #[test]
+    fn what_no_session_can_have_is_not_taken_for_one() {
+        let sessions = FetchSessions::new(Arc::new(ManualClock::new(0)));
+        let mut long = request(1);
+        long.topics[0].topic = "x".repeat(NAME_CHARS_MAX + 1);
+        let mut many = request(1);
+        many.topics.extend(request(PARTITIONS_MAX as i32).topics);
+        for impossible in [long, many] {
+            let (_, step) = sessions.begin(impossible.clone(), false).expect("a first request");
+            assert!(matches!(step, SessionStep::Alone), "{step:?}");
+            let session_id = open(&sessions, 1);
+            let next = FetchRequest { session_id, session_epoch: 1, ..impossible };
+            let refused = sessions.begin(next, false).map(|_| ());
+            assert_eq!(refused, Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
+            assert_eq!(sessions.lock().partitions, 0);
+        }
+    }
 }

@@ -29,6 +29,8 @@ use crate::{BrokerConfig, Server};
 /// More than the network in memory takes before a writer waits.
 const LARGE_BYTES: usize = 200 << 10;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// The broker answers at once, or closes: only a broken one keeps a test waiting for so long.
+const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
 
 async fn server() -> (Server, MemoryNet) {
     server_on(SimDisk::new()).await
@@ -197,8 +199,50 @@ async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
     }
     broker.create_topic(self::topic("many", 5_000)).await.expect("a topic");
     client.write_all(&frame(&MetadataRequest::default(), 12)).await.expect("connected");
-    assert!(client.read_i32().await.is_err(), "BUDGET-1: one that waits would be one too many");
+    tokio::select! {
+        answer = client.read_i32() => assert!(answer.is_err(), "BUDGET-1: no memory for it"),
+        () = broker.env.clock.sleep(ANSWER_TIME_MAX) => {
+            panic!("BUDGET-1: one that waits would be one too many");
+        }
+    }
     drop((client, held));
+    stopper.drain();
+    served.await.expect("no panic").expect("the log closes");
+}
+
+/// BUDGET-1: an answer that is larger than its request, and written at once, has memory before the
+/// next request is taken: very many could wait to be sent.
+#[tokio::test]
+async fn an_answer_that_is_written_at_once_waits_for_memory() {
+    let (server, net) = server().await;
+    let broker = Arc::clone(&server.broker);
+    let stopper = server.stopper();
+    let served = tokio::spawn(server.run());
+    let held = hold_all(&broker.answers).await;
+    let mut client = net.connect(broker.config.listen).await.expect("the broker listens");
+    let new = |name: i32| CreatableTopic {
+        name: name.to_string(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics = (0..10).map(new).collect();
+    let request = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    client.write_all(&frame(&request, 7)).await.expect("connected");
+    let waits = async {
+        while broker.waiting.available_permits() == WAITING_BYTES {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = waits => {}
+        answer = client.read_i32() => panic!("BUDGET-1: there is no memory for it: {answer:?}"),
+    }
+    drop(held);
+    let length = client.read_i32().await.expect("an answer") as usize;
+    assert!(length < SMALL_ANSWER_BYTES, "nor for a small one");
+    client.read_exact(&mut vec![0; length]).await.expect("all of it");
+    drop(client);
     stopper.drain();
     served.await.expect("no panic").expect("the log closes");
 }

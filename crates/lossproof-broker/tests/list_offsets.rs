@@ -95,6 +95,26 @@ async fn a_time_gives_the_first_record_that_is_not_older_even_inside_a_batch() {
     broker.stop().await;
 }
 
+/// A batch may have to be decompressed for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_looked_up_once_in_a_request() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let mut request = wanted("t", 0, 0, -1);
+    let topic = request.topics[0].clone();
+    request.topics[0].partitions.push(topic.partitions[0].clone());
+    request.topics.push(topic);
+    for version in ends(ApiKey::ListOffsets) {
+        let answer: ListOffsetsResponse = client.call(&request, version).await;
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let codes: Vec<ErrorCode> = partitions.map(|partition| partition.error_code).collect();
+        let twice = ErrorCode::INVALID_REQUEST;
+        assert_eq!(codes, [ErrorCode::NONE, twice, twice], "BUDGET-6");
+    }
+    broker.stop().await;
+}
+
 /// A header that claims less than its records have would make a seek by time step over them. What
 /// is stored and given out has the true time, as on Apache Kafka.
 #[tokio::test(flavor = "multi_thread")]

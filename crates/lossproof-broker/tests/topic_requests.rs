@@ -224,6 +224,29 @@ async fn a_broker_that_creates_no_topics_says_that_they_are_unknown() {
     broker.stop().await;
 }
 
+/// Who wants more than a thousand topics asks again, as clients do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_metadata_makes_a_thousand_topics_at_most() {
+    const MADE_MAX: usize = 1_000;
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let topic = |name: String| MetadataRequestTopic { name: Some(name), ..Default::default() };
+    let request = |topics| MetadataRequest { topics: Some(topics), ..Default::default() };
+    let mut repeated = vec![topic("again".into()); MADE_MAX];
+    repeated.push(topic("another".into()));
+    let answer: MetadataResponse = client.call(&request(repeated), 12).await;
+    let codes: Vec<ErrorCode> = answer.topics.iter().map(|topic| topic.error_code).collect();
+    assert_eq!(codes, [ErrorCode::NONE; 2], "each counts once");
+    let many = request((0..=MADE_MAX).map(|name| topic(name.to_string())).collect());
+    for missing in [1, 0] {
+        let answer: MetadataResponse = client.call(&many, 12).await;
+        let codes = answer.topics.iter().map(|topic| topic.error_code);
+        assert_eq!(codes.filter(|code| *code == ErrorCode::LEADER_NOT_AVAILABLE).count(), missing);
+        assert_eq!(names(&mut client).await.len(), 2 + MADE_MAX + 1 - missing);
+    }
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_of_no_topics_means_all_in_version_0_and_none_later() {
     let broker = Broker::start().await;

@@ -82,7 +82,10 @@ async fn offsets_need_an_open_transaction_that_knows_the_group() {
     assert_eq!(producer.offsets(&offsets).await, state);
     producer.add("t", &[0]).await;
     assert_eq!(producer.offsets(&offsets).await, state, "open, but not for this group");
-    assert_eq!(producer.add_group("", 3).await, ErrorCode::INVALID_GROUP_ID);
+    let long = "g".repeat(1_025);
+    for invalid in ["", &long] {
+        assert_eq!(producer.add_group(invalid, 3).await, ErrorCode::INVALID_GROUP_ID);
+    }
     producer.add_group("g", 3).await;
     let unknown = producer.offsets_request("g", "missing", 2);
     assert_eq!(producer.offsets(&unknown).await, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -13,17 +14,47 @@ use crate::round::find_program;
 const IMAGE_SIZE: &str = "512M";
 /// The file system's own journal is not to help: it would write what nobody has synced.
 const EXT4_OPTIONS: &str = "loop,commit=300";
-/// `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from here on nothing reaches the disk, not even what the
-/// file system has in its log. An ioctl takes `unsafe` in Rust, so Python does it; it waits for
-/// its standard input, so that it strikes at once when it is told to.
+/// Writes to a file that nobody syncs, and at once `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from here on
+/// nothing reaches the disk, not even what the file system has in its log. An ioctl takes `unsafe`
+/// in Rust, so Python does it; it waits for its standard input, so that it strikes at once when it
+/// is told to. The file is a new one: ext4 hurries with what replaces something.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
 directory = os.open(sys.argv[1], os.O_RDONLY)
+control = os.open(sys.argv[2], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+how = struct.pack('I', 2)
 sys.stdin.read()
-fcntl.ioctl(directory, 0x8004587d, struct.pack('I', 2))
+os.write(control, b'unsynced')
+fcntl.ioctl(directory, 0x8004587d, how)
 ";
 
-/// A file that is written and not synced just before a power cut.
-const CONTROL: &str = "unsynced";
+/// Of so many cuts one may keep its control: the kernel also writes by itself, and somebody else's
+/// sync takes that along.
+const CUTS_PER_KEPT: u64 = 6;
+
+/// What the power cuts of a disk came to.
+#[derive(Debug, Default)]
+struct Cuts {
+    made: u64,
+    /// Those that kept what nobody had synced.
+    kept: u64,
+}
+
+impl Cuts {
+    fn note(&mut self, is_kept: bool) {
+        self.made += 1;
+        self.kept += u64::from(is_kept);
+    }
+
+    /// Fails where there was none, or where they were none.
+    fn check(&self) -> Result<(), Failure> {
+        let Self { made, kept } = self;
+        if *made > 0 && *kept <= made / CUTS_PER_KEPT {
+            return Ok(());
+        }
+        let what = "kept what was not synced: FS_IOC_SHUTDOWN cuts no power here";
+        Err(Failure::broken(format!("{kept} of {made} power cuts {what}")))
+    }
+}
 
 fn need_root() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
@@ -100,11 +131,9 @@ pub(crate) struct LoopDisk {
     image: PathBuf,
     mount: Option<Mount>,
     pub(crate) path: PathBuf,
-    /// Is a power cut to be looked at by the next mount?
-    is_cut: bool,
-    cuts: u64,
-    /// Cuts that took what nobody had synced.
-    forgotten: u64,
+    /// The control of the last power cut, until the next mount has looked at it.
+    control: Option<PathBuf>,
+    cuts: Cuts,
 }
 
 impl LoopDisk {
@@ -115,8 +144,7 @@ impl LoopDisk {
         let (image, path) = (directory.join("image"), directory.join("disk"));
         run("truncate", &[OsStr::new("-s"), IMAGE_SIZE.as_ref(), image.as_os_str()])?;
         run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()])?;
-        let (is_cut, cuts, forgotten) = (false, 0, 0);
-        let mut disk = Self { image, mount: None, path, is_cut, cuts, forgotten };
+        let mut disk = Self { image, mount: None, path, control: None, cuts: Cuts::default() };
         disk.mount().map_err(as_missing)?;
         Ok(disk)
     }
@@ -125,30 +153,20 @@ impl LoopDisk {
         assert!(self.mount.is_none(), "a disk is mounted once");
         let arguments = [OsStr::new("-o"), EXT4_OPTIONS.as_ref(), self.image.as_os_str()];
         self.mount = Some(Mount::new(&self.path, &arguments)?);
-        if std::mem::take(&mut self.is_cut) {
-            let control = self.path.join(CONTROL);
-            // Its name may have come to the disk with somebody else's sync.
-            let is_there = fs::read_to_string(&control).is_ok_and(|it| it == self.control());
-            self.cuts += 1;
-            self.forgotten += u64::from(!is_there);
+        if let Some(control) = self.control.take() {
+            let kept = match fs::read(&control) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+                // Its name may have come to the disk with somebody else's sync.
+                read => read.context(control.display())?,
+            };
+            self.cuts.note(!kept.is_empty());
         }
         Ok(())
     }
 
-    /// What stands in the file of this cut and of no other.
-    fn control(&self) -> String {
-        format!("cut {}", self.cuts)
-    }
-
-    /// Fails where no power cut took anything: then they were none. One may keep what the kernel
-    /// has just written by itself.
+    /// Fails where power cuts took nothing: then they were none.
     pub(crate) fn check_cuts(&self) -> Result<(), Failure> {
-        let Self { cuts, forgotten, .. } = self;
-        if *forgotten > 0 {
-            return Ok(());
-        }
-        let what = "kept what was not synced: FS_IOC_SHUTDOWN cuts no power here";
-        Err(Failure::broken(format!("each of {cuts} power cuts {what}")))
+        self.cuts.check()
     }
 
     /// Everybody who used it is gone.
@@ -162,9 +180,10 @@ impl LoopDisk {
 
     /// Makes ready to cut the power.
     pub(crate) fn arm(&mut self) -> Result<PowerCut<'_>, Failure> {
+        let control = self.path.join(format!("unsynced-{}", self.cuts.made));
         let mut command = Command::new(python()?);
-        command.args(["-c", SHUTDOWN]).arg(&self.path).stdin(Stdio::piped());
-        Ok(PowerCut { child: command.spawn().context("python3")?, disk: self })
+        command.args(["-c", SHUTDOWN]).args([&self.path, &control]).stdin(Stdio::piped());
+        Ok(PowerCut { child: command.spawn().context("python3")?, control, disk: self })
     }
 }
 
@@ -172,19 +191,36 @@ impl LoopDisk {
 #[derive(Debug)]
 pub(crate) struct PowerCut<'a> {
     child: Child,
+    control: PathBuf,
     disk: &'a mut LoopDisk,
 }
 
 impl PowerCut<'_> {
+    /// Cuts it, and sees to it that the disk takes nothing more.
     pub(crate) fn strike(mut self) -> Result<(), Failure> {
-        let control = self.disk.path.join(CONTROL);
-        fs::write(&control, self.disk.control()).context(control.display())?;
-        self.disk.is_cut = true;
         drop(self.child.stdin.take());
         let status = self.child.wait().context("python3")?;
-        if status.success() {
-            return Ok(());
+        if !status.success() {
+            return Err(Failure::missing(format!("FS_IOC_SHUTDOWN failed: {status}")));
         }
-        Err(Failure::missing(format!("FS_IOC_SHUTDOWN failed: {status}")))
+        self.disk.control = Some(self.control);
+        let after = self.disk.path.join("after");
+        match fs::write(&after, "after the cut") {
+            Err(_) => Ok(()),
+            Ok(()) => Err(Failure::broken("a disk without power took a file: it was not cut")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_cuts_that_keep_what_nobody_synced_are_none() {
+        let is_real = |made, kept| Cuts { made, kept }.check().is_ok();
+        assert!(is_real(2, 0) && is_real(6, 0) && is_real(6, 1));
+        assert!(!is_real(6, 2) && !is_real(2, 1) && !is_real(6, 6));
+        assert!(!is_real(0, 0), "nothing was cut");
     }
 }

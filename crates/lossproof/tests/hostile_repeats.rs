@@ -107,17 +107,6 @@ fn offsets_are_kept_and_told_once() {
         let answer: OffsetCommitResponse = client.call(&commit(group(length), partitions), 8);
         assert_eq!(answer.topics[0].partitions[TIMES - 1].error_code, expected);
     }
-    let topic = TxnOffsetCommitRequestTopic {
-        name: TOPIC.into(),
-        partitions: times(TxnOffsetCommitRequestPartition::default()),
-    };
-    let request = TxnOffsetCommitRequest {
-        group_id: group(i16::MAX as usize),
-        topics: vec![topic],
-        ..Default::default()
-    };
-    let answer: TxnOffsetCommitResponse = client.call(&request, 3);
-    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::INVALID_GROUP_ID);
     let topic = OffsetFetchRequestTopics {
         name: TOPIC.into(),
         partition_indexes: times(0),
@@ -130,6 +119,44 @@ fn offsets_are_kept_and_told_once() {
         let answer: OffsetFetchResponse = client.call(&request, 8);
         assert_eq!(answer.groups.len(), 1);
         assert_eq!(answer.groups[0].topics[0].partitions.len(), 1);
+    }
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+#[test]
+fn offsets_of_a_transaction_are_kept_once() {
+    const ID: &str = "id";
+    let (mut scene, mut client) = scene();
+    let id = InitProducerIdRequest {
+        transactional_id: Some(ID.into()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let InitProducerIdResponse { producer_id, producer_epoch, .. } = client.call(&id, 4);
+    let group = |length| "g".repeat(length);
+    let (transactional_id, group_id) = (ID.into(), group(1_024));
+    let request =
+        AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id };
+    let added: AddOffsetsToTxnResponse = client.call(&request, 3);
+    assert_eq!(added.error_code, ErrorCode::NONE);
+    for (length, expected) in
+        [(1_024, ErrorCode::NONE), (i16::MAX as usize, ErrorCode::INVALID_GROUP_ID)]
+    {
+        let topic = TxnOffsetCommitRequestTopic {
+            name: TOPIC.into(),
+            partitions: times(TxnOffsetCommitRequestPartition::default()),
+        };
+        let request = TxnOffsetCommitRequest {
+            transactional_id: ID.into(),
+            group_id: group(length),
+            producer_id,
+            producer_epoch,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let answer: TxnOffsetCommitResponse = client.call(&request, 3);
+        assert_eq!(answer.topics[0].partitions[TIMES - 1].error_code, expected);
     }
     scene.is_served();
     scene.end(MEMORY_BYTES_MAX);

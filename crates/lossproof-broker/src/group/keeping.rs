@@ -162,6 +162,8 @@ mod tests {
             assert!(done.iter().all(|(_, succeeded)| *succeeded), "it works, kept or not");
         };
         let (small, large) = (with_assignment(500), with_assignment(1_000));
+        store(vec![group("h", 1, Some(large.clone()))]).await;
+        assert_eq!(kept("h"), None, "too large, though nobody else is there");
         store(vec![group("g", 1, Some(small.clone())), group("h", 2, Some(small.clone()))]).await;
         assert_eq!((kept("g"), kept("h")), (Some(small.clone()), Some(small.clone())));
         store(vec![group("i", 3, Some(small.clone())), group("h", 4, Some(large))]).await;
