@@ -14,7 +14,8 @@ use crate::round::find_program;
 const IMAGE_SIZE: &str = "512M";
 /// The file system's own journal is not to help: it would write what nobody has synced.
 const EXT4_OPTIONS: &str = "loop,commit=300";
-/// Writes to a file that nobody syncs, and at once `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from here on
+/// Writes to a file that nobody syncs, and at once `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from
+/// here on
 /// nothing reaches the disk, not even what the file system has in its log. An ioctl takes `unsafe`
 /// in Rust, so Python does it; it waits for its standard input, so that it strikes at once when it
 /// is told to. The file is a new one: ext4 hurries with what replaces something.

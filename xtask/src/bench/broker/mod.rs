@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// Seconds of each closed loop and each end-to-end measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Megabytes of each saturating load, and of what is consumed; more than three times the journal
+    /// Megabytes of each saturating load, and of what is consumed; over three times the journal
     #[arg(long, default_value_t = 450)]
     megabytes: u64,
     /// Seconds of load that each Kafka gets before the first round, so that it is compiled
