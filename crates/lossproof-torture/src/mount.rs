@@ -14,11 +14,10 @@ use crate::round::find_program;
 const IMAGE_SIZE: &str = "512M";
 /// The file system's own journal is not to help: it would write what nobody has synced.
 const EXT4_OPTIONS: &str = "loop,commit=300";
-/// Writes to a file that nobody syncs, and at once `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from
-/// here on
-/// nothing reaches the disk, not even what the file system has in its log. An ioctl takes `unsafe`
-/// in Rust, so Python does it; it waits for its standard input, so that it strikes at once when it
-/// is told to. The file is a new one: ext4 hurries with what replaces something.
+/// Writes to a file that nobody syncs, and at once `FS_IOC_SHUTDOWN` with `NOLOGFLUSH`: from then
+/// on nothing reaches the disk, not even what the file system has in its log. An ioctl takes
+/// `unsafe` in Rust, so Python does it; it waits for its standard input, so that it strikes at once
+/// when it is told to. The file is a new one: ext4 hurries with what replaces something.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
 directory = os.open(sys.argv[1], os.O_RDONLY)
 control = os.open(sys.argv[2], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
