@@ -4,8 +4,10 @@ use core::net::IpAddr;
 use std::future::Future;
 use std::pin::Pin;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use lossproof_wire::{ApiKey, DecodeError, EncodeError, Message, RequestHeader, ResponseHeader};
+use bytes::Bytes;
+use lossproof_wire::{
+    ApiKey, DecodeError, EncodeError, Message, Out, Pieces, RequestHeader, ResponseHeader,
+};
 
 use crate::budget::{Share, TINY_ANSWER_BYTES};
 use crate::handlers::SERVED;
@@ -62,7 +64,7 @@ pub(crate) type Later = Pin<Box<dyn Future<Output = Result<Option<Answer>, CallE
 /// An answer, and the memory that is held until it is sent.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) bytes: Bytes,
+    pub(crate) pieces: Pieces,
     /// Of the answers; grown to what it takes before it is sent.
     pub(crate) share: Share,
     /// Of the request, where the answer was written at once and takes its place.
@@ -72,7 +74,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// Takes no more than its request did, or next to nothing.
     pub(crate) fn is_covered(&self) -> bool {
-        self.bytes.len() <= self.request.bytes().max(TINY_ANSWER_BYTES)
+        self.pieces.len() <= self.request.bytes().max(TINY_ANSWER_BYTES)
     }
 }
 
@@ -111,8 +113,8 @@ impl Call {
         message: &M,
         version: i16,
     ) -> Result<Reply, CallError> {
-        let bytes = self.answer.write_in(message, version)?;
-        Ok(Reply::Ready(Answer { bytes, share: Share::default(), request: self.share }))
+        let pieces = self.answer.write_in(message, version)?;
+        Ok(Reply::Ready(Answer { pieces, share: Share::default(), request: self.share }))
     }
 
     /// The end of a [`Later`].
@@ -126,8 +128,8 @@ impl Call {
         message: &M,
         share: Share,
     ) -> Result<Option<Answer>, CallError> {
-        let bytes = self.answer.write_in(message, self.version)?;
-        Ok(Some(Answer { bytes, share, request: Share::default() }))
+        let pieces = self.answer.write_in(message, self.version)?;
+        Ok(Some(Answer { pieces, share, request: Share::default() }))
     }
 
     pub(crate) fn decode<M: Message>(&mut self) -> Result<M, CallError> {
@@ -147,11 +149,11 @@ impl Call {
 }
 
 impl Answerer {
-    fn write_in<M: Message>(self, message: &M, version: i16) -> Result<Bytes, CallError> {
+    fn write_in<M: Message>(self, message: &M, version: i16) -> Result<Pieces, CallError> {
         let key = self.key;
         let header_version = key.response_header_version(version);
-        let mut out = BytesMut::new();
-        out.put_i32(0);
+        let mut out = Pieces::default();
+        out.put(&[0; 4]);
         let header = ResponseHeader { correlation_id: self.correlation_id };
         header
             .encode(&mut out, header_version)
@@ -162,9 +164,9 @@ impl Answerer {
             let source = EncodeError::TooLong { length };
             return Err(CallError::Answer { key, version, source });
         };
-        if let Some(front) = out.first_chunk_mut::<4>() {
+        if let Some(front) = out.front_mut() {
             *front = announced.to_be_bytes();
         }
-        Ok(out.freeze())
+        Ok(out)
     }
 }

@@ -8,10 +8,15 @@
 //! - CONN-3: a drain answers every request that was read before it began.
 
 use core::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use lossproof_env::{Clock, Connection, Planted, planted};
+use lossproof_wire::Pieces;
 use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +29,9 @@ use crate::handlers;
 /// Requests of one connection that were taken and not answered; librdkafka sends up to a million,
 /// which then wait in the socket.
 const PIPELINE_MAX: usize = 128;
+
+/// Pieces of an answer that are written at a time; the system takes up to 1,024.
+const PIECES_MAX: usize = 64;
 
 type Stream = Box<dyn Connection>;
 
@@ -135,7 +143,8 @@ async fn send_answers(
         if let Some(mut answer) = answer {
             charge(broker, &mut answer).await?;
             let clock = &*broker.env.clock;
-            send(clock, broker.config.stalled_connection, stream, &answer.bytes).await?;
+            let stalled = broker.config.stalled_connection;
+            send(clock, stalled, stream, mem::take(&mut answer.pieces)).await?;
         }
     }
     Ok(())
@@ -143,7 +152,7 @@ async fn send_answers(
 
 /// BUDGET-1, -4: a share of each answer, one at a time.
 async fn charge(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionError> {
-    let bytes = answer.bytes.len();
+    let bytes = answer.pieces.len();
     answer.share.shrink(bytes);
     let is_small = bytes <= SMALL_ANSWER_BYTES && !planted(Planted::SmallAnswerWaits);
     if is_small {
@@ -153,7 +162,7 @@ async fn charge(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionEr
 }
 
 async fn cover(broker: &Broker, answer: &mut Answer) -> Result<(), ConnectionError> {
-    let bytes = answer.bytes.len();
+    let bytes = answer.pieces.len();
     if broker.answers.try_grow(&mut answer.share, bytes) {
         return Ok(());
     }
@@ -169,12 +178,12 @@ async fn send(
     clock: &dyn Clock,
     stalled: Duration,
     stream: &mut (impl AsyncWrite + Unpin),
-    bytes: &[u8],
+    pieces: Pieces,
 ) -> Result<(), ConnectionError> {
-    let slowest = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
+    let slowest = Duration::from_secs(pieces.len() as u64 / BYTES_PER_SECOND_MIN);
     tokio::select! {
         biased; // Most answers go at once, and no timer is begun for them.
-        sent = write_all(clock, stalled, stream, bytes) => sent,
+        sent = write_all(clock, stalled, stream, pieces.into_pieces()) => sent,
         () = clock.sleep(stalled + slowest) => Err(ConnectionError::Slow(stalled + slowest)),
     }
 }
@@ -183,18 +192,27 @@ async fn write_all(
     clock: &dyn Clock,
     stalled: Duration,
     stream: &mut (impl AsyncWrite + Unpin),
-    mut bytes: &[u8],
+    mut pieces: VecDeque<Bytes>,
 ) -> Result<(), ConnectionError> {
-    while !bytes.is_empty() {
-        let written = tokio::select! {
+    while !pieces.is_empty() {
+        let slices = pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece));
+        let slices: Vec<IoSlice<'_>> = slices.collect();
+        let mut written = tokio::select! {
             biased;
-            written = stream.write(bytes) => written.map_err(ConnectionError::Write)?,
+            written = stream.write_vectored(&slices) => written.map_err(ConnectionError::Write)?,
             () = clock.sleep(stalled) => return Err(ConnectionError::Stalled(stalled)),
         };
         if written == 0 {
             return Err(ConnectionError::Write(std::io::ErrorKind::WriteZero.into()));
         }
-        bytes = bytes.get(written..).unwrap_or_default();
+        while let Some(piece) = pieces.front_mut() {
+            if written < piece.len() {
+                piece.advance(written);
+                break;
+            }
+            written -= piece.len();
+            pieces.pop_front();
+        }
     }
     stream.flush().await.map_err(ConnectionError::Write)
 }

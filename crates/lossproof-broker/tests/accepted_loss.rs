@@ -94,7 +94,7 @@ async fn transactions_that_overlap_it_are_aborted_and_later_ones_are_not() {
     assert_eq!(data.last_stable_offset, data.high_watermark);
     assert_eq!(read_committed(&mut client).await, ["b", "after"]);
     let behind = client.fetch("t", 0, 2).await;
-    assert_eq!(values_of(&behind.records.expect("records"), 4)[0], "b");
+    assert_eq!(values_of(&behind.records.expect("records").into_bytes(), 4)[0], "b");
     let mut second = Producer { client, ..second };
     assert_ne!(second.end(true).await, ErrorCode::NONE, "a part of it is gone");
     let appended = second.client.produce("t", 0, records(&["new"])).await;

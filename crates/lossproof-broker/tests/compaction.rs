@@ -40,7 +40,7 @@ async fn all(client: &mut Client, topic: &str) -> Vec<(i64, String, Option<Strin
     loop {
         let data = client.fetch(topic, 0, next).await;
         assert_eq!(data.error_code, ErrorCode::NONE);
-        let bytes = data.records.unwrap_or_default();
+        let bytes = data.records.unwrap_or_default().into_bytes();
         if bytes.is_empty() {
             assert_eq!(next, data.high_watermark, "the log end is reached");
             return found;

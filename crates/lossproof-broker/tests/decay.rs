@@ -41,7 +41,7 @@ async fn fetch_gives_it_or_says_so(client: &mut Client) -> bool {
     let mut whole = true;
     for (offset, value) in (0..).zip(VALUES) {
         let data = client.fetch("t", 0, offset).await;
-        let values = values_of(&data.records.unwrap_or_default(), offset);
+        let values = values_of(&data.records.unwrap_or_default().into_bytes(), offset);
         let given = data.error_code == ErrorCode::NONE;
         assert!(
             !given || values.first().is_some_and(|found| found == value),

@@ -63,7 +63,9 @@ impl Consumer {
         let partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
         let shown = partitions.map(|data| {
             let values = match data.error_code {
-                ErrorCode::NONE => values_of(&data.records.expect("records"), 0).join(" "),
+                ErrorCode::NONE => {
+                    values_of(&data.records.expect("records").into_bytes(), 0).join(" ")
+                }
                 error => error.name().to_owned(),
             };
             (data.partition_index, values)

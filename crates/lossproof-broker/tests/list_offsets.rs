@@ -128,7 +128,8 @@ async fn a_false_maximum_timestamp_hides_nothing() {
     }
     assert_eq!(found(&mut client, 2_000, 7).await, (1, 3_000));
     assert_eq!(found(&mut client, 3_001, 7).await, (-1, -1));
-    for batch in batch::split(&client.fetch("t", 0, 0).await.records.expect("records")) {
+    for batch in batch::split(&client.fetch("t", 0, 0).await.records.expect("records").into_bytes())
+    {
         let batch = batch.expect("a whole batch");
         let header = BatchHeader::parse(&batch).expect("a header");
         assert_eq!(header.max_timestamp, 3_000);

@@ -67,7 +67,8 @@ async fn the_time_of_the_append_is_stored_under_a_right_checksum_and_answered() 
         assert_eq!(answer.error_code, ErrorCode::NONE);
         let stamp = answer.log_append_time_ms;
         assert!((before..=now_ms()).contains(&stamp), "{stamp}");
-        let stored = client.fetch("t", 0, answer.base_offset).await.records.expect("a batch");
+        let stored =
+            client.fetch("t", 0, answer.base_offset).await.records.expect("a batch").into_bytes();
         let header = BatchHeader::parse(&stored).expect("a batch");
         header.verify_checksum(&stored).expect("CHECK-2");
         assert_eq!(header.attributes.timestamp_type(), TimestampType::LogAppend);

@@ -18,7 +18,7 @@ async fn a_fetch_inside_a_batch_returns_the_whole_batch() {
     client.create("t", 1).await;
     client.produce("t", 0, records(&["a", "b", "c"])).await;
     let data = client.fetch("t", 0, 1).await;
-    let bytes = data.records.expect("records");
+    let bytes = data.records.expect("records").into_bytes();
     assert_eq!(values_of(&bytes, 0), ["a", "b", "c"], "clients skip what they did not ask for");
     broker.stop().await;
 }
@@ -44,10 +44,27 @@ async fn one_batch_is_returned_even_above_all_limits() {
     let sizes: Vec<usize> = answer.responses[0]
         .partitions
         .iter()
-        .map(|partition| partition.records.as_ref().map_or(0, bytes::Bytes::len))
+        .map(|partition| partition.records.as_ref().map_or(0, Records::len))
         .collect();
     assert!(sizes[0] > 10_000, "the first is given whole: {sizes:?}");
     assert_eq!(sizes[1], 0, "and only the first");
+    broker.stop().await;
+}
+
+/// Long ones are sent from where they were read, short ones are copied, and an answer has both.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_all_lengths_arrive_whole_and_in_their_order() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let lengths = [10, 200_000, 5_000, 5_000, 10, 70_000, 10, 10, 300_000, 4_000].into_iter();
+    let values: Vec<String> = lengths.zip('a'..).map(|(n, x)| x.to_string().repeat(n)).collect();
+    for value in &values {
+        client.produce("t", 0, records(&[value])).await;
+    }
+    let answer: FetchResponse = client.call(&fetch("t", 0, 0), 12).await;
+    let read = answer.responses[0].partitions[0].records.clone().expect("records").into_bytes();
+    assert!(values_of(&read, 0) == values, "all in one answer");
     broker.stop().await;
 }
 
@@ -271,7 +288,7 @@ async fn a_committed_fetch_inside_an_aborted_batch_names_its_abort() {
     assert_eq!(producer.send("t", 0, 3, &["f"]).await, ErrorCode::NONE);
     for (offset, first) in [(1, 0), (2, 0), (3, 3), (5, 4)] {
         let data = client.fetch_committed("t", offset).await;
-        let records = data.records.expect("records");
+        let records = data.records.expect("records").into_bytes();
         let header = lossproof_wire::batch::BatchHeader::parse(&records).expect("a batch");
         assert_eq!(header.base_offset, first, "the whole batch with {offset}");
         let aborted = data.aborted_transactions.expect("a list");

@@ -119,7 +119,7 @@ async fn what_is_produced_in_one_version_is_fetched_in_another() {
         let answer: FetchResponse = client.call(&request, version).await;
         let data = &answer.responses[0].partitions[0];
         assert_eq!((data.error_code, data.high_watermark), (ErrorCode::NONE, 2));
-        let bytes = data.records.clone().expect("records");
+        let bytes = data.records.clone().expect("records").into_bytes();
         assert_eq!(values_of(&bytes, 0), ["3", "13"], "version {version}");
     }
     broker.stop().await;

@@ -108,6 +108,13 @@ pub trait DiskFile: Debug + Send + Sync {
     /// nothing of them (Rebello et al., "Can Applications Recover from fsync Failures?").
     fn sync_data(&self) -> io::Result<()>;
 
+    /// The `length` bytes at `offset`; `UnexpectedEof` where the file ends before.
+    fn read_vec_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
     /// Fills `buffer` from `offset`; `UnexpectedEof` where the file ends before.
     fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -44,6 +44,8 @@ pub struct Slice {
     pub batches: Vec<StoredBatch>,
     pub high_watermark: i64,
     pub log_start: i64,
+    /// Memory that the batches keep, in bytes: that of others is in it, which was read with them.
+    pub held: usize,
 }
 
 /// A segment, or a cold file, as readers use it.
@@ -97,6 +99,7 @@ struct Window<'a> {
     segment: &'a ReadSegment,
     start: u64,
     bytes: Bytes,
+    is_held: bool,
 }
 
 impl<'a> Window<'a> {
@@ -104,7 +107,7 @@ impl<'a> Window<'a> {
         let length = length.min(WINDOW_BYTES_MAX) as usize;
         // Where it cannot be read as a whole, what is wanted of it is read by itself.
         let bytes = read_bytes(&*segment.file, start, length).ok().flatten().unwrap_or_default();
-        Self { segment, start, bytes }
+        Self { segment, start, bytes, is_held: false }
     }
 
     fn end(&self) -> u64 {
@@ -113,18 +116,34 @@ impl<'a> Window<'a> {
 
     /// `None` where the file ends before.
     fn get(&self, at: u64, length: usize) -> io::Result<Option<Bytes>> {
-        let from = (at - self.start) as usize;
-        match from.checked_add(length) {
-            Some(to) if to <= self.bytes.len() => Ok(Some(self.bytes.slice(from..to))),
-            _ => read_bytes(&*self.segment.file, at, length),
+        match self.range(at, length) {
+            Some(range) => Ok(Some(self.bytes.slice(range))),
+            None => read_bytes(&*self.segment.file, at, length),
         }
+    }
+
+    /// Memory that is held from now on for what [`Window::get`] gives.
+    fn hold(&mut self, at: u64, length: usize) -> usize {
+        match self.range(at, length) {
+            Some(_) if self.is_held => 0,
+            Some(_) => {
+                self.is_held = true;
+                self.bytes.len()
+            }
+            None => length,
+        }
+    }
+
+    fn range(&self, at: u64, length: usize) -> Option<Range<usize>> {
+        let from = (at - self.start) as usize;
+        let to = from.checked_add(length)?;
+        (to <= self.bytes.len()).then_some(from..to)
     }
 }
 
 fn read_bytes(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Option<Bytes>> {
-    let mut bytes = vec![0; length];
-    match file.read_exact_at(&mut bytes, at) {
-        Ok(()) => Ok(Some(bytes.into())),
+    match file.read_vec_at(length, at) {
+        Ok(bytes) => Ok(Some(bytes.into())),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
@@ -138,6 +157,7 @@ struct Cursor<'a> {
     high_watermark: i64,
     bytes_left: usize,
     batches: Vec<StoredBatch>,
+    held: usize,
 }
 
 impl Cursor<'_> {
@@ -211,6 +231,7 @@ pub(crate) fn read(
         high_watermark,
         bytes_left: max_bytes,
         batches: Vec::new(),
+        held: 0,
     };
     let stop = loop {
         if let Some(known) = partition.damage_at(cursor.next_offset) {
@@ -260,7 +281,7 @@ pub(crate) fn read(
             }
             Err(ReadError::Damaged { partition: id, range })
         }
-        _ => Ok(Slice { batches: cursor.batches, high_watermark, log_start }),
+        _ => Ok(Slice { batches: cursor.batches, high_watermark, log_start, held: cursor.held }),
     }
 }
 
@@ -309,6 +330,7 @@ fn walk_run(
                 if let ControlFlow::Break(stop) = cursor.take(entry, &payload, &segment.life) {
                     return Ok(ControlFlow::Break(stop));
                 }
+                cursor.held += window.hold(at, payload.len());
             }
             at += u64::from(entry.length);
         }

@@ -341,13 +341,14 @@ fn what_nobody_asks_to_compact_stays_byte_for_byte() {
         submit(&mut stepper, keyed("a", Some(&index.to_string()), 1_000));
     }
     seal(&mut stepper);
-    let before = (read_all(&log), log.read(support::P2, 0, 1 << 20).unwrap());
+    let neighbour = || log.read(support::P2, 0, 1 << 20).unwrap().batches;
+    let before = (read_all(&log), neighbour());
     stepper.checkpoint().unwrap();
     assert_eq!(read_all(&log), before.0);
     // And of a neighbour that is compacted, the others.
     compact(&log, &mut stepper, wish(0));
     assert_eq!(left(&log), [some(29, "29")]);
-    assert_eq!(log.read(support::P2, 0, 1 << 20).unwrap(), before.1);
+    assert!(neighbour() == before.1);
     let filler = &read_all(&log)[0];
     let header = BatchHeader::parse(&filler.bytes).unwrap();
     assert_eq!((filler.bytes.len(), header.record_count, header.last_offset()), (61, 0, 28));

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
-
+use crate::out::Out;
 use crate::reader::{DecodeError, Reader};
 use crate::wire::{EncodeError, Form, Wire};
 
@@ -174,7 +173,7 @@ impl Wire for ErrorCode {
         i16::read(reader, form).map(Self)
     }
 
-    fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+    fn write(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
         self.0.write(out, form)
     }
 }

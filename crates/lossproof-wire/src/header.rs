@@ -1,8 +1,9 @@
 //! What stands in front of every request and response, after the frame's length.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::api_key::ApiKey;
+use crate::out::Out;
 use crate::reader::{DecodeError, Reader};
 use crate::wire::{EncodeError, Form, TaggedFields, Wire};
 
@@ -45,7 +46,7 @@ impl RequestHeader {
     }
 
     /// Appends the header in one of its versions: see [`ApiKey::request_header_version`].
-    pub fn encode(&self, out: &mut BytesMut, header_version: i16) -> Result<(), EncodeError> {
+    pub fn encode(&self, out: &mut dyn Out, header_version: i16) -> Result<(), EncodeError> {
         self.request_api_key.write(out, CLASSIC)?;
         self.request_api_version.write(out, CLASSIC)?;
         self.correlation_id.write(out, CLASSIC)?;
@@ -78,7 +79,7 @@ impl ResponseHeader {
     }
 
     /// Appends the header.
-    pub fn encode(&self, out: &mut BytesMut, header_version: i16) -> Result<(), EncodeError> {
+    pub fn encode(&self, out: &mut dyn Out, header_version: i16) -> Result<(), EncodeError> {
         self.correlation_id.write(out, CLASSIC)?;
         if header_version >= 1 {
             TaggedFields::default().write(out);

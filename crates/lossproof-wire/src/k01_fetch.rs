@@ -2,10 +2,8 @@
 //!
 //! Schemas: `FetchRequest.json`, `FetchResponse.json`.
 
-use bytes::Bytes;
-
 use crate::message::message;
-use crate::{ErrorCode, Uuid};
+use crate::{ErrorCode, Records, Uuid};
 
 message! {
     /// What to read, and how long to wait for it.
@@ -103,7 +101,7 @@ message! {
         aborted_transactions: Option<Vec<AbortedTransaction>>, in 4..;
         preferred_read_replica: i32 = -1, only 11..;
         /// Whole batches; the first holds the offset asked for. See [`batch`](crate::batch).
-        records: Option<Bytes>;
+        records: Option<Records>;
     }
 
     /// The end of an epoch; -1: unknown.

@@ -12,7 +12,8 @@
 //!   (see [`DECODED_PER_BYTE_MAX`]).
 //! - `WIRE-3`: what is encoded in a version decodes in that version to the same value, except
 //!   for the fields that this version does not have.
-//! - `WIRE-4`: payloads ([`bytes::Bytes`] fields) share the memory they were received in.
+//! - `WIRE-4`: payloads ([`bytes::Bytes`] fields) share the memory they were received in, and long
+//!   ones that of the answer they are sent in ([`Pieces`]).
 //!
 //! # Example
 //! ```
@@ -43,6 +44,7 @@ pub mod batch;
 mod error_code;
 mod header;
 mod message;
+mod out;
 mod reader;
 #[cfg(feature = "samples")]
 pub mod samples;
@@ -91,10 +93,11 @@ pub use api_key::ApiKey;
 pub use error_code::ErrorCode;
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::Message;
+pub use out::{Out, Pieces, SHARED_BYTES_MIN};
 pub use reader::{
     DECODED_BYTES_MAX, DECODED_FLOOR, DECODED_PER_BYTE_MAX, DecodeError, STRING_BYTES_MAX,
 };
-pub use wire::{EncodeError, Uuid};
+pub use wire::{EncodeError, Records, Uuid};
 
 pub use k00_produce::*;
 pub use k01_fetch::*;

@@ -19,9 +19,10 @@
 
 use std::ops::{RangeBounds, RangeInclusive};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::api_key::ApiKey;
+use crate::out::Out;
 use crate::reader::DecodeError;
 use crate::wire::EncodeError;
 
@@ -40,7 +41,7 @@ pub trait Message: Sized {
     fn decode(bytes: &mut Bytes, version: i16) -> Result<Self, DecodeError>;
 
     /// Appends the message to `out`, which is left with a part of it on an error.
-    fn encode(&self, out: &mut BytesMut, version: i16) -> Result<(), EncodeError>;
+    fn encode(&self, out: &mut dyn Out, version: i16) -> Result<(), EncodeError>;
 }
 
 /// Whether a version lies in a range of them, for the macro's sake.
@@ -82,7 +83,7 @@ macro_rules! message {
 
             fn encode(
                 &self,
-                out: &mut ::bytes::BytesMut,
+                out: &mut dyn $crate::out::Out,
                 version: i16,
             ) -> Result<(), $crate::wire::EncodeError> {
                 if !Self::VERSIONS.contains(&version) {
@@ -107,7 +108,7 @@ macro_rules! message {
             /// Appends the message to `out`, which is left with a part of it on an error.
             pub fn encode(
                 &self,
-                out: &mut ::bytes::BytesMut,
+                out: &mut dyn $crate::out::Out,
                 version: i16,
             ) -> Result<(), $crate::wire::EncodeError> {
                 <Self as $crate::message::Message>::encode(self, out, version)
@@ -216,7 +217,7 @@ macro_rules! wire_struct {
 
             fn write(
                 &self,
-                out: &mut ::bytes::BytesMut,
+                out: &mut dyn $crate::out::Out,
                 form: $crate::wire::Form,
             ) -> Result<(), $crate::wire::EncodeError> {
                 let default = Self::default();

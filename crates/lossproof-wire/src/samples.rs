@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 pub use mutation::{Seeded, broken_counts, broken_tags, mutate, varint};
 
 use crate::wire::Form;
-use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Uuid};
+use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Records, Uuid};
 
 /// Entries in a drawn array.
 const ARRAY_MAX: u8 = 3;
@@ -101,6 +101,12 @@ impl Sample for String {
 impl Sample for Bytes {
     fn sample(sampler: &mut Sampler<'_>, _: Form) -> Self {
         (0..sampler.length()).map(|_| sampler.byte()).collect()
+    }
+}
+
+impl Sample for Records {
+    fn sample(sampler: &mut Sampler<'_>, form: Form) -> Self {
+        Bytes::sample(sampler, form).into()
     }
 }
 

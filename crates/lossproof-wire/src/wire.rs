@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use crate::out::Out;
 use crate::reader::{DecodeError, Reader};
 
 /// Why a value cannot be written in a version. All but `Unsupported` mean a mistake of the caller.
@@ -55,7 +56,7 @@ pub(crate) trait Wire: Sized {
     /// The fewest bytes that a value takes; a bound for counts, hence never 0.
     fn min_size(form: Form) -> usize;
     fn read(reader: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError>;
-    fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError>;
+    fn write(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError>;
 }
 
 macro_rules! integers {
@@ -69,8 +70,8 @@ macro_rules! integers {
                 reader.array().map(Self::from_be_bytes)
             }
 
-            fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
-                out.put_slice(&self.to_be_bytes());
+            fn write(&self, out: &mut dyn Out, _: Form) -> Result<(), EncodeError> {
+                out.put(&self.to_be_bytes());
                 Ok(())
             }
         }
@@ -87,8 +88,8 @@ impl Wire for bool {
         reader.array().map(|[byte]| byte != 0)
     }
 
-    fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
-        out.put_u8(u8::from(*self));
+    fn write(&self, out: &mut dyn Out, _: Form) -> Result<(), EncodeError> {
+        out.put(&[u8::from(*self)]);
         Ok(())
     }
 }
@@ -146,8 +147,8 @@ impl Wire for Uuid {
         reader.array().map(Self)
     }
 
-    fn write(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
-        out.put_slice(&self.0);
+    fn write(&self, out: &mut dyn Out, _: Form) -> Result<(), EncodeError> {
+        out.put(&self.0);
         Ok(())
     }
 }
@@ -187,7 +188,7 @@ fn read_length(
 }
 
 fn write_length(
-    out: &mut BytesMut,
+    out: &mut dyn Out,
     width: Width,
     form: Form,
     value: Option<usize>,
@@ -200,21 +201,20 @@ fn write_length(
         put_unsigned_varint(out, u32::try_from(plus_one).map_err(|_| too_long)?);
         return Ok(());
     }
-    match (width, value) {
-        (Width::Two, None) => out.put_i16(-1),
-        (Width::Two, Some(length)) => out.put_i16(i16::try_from(length).map_err(|_| too_long)?),
-        (Width::Four, None) => out.put_i32(-1),
-        (Width::Four, Some(length)) => out.put_i32(i32::try_from(length).map_err(|_| too_long)?),
+    let value = value.map_or(Ok(-1), i32::try_from).map_err(|_| too_long.clone())?;
+    match width {
+        Width::Two => out.put(&i16::try_from(value).map_err(|_| too_long)?.to_be_bytes()),
+        Width::Four => out.put(&value.to_be_bytes()),
     }
     Ok(())
 }
 
-pub(crate) fn put_unsigned_varint(out: &mut BytesMut, mut value: u32) {
+pub(crate) fn put_unsigned_varint(out: &mut dyn Out, mut value: u32) {
     while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
+        out.put(&[(value & 0x7f) as u8 | 0x80]);
         value >>= 7;
     }
-    out.put_u8(value as u8);
+    out.put(&[value as u8]);
 }
 
 /// A value with its length in front of it. Null is the length's business, so that the required
@@ -227,7 +227,7 @@ trait Lengthed: Sized {
         length: usize,
         form: Form,
     ) -> Result<Self, DecodeError>;
-    fn write_content(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError>;
+    fn write_content(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError>;
 }
 
 impl Lengthed for String {
@@ -241,8 +241,8 @@ impl Lengthed for String {
         reader.string(length)
     }
 
-    fn write_content(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
-        out.put_slice(self.as_bytes());
+    fn write_content(&self, out: &mut dyn Out, _: Form) -> Result<(), EncodeError> {
+        out.put(self.as_bytes());
         Ok(())
     }
 }
@@ -258,9 +258,68 @@ impl Lengthed for Bytes {
         reader.take(length)
     }
 
-    fn write_content(&self, out: &mut BytesMut, _: Form) -> Result<(), EncodeError> {
-        out.put_slice(self);
+    fn write_content(&self, out: &mut dyn Out, _: Form) -> Result<(), EncodeError> {
+        out.put_shared(self);
         Ok(())
+    }
+}
+
+/// A payload in as many pieces as it was read in; how many is not told by the bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    pieces: Vec<Bytes>,
+}
+
+impl Records {
+    pub fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.pieces.push(piece);
+        }
+    }
+
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// In one piece; copied only where they are in several.
+    pub fn into_bytes(mut self) -> Bytes {
+        match self.pieces.len() {
+            0 | 1 => self.pieces.pop().unwrap_or_default(),
+            _ => self.pieces.concat().into(),
+        }
+    }
+}
+
+impl From<Bytes> for Records {
+    fn from(bytes: Bytes) -> Self {
+        let mut this = Self::default();
+        this.push(bytes);
+        this
+    }
+}
+
+impl Lengthed for Records {
+    const WIDTH: Width = Width::Four;
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read_content(
+        reader: &mut Reader<'_>,
+        length: usize,
+        form: Form,
+    ) -> Result<Self, DecodeError> {
+        Bytes::read_content(reader, length, form).map(Self::from)
+    }
+
+    fn write_content(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
+        self.pieces.iter().try_for_each(|piece| piece.write_content(out, form))
     }
 }
 
@@ -288,7 +347,7 @@ impl<T: Wire> Lengthed for Vec<T> {
         Ok(values)
     }
 
-    fn write_content(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+    fn write_content(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
         self.iter().try_for_each(|value| value.write(out, form))
     }
 }
@@ -309,7 +368,7 @@ macro_rules! lengthed {
                 }
             }
 
-            fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+            fn write(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
                 write_length(out, Self::WIDTH, form, Some(self.length()))?;
                 self.write_content(out, form)
             }
@@ -328,7 +387,7 @@ macro_rules! lengthed {
                 }
             }
 
-            fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+            fn write(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
                 let length = self.as_ref().map(Lengthed::length);
                 write_length(out, <$type>::WIDTH, form, length)?;
                 self.as_ref().map_or(Ok(()), |value| value.write_content(out, form))
@@ -336,7 +395,7 @@ macro_rules! lengthed {
         }
     )*};
 }
-lengthed!([] String, [] Bytes, [T: Wire] Vec<T>);
+lengthed!([] String, [] Bytes, [] Records, [T: Wire] Vec<T>);
 
 /// A struct of a message, as opposed to the types that have a length.
 pub(crate) trait Structure: Wire {}
@@ -354,7 +413,7 @@ impl<T: Structure> Wire for Option<T> {
         T::read(reader, form).map(Some)
     }
 
-    fn write(&self, out: &mut BytesMut, form: Form) -> Result<(), EncodeError> {
+    fn write(&self, out: &mut dyn Out, form: Form) -> Result<(), EncodeError> {
         let Some(value) = self else { return (-1_i8).write(out, form) };
         1_i8.write(out, form)?;
         value.write(out, form)
@@ -382,12 +441,12 @@ impl TaggedFields {
         self.count += 1;
         put_unsigned_varint(&mut self.bytes, tag);
         put_unsigned_varint(&mut self.bytes, size);
-        self.bytes.put_slice(&content);
+        self.bytes.put(&content);
         Ok(())
     }
 
-    pub(crate) fn write(&self, out: &mut BytesMut) {
+    pub(crate) fn write(&self, out: &mut dyn Out) {
         put_unsigned_varint(out, self.count);
-        out.put_slice(&self.bytes);
+        out.put(&self.bytes);
     }
 }

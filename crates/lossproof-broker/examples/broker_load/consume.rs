@@ -30,7 +30,7 @@ pub(crate) async fn run(topic: &Topic, records_max: i64) {
         for partition in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             assert_eq!(partition.error_code, ErrorCode::NONE, "{partition:?}");
             let next = &mut next[partition.partition_index as usize];
-            for_each_batch(partition.records.unwrap_or_default(), |header, batch| {
+            for_each_batch(partition.records.unwrap_or_default().into_bytes(), |header, batch| {
                 bytes += batch.len();
                 records += header.record_count;
                 assert!(header.last_offset() >= *next, "a batch is given once");

@@ -94,7 +94,7 @@ async fn consume(
         for partition in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             assert_eq!(partition.error_code, ErrorCode::NONE, "{partition:?}");
             let next = &mut next[partition.partition_index as usize];
-            for_each_batch(partition.records.unwrap_or_default(), |header, batch| {
+            for_each_batch(partition.records.unwrap_or_default().into_bytes(), |header, batch| {
                 *next = header.last_offset() + 1;
                 for record in records(batch).expect("a batch with records") {
                     let value = record.expect("a record").value.expect("a value");

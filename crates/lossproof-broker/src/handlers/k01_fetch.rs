@@ -10,11 +10,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
     AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
-    FetchableTopicResponse, PartitionData, Uuid,
+    FetchableTopicResponse, PartitionData, Records, Uuid,
 };
 
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
@@ -44,7 +44,7 @@ struct PlannedTopic {
 }
 
 impl Plan {
-    /// Twice: what is read, and the answer it is copied into.
+    /// Twice: what is read, and where much else is in the memory it was read into, its copy.
     fn share_bytes(&self) -> usize {
         self.bytes_max.saturating_mul(2)
     }
@@ -187,7 +187,7 @@ async fn read(broker: &Arc<Broker>, plan: Arc<Plan>, mut share: Share) -> (Fetch
 
 fn bytes_of(response: &FetchResponse) -> usize {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
-    partitions.map(|partition| partition.records.as_ref().map_or(0, Bytes::len)).sum()
+    partitions.map(|partition| partition.records.as_ref().map_or(0, Records::len)).sum()
 }
 
 fn read_all(broker: &Broker, plan: &Plan) -> FetchResponse {
@@ -213,28 +213,36 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// As many of the batches of a partition as there is room for, and the last offset of them.
-    fn take<'a>(
-        &mut self,
-        batches: impl Iterator<Item = &'a StoredBatch>,
-        limit: usize,
-    ) -> (BytesMut, Option<i64>) {
-        let (mut records, mut last) = (BytesMut::new(), None);
+    /// How many of the batches of a partition there is room for.
+    fn take<'a>(&mut self, batches: impl Iterator<Item = &'a StoredBatch>, limit: usize) -> usize {
+        let (mut count, mut bytes) = (0, 0);
         for batch in batches {
             // FETCH-2: the very first batch goes whatever its size.
-            let with_it = records.len() + batch.bytes.len();
+            let with_it = bytes + batch.bytes.len();
             if !self.nothing_yet && with_it > limit {
                 self.is_used_up = with_it > self.bytes;
                 break;
             }
             self.nothing_yet = false;
-            last = Some(batch.last_offset);
-            records.extend_from_slice(&batch.bytes);
+            (count, bytes) = (count + 1, with_it);
         }
-        self.bytes = self.bytes.saturating_sub(records.len());
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.is_used_up |= self.bytes == 0 && !self.nothing_yet;
-        (records, last)
+        count
     }
+}
+
+/// The batches as they were read, unless they hold over a quarter more memory than they fill.
+fn records_of(batches: &[StoredBatch], held: usize) -> Records {
+    let bytes = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
+    let mut records = Records::default();
+    if held <= bytes + bytes / 4 {
+        batches.iter().for_each(|batch| records.push(batch.bytes.clone()));
+        return records;
+    }
+    let mut copy = BytesMut::with_capacity(bytes);
+    batches.iter().for_each(|batch| copy.extend_from_slice(&batch.bytes));
+    copy.freeze().into()
 }
 
 fn read_partition(
@@ -248,7 +256,7 @@ fn read_partition(
         partition_index: wanted.partition,
         error_code,
         high_watermark: -1,
-        records: Some(Bytes::new()),
+        records: Some(Records::default()),
         ..Default::default()
     };
     let id = match id {
@@ -267,7 +275,7 @@ fn read_partition(
         last_stable_offset: view.last_stable,
         aborted_transactions: committed.then(Vec::new),
         log_start_offset: view.log_start,
-        records: Some(Bytes::new()),
+        records: Some(Records::default()),
         ..Default::default()
     };
     let is_inside = (view.log_start..=view.high_watermark).contains(&wanted.fetch_offset);
@@ -288,8 +296,9 @@ fn read_partition(
     // The view is older than the slice: what was stable then is so with all of its markers.
     let end = if committed { view.last_stable } else { slice.high_watermark };
     let batches = slice.batches.iter().take_while(|batch| batch.last_offset < end);
-    let (records, last) = left.take(batches, limit);
-    let next = last.map_or(wanted.fetch_offset, |last| last + 1);
+    let count = left.take(batches, limit);
+    let batches = slice.batches.get(..count).unwrap_or_default();
+    let next = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
     let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
     let aborted_transactions = match aborted.transpose() {
         Ok(aborted) => aborted,
@@ -299,7 +308,7 @@ fn read_partition(
         high_watermark: slice.high_watermark,
         aborted_transactions,
         log_start_offset: slice.log_start,
-        records: Some(records.freeze()),
+        records: Some(records_of(batches, slice.held)),
         ..bounds
     }
 }

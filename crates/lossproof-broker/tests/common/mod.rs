@@ -247,7 +247,7 @@ impl Client {
         loop {
             let data = self.fetch(topic, partition, values.len() as i64).await;
             assert_eq!(data.error_code, ErrorCode::NONE);
-            let records = data.records.unwrap_or_default();
+            let records = data.records.unwrap_or_default().into_bytes();
             if records.is_empty() {
                 return values;
             }

@@ -174,7 +174,7 @@ impl Client {
         let mut aborted = data.aborted_transactions.expect("a list").into_iter().peekable();
         let mut leaving_out = std::collections::BTreeSet::new();
         let (mut values, mut next_offset) = (vec![], offset);
-        for bytes in batch::split(&data.records.unwrap_or_default()) {
+        for bytes in batch::split(&data.records.unwrap_or_default().into_bytes()) {
             let bytes = bytes.expect("a whole batch");
             let header = batch::BatchHeader::parse(&bytes).expect("a batch");
             next_offset = header.last_offset() + 1;

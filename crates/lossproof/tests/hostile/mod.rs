@@ -174,7 +174,7 @@ impl Client {
             let read = self.fetch(topic, offset);
             assert_eq!(read.error_code, ErrorCode::NONE);
             let begin = offset;
-            for batch in batch::split(read.records.as_ref().unwrap()) {
+            for batch in batch::split(&read.records.clone().unwrap().into_bytes()) {
                 for record in batch::records(&batch.unwrap()).unwrap() {
                     offset = record.expect("what is stored can be read").offset + 1;
                 }
@@ -220,7 +220,7 @@ pub(crate) fn batch_of(value: &[u8], compression: Compression) -> Bytes {
 fn values(read: &PartitionData) -> Vec<String> {
     assert_eq!(read.error_code, ErrorCode::NONE);
     let mut values = vec![];
-    for batch in batch::split(read.records.as_ref().unwrap()) {
+    for batch in batch::split(&read.records.clone().unwrap().into_bytes()) {
         for record in batch::records(&batch.unwrap()).unwrap() {
             let value = record.unwrap().value.unwrap();
             values.push(String::from_utf8(value.to_vec()).unwrap());
