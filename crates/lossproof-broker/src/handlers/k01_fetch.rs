@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use lossproof_env::{Planted, planted};
 use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
     AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
@@ -287,7 +288,9 @@ fn read_partition(
     };
     // The view is older than the slice: what was stable then is so with all of its markers.
     let end = if committed { view.last_stable } else { slice.high_watermark };
-    let batches = slice.batches.iter().take_while(|batch| batch.last_offset < end);
+    let skipped = |from| planted(Planted::MidBatchSkipped) && from < wanted.fetch_offset;
+    let batches = slice.batches.iter().skip_while(|batch| skipped(batch.base_offset));
+    let batches = batches.take_while(|batch| batch.last_offset < end);
     let (records, last) = left.take(batches, limit);
     let next = last.map_or(wanted.fetch_offset, |last| last + 1);
     let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
