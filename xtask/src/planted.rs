@@ -436,10 +436,12 @@ mod tests {
     #[test]
     fn the_test_program_is_that_of_its_package_and_kind() {
         let message = |package: &str, kind: &str, test: bool| {
-            format!(
-                "{{\"manifest_path\":\"/w/crates/{package}/Cargo.toml\",\"target\":{{\"kind\":[\"{kind}\"]}},\
-                 \"profile\":{{\"test\":{test}}},\"executable\":\"/t/it\"}}"
-            )
+            let manifest = format!("/w/crates/{package}/Cargo.toml");
+            let target = json!({"kind": [kind]});
+            let profile = json!({"test": test});
+            json!({"manifest_path": manifest, "target": target, "profile": profile,
+                "executable": "/t/it"})
+            .to_string()
         };
         let program = |message: &str| program_in(message, "lossproof-log", "test");
         assert_eq!(program(&message("lossproof-log", "test", true)), Some("/t/it".into()));
