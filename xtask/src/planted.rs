@@ -1,9 +1,12 @@
 //! Tests of the tests: with a bug planted, the test that is there for it must fail, and for the
 //! reason it was written for; with none planted the same build passes it.
 
-use std::env;
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 use crate::command::{self, Run, cargo};
 use crate::failure::Failure;
@@ -12,7 +15,9 @@ use crate::workspace::Workspace;
 
 /// The name of the environment variable that chooses the bug, as `lossproof-env` reads it.
 const VARIABLE: &str = "LOSSPROOF_PLANTED";
-const CFG: &str = "--cfg planted";
+/// Cargo puts it before the compiler for our own crates alone, and keeps what comes of it apart: in
+/// one target folder the ordinary build stays as it is, and what both depend on is built once.
+const WRAPPER: &str = "xtask/rustc-planted";
 
 /// A target: the tests inside of the library.
 const UNIT_TESTS: &str = "lib";
@@ -28,13 +33,20 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 34] = [
+const CONTROLS: [Control; 36] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
         target: "crash_images",
         test: "every_image_holds_what_was_acknowledged_and_nothing_else",
         says: "holds the first",
+    },
+    Control {
+        bug: "shown-before-durable",
+        package: "lossproof-log",
+        target: "fencing",
+        test: "a_failed_sync_is_never_acknowledged",
+        says: "VIEW-1: nothing unacknowledged is shown",
     },
     Control {
         bug: "trust-page-cache",
@@ -226,6 +238,13 @@ const CONTROLS: [Control; 34] = [
         says: "COMPACTION-2: ",
     },
     Control {
+        bug: "mid-batch-skipped",
+        package: "lossproof-broker",
+        target: "protocol_traps",
+        test: "a_fetch_inside_a_batch_returns_the_whole_batch",
+        says: "clients skip what they did not ask for",
+    },
+    Control {
         bug: "end-txn-retry-unchecked",
         package: "lossproof-broker",
         target: "transactions",
@@ -273,9 +292,10 @@ const CONTROLS: [Control; 34] = [
 pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
     let mut table = "| bug | crate | found by | |\n|---|---|---|---|\n".to_owned();
     let mut all_found = true;
+    let mut build = PlantedBuild::make(workspace)?;
     for control in &CONTROLS {
         let Control { bug, package, target, test, .. } = control;
-        let verdict = verdict(workspace, control)?;
+        let verdict = build.verdict(control)?;
         let word = if verdict.is_ok() { "caught" } else { "NOT CAUGHT" };
         // Writing to a string cannot fail.
         let _ = writeln!(table, "| {bug} | {package} | {target}: {test} | {word} |");
@@ -290,9 +310,10 @@ pub(crate) fn table(workspace: &Workspace) -> Result<(String, bool), Failure> {
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     let mut counts = Counts::default();
     let mut notes = Vec::new();
+    let mut build = PlantedBuild::make(workspace)?;
     for control in &CONTROLS {
         let Control { bug, test, .. } = control;
-        let (count, note) = match verdict(workspace, control)? {
+        let (count, note) = match build.verdict(control)? {
             Ok(()) => (Counts::PASSED, format!("  {bug}: found by {test}")),
             Err(why) => (Counts::FAILED, format!("  {bug}: FAILED: {why}")),
         };
@@ -302,41 +323,71 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome, Failure> {
     Ok(Outcome::Ran { counts, notes })
 }
 
-fn verdict(workspace: &Workspace, control: &Control) -> Result<Result<(), String>, Failure> {
-    let without = run_control(workspace, control, "")?;
-    if !passed(&without) {
-        return Ok(Err(format!("it does not pass without the bug:\n{}", without.tail())));
-    }
-    let with = run_control(workspace, control, control.bug)?;
-    Ok(found(&with, control.test, control.says))
+/// The test programs of a build with bugs to choose from.
+struct PlantedBuild<'a> {
+    workspace: &'a Workspace,
+    /// What cargo says of the build, line by line.
+    messages: String,
+    /// Tests that pass without a bug, by package, target and name.
+    pass_without: BTreeSet<[&'static str; 3]>,
 }
 
-fn run_control(workspace: &Workspace, control: &Control, bug: &str) -> Result<Run, Failure> {
-    let &Control { package, target, test, .. } = control;
-    let mut command = planted_cargo(workspace);
-    command.args(["test", "-p", package]);
-    match target {
-        UNIT_TESTS => command.args(["--lib", "--", "--nocapture", "--exact", test]),
-        file => {
-            let test = format!("{file}::{test}");
-            command.args(["--test", "it", "--", "--nocapture", "--exact", &test])
+impl<'a> PlantedBuild<'a> {
+    /// All packages at once: what they depend on then has the same features for each of them.
+    fn make(workspace: &'a Workspace) -> Result<Self, Failure> {
+        let mut command = cargo(workspace);
+        command.env("RUSTC_WORKSPACE_WRAPPER", workspace.root().join(WRAPPER));
+        command.args(["test", "--no-run", "--lib", "--test", "it"]);
+        command.arg("--message-format=json-render-diagnostics");
+        let packages: BTreeSet<&str> = CONTROLS.iter().map(|control| control.package).collect();
+        for package in packages {
+            command.args(["-p", package]);
         }
-    };
-    command.env(VARIABLE, bug);
-    let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
-    command::run(workspace, &log, &mut command)
+        let run = command::run(workspace, "planted-build", &mut command)?;
+        let messages = run.expect_success("the build with bugs to choose from")?;
+        Ok(Self { workspace, messages, pass_without: BTreeSet::new() })
+    }
+
+    fn verdict(&mut self, control: &Control) -> Result<Result<(), String>, Failure> {
+        let name = [control.package, control.target, control.test];
+        if !self.pass_without.contains(&name) {
+            let without = self.run(control, "")?;
+            if !passed(&without) {
+                let tail = without.tail();
+                return Ok(Err(format!("it does not pass without the bug:\n{tail}")));
+            }
+            self.pass_without.insert(name);
+        }
+        let with = self.run(control, control.bug)?;
+        Ok(found(&with, control.test, control.says))
+    }
+
+    fn run(&self, control: &Control, bug: &str) -> Result<Run, Failure> {
+        let &Control { package, target, test, .. } = control;
+        let is_unit = target == UNIT_TESTS;
+        let kind = if is_unit { "lib" } else { "test" };
+        let program = self.messages.lines().find_map(|line| program_in(line, package, kind));
+        let program = program
+            .ok_or_else(|| Failure::broken(format!("cargo built no {kind} tests of {package}")))?;
+        let test = if is_unit { test.to_owned() } else { format!("{target}::{test}") };
+        let mut command = Command::new(program);
+        // As cargo runs it.
+        command.current_dir(self.workspace.root().join("crates").join(package));
+        command.args(["--nocapture", "--exact", &test]).env(VARIABLE, bug);
+        let log = format!("planted-{}-{}", control.bug, if bug.is_empty() { "off" } else { "on" });
+        command::run(self.workspace, &log, &mut command)
+    }
 }
 
-/// Cargo with the configuration that no release has, in a target folder of its own: the flags of
-/// the ordinary build stay as they are and nothing of it is rebuilt.
-fn planted_cargo(workspace: &Workspace) -> Command {
-    let mut command = cargo(workspace);
-    let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
-    flags.push(" ");
-    flags.push(CFG);
-    command.env("RUSTFLAGS", flags);
-    command.env("CARGO_TARGET_DIR", workspace.target().join("planted"));
-    command
+/// The path of a test program of that package and kind, when this message of cargo announces it.
+fn program_in(line: &str, package: &str, kind: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    let is_it = manifest.parent()?.file_name()? == package
+        && message["target"]["kind"] == json!([kind])
+        && message["profile"]["test"] == true;
+    let path = message["executable"].as_str()?;
+    is_it.then(|| PathBuf::from(path))
 }
 
 fn passed(run: &Run) -> bool {
@@ -359,7 +410,7 @@ fn found(run: &Run, test: &str, says: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::*;
 
@@ -380,6 +431,25 @@ mod tests {
     fn a_test_that_was_not_run_has_not_passed() {
         assert!(passed(&run_of(true, "test t ... ok\n1 passed; 0 failed")));
         assert!(!passed(&run_of(true, "test result: ok. 0 passed; 0 failed; 0 ignored")));
+    }
+
+    #[test]
+    fn the_test_program_is_that_of_its_package_and_kind() {
+        let message = |package: &str, kind: &str, test: bool| {
+            let manifest = format!("/w/crates/{package}/Cargo.toml");
+            let target = json!({"kind": [kind]});
+            let profile = json!({"test": test});
+            json!({"manifest_path": manifest, "target": target, "profile": profile,
+                "executable": "/t/it"})
+            .to_string()
+        };
+        let program = |message: &str| program_in(message, "lossproof-log", "test");
+        assert_eq!(program(&message("lossproof-log", "test", true)), Some("/t/it".into()));
+        for [package, kind] in [["lossproof-wire", "test"], ["lossproof-log", "lib"]] {
+            assert_eq!(program(&message(package, kind, true)), None, "{package} {kind}");
+        }
+        assert_eq!(program(&message("lossproof-log", "test", false)), None);
+        assert_eq!(program("   Compiling lossproof-log"), None);
     }
 
     /// Read as text, because this program knows none of our crates.

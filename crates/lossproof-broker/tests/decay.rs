@@ -4,11 +4,14 @@ use crate::common;
 
 use std::path::{Path, PathBuf};
 
+use common::producer::{Producer, committed_in};
 use common::{Broker, Client, records, values_of};
 use lossproof_env::SimDisk;
 use lossproof_wire::*;
 
 const VALUES: [&str; 3] = ["a", "b", "c"];
+/// Of a topic of transactions, what is committed; one more was aborted, between the two.
+const COMMITTED: [&str; 2] = ["yes", "after"];
 /// Bytes between two places that are damaged, a prime: every kind of byte is met.
 const STRIDE: usize = 29;
 
@@ -21,6 +24,15 @@ async fn written() -> (SimDisk, Vec<(PathBuf, usize)>) {
         client.produce("t", 0, records(&[value])).await;
     }
     assert_eq!(client.commit("g", "t", 0, 2).await, ErrorCode::NONE);
+    client.create("x", 1).await;
+    let mut producer = Producer::new(&broker, "id").await;
+    for (sequence, value, is_committed) in [(0, "yes", true), (1, "no", false)] {
+        assert_eq!(producer.add("x", &[0]).await, [ErrorCode::NONE]);
+        assert_eq!(producer.send("x", 0, sequence, &[value]).await, ErrorCode::NONE);
+        assert_eq!(producer.end(is_committed).await, ErrorCode::NONE);
+    }
+    client.produce("x", 0, records(&["after"])).await;
+    assert_eq!(client.committed_values("x").await, COMMITTED);
     let disk = broker.stop().await.power_cut();
     let mut places = Vec::new();
     for path in disk.paths() {
@@ -52,6 +64,33 @@ async fn fetch_gives_it_or_says_so(client: &mut Client) -> bool {
     whole
 }
 
+/// What is committed, in its order, as far as it is given; where that is not all, an offset is an
+/// error. What was aborted is never among it.
+async fn committed_is_given_or_told(client: &mut Client, place: &str) -> bool {
+    let (mut values, mut next) = (vec![], 0);
+    loop {
+        let data = client.fetch_committed("x", next).await;
+        if data.error_code != ErrorCode::NONE {
+            break;
+        }
+        let (more, after) = committed_in(data, next);
+        if after == next {
+            break;
+        }
+        values.extend(more);
+        next = after;
+    }
+    let seen: Vec<&str> = values.iter().map(String::as_str).collect();
+    assert!(COMMITTED.starts_with(&seen), "{place}: {seen:?}");
+    let is_whole = seen == COMMITTED;
+    let mut is_told = false;
+    for offset in 0..5 {
+        is_told |= client.fetch("x", 0, offset).await.error_code != ErrorCode::NONE;
+    }
+    assert!(is_whole || is_told, "{place}: {seen:?} is all that is shown, and nobody says so");
+    is_whole
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_an_error_and_never_nothing() {
     let (disk, places) = written().await;
@@ -70,11 +109,13 @@ async fn damage_is_an_error_and_never_nothing() {
         let made = client.create("t", 1).await.error_code;
         assert_ne!(made, ErrorCode::NONE, "TOPIC-5: {place}: a second topic of the same name");
         let whole = fetch_gives_it_or_says_so(&mut client).await;
-        let is_harmless = whole && error == ErrorCode::NONE;
+        let committed = committed_is_given_or_told(&mut client, &place).await;
+        let is_harmless = whole && committed && error == ErrorCode::NONE;
         *(if is_harmless { &mut harmless } else { &mut told }) += 1;
         broker.stop().await;
     }
     assert!(told > 10, "{refused} starts refused, {told} told, {harmless} harmless");
+    assert_eq!(refused, 0, "one byte keeps no broker from its start");
 }
 
 /// TOPIC-4.

@@ -28,6 +28,7 @@ mod long_poll;
 mod produce_rules;
 mod protocol_traps;
 mod restart;
+mod retention;
 mod topic_admin;
 mod topic_requests;
 mod transaction_offsets;

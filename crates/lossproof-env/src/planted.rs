@@ -12,6 +12,8 @@ pub const PLANTED_VARIABLE: &str = "LOSSPROOF_PLANTED";
 pub enum Planted {
     /// The log says yes before its fsync has returned.
     AckBeforeFsync,
+    /// Readers see what the log has written before its fsync has returned.
+    ShownBeforeDurable,
     /// Recovery cuts damaged data that had been acknowledged, as if it were a torn tail.
     CutDamagedAcked,
     /// Recovery believes what it reads after a failed fsync, instead of writing it anew.
@@ -66,6 +68,8 @@ pub enum Planted {
     CompactionKeepsOlder,
     /// Compaction goes past the last stable offset.
     CompactionPassesStable,
+    /// A fetch at an offset inside of a batch begins with the next one.
+    MidBatchSkipped,
     /// The coordinator believes a second EndTxn without looking at its epoch.
     EndTxnRetryUnchecked,
     /// A peer that sends byte by byte has its time anew with each byte.
@@ -81,8 +85,9 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::AckBeforeFsync,
+        Self::ShownBeforeDurable,
         Self::CutDamagedAcked,
         Self::TrustPageCache,
         Self::SkipDirSync,
@@ -110,6 +115,7 @@ impl Planted {
         Self::SpareTriedAgain,
         Self::CompactionKeepsOlder,
         Self::CompactionPassesStable,
+        Self::MidBatchSkipped,
         Self::EndTxnRetryUnchecked,
         Self::SlowPeerKept,
         Self::SmallAnswerWaits,
@@ -121,6 +127,7 @@ impl Planted {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AckBeforeFsync => "ack-before-fsync",
+            Self::ShownBeforeDurable => "shown-before-durable",
             Self::CutDamagedAcked => "cut-damaged-acked",
             Self::TrustPageCache => "trust-page-cache",
             Self::SkipDirSync => "skip-dir-sync",
@@ -148,6 +155,7 @@ impl Planted {
             Self::SpareTriedAgain => "spare-tried-again",
             Self::CompactionKeepsOlder => "compaction-keeps-older",
             Self::CompactionPassesStable => "compaction-passes-stable",
+            Self::MidBatchSkipped => "mid-batch-skipped",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
             Self::SlowPeerKept => "slow-peer-kept",
             Self::SmallAnswerWaits => "small-answer-waits",

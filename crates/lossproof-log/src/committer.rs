@@ -412,8 +412,9 @@ impl Committer {
             Effect::Batch(batch) => batch.is_marker(),
             _ => false,
         });
+        let is_seen = |effect| planted(Planted::ShownBeforeDurable) || self.is_early(effect);
         let early: Vec<bool> =
-            effects.iter().map(|effect| may_be_early && self.is_early(effect)).collect();
+            effects.iter().map(|effect| may_be_early && is_seen(effect)).collect();
         self.publish(&effects, &place, |index| early[index]);
         self.answer(|staged| may_be_early && staged.early);
         if planted(Planted::AckBeforeFsync) {

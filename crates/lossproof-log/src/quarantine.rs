@@ -13,22 +13,21 @@ const LIST: &str = "list";
 /// A piece is copied in parts of this size.
 const COPY_BYTES: u64 = 1 << 20;
 
-/// Copies the bytes of a finding; durable when it returns. The same piece is copied once.
+/// Copies the bytes of a finding; durable when it returns. The same piece is copied once; one that
+/// has grown, with what is new of it, is another.
 pub(crate) fn keep(
     disk: &dyn Disk,
     quarantine: &Path,
     source: &dyn DiskFile,
     finding: &Finding,
 ) -> io::Result<PathBuf> {
-    let place = format!("{:016}-{:010}", finding.segment, finding.position);
-    let path = quarantine.join(match finding.kind {
-        FindingKind::ColdDamaged => format!("cold-{place}.piece"),
-        // Of many frames, the first of which may be there by itself.
-        FindingKind::UnknownPartition | FindingKind::Misplaced => {
-            format!("unplaced-{place}-{:010}.piece", finding.bytes)
-        }
-        _ => format!("{place}.piece"),
-    });
+    let prefix = match finding.kind {
+        FindingKind::ColdDamaged => "cold-",
+        FindingKind::UnknownPartition | FindingKind::Misplaced => "unplaced-",
+        _ => "",
+    };
+    let &Finding { segment, position, bytes, .. } = finding;
+    let path = quarantine.join(format!("{prefix}{segment:016}-{position:010}-{bytes:010}.piece"));
     if disk.exists(&path)? {
         return Ok(path);
     }

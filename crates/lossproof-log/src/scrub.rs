@@ -235,6 +235,7 @@ impl Scrubber {
         let same = |known: &Finding| {
             (known.segment, known.position) == (finding.segment, finding.position)
                 && (known.kind == FindingKind::ColdDamaged) == is_cold
+                && known.bytes >= finding.bytes
         };
         if self.known.iter().any(same) {
             return Ok(());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Environment, ManualClock, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, ReadError, RecoveryReport, Stepper};
+use lossproof_log::{FlushPolicy, Log, LogConfig, OffsetRange, ReadError, RecoveryReport, Stepper};
 use support::{P1, P2, append, create, simulated};
 
 /// Of 3 kB: some twenty of them fill a segment.
@@ -122,6 +122,32 @@ fn a_flipped_bit_in_a_cold_file_is_found_without_any_read() {
     let mut after = run.disk.bytes(&cold).unwrap();
     after[at as usize] ^= 1;
     assert_eq!(after, before, "SCRUB-2: nothing is repaired");
+}
+
+#[test]
+fn damage_that_grows_is_told_again_and_kept_as_a_whole() {
+    // SCRUB-2
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let all = run.disk.bytes(&cold).unwrap().len() - FRAME_AT as usize;
+    let mut damaged = Vec::new();
+    for (findings, bytes) in [(1, 4_096), (2, all)] {
+        run.disk.damage(&cold, FRAME_AT, &vec![0xff; bytes]).unwrap();
+        run.clock.advance(Duration::from_hours(7 * 24));
+        run.round();
+        assert_eq!(run.log.figures().scrub.findings, findings, "{}", run.list());
+        let before = std::mem::replace(&mut damaged, run.log.partition(P1).unwrap().damaged);
+        let lost = |ranges: &[OffsetRange]| ranges.last().map_or(-1, |range| range.last);
+        assert!(lost(&before) < lost(&damaged), "{before:?}, {damaged:?}");
+        let now = run.disk.bytes(&cold).unwrap();
+        let is_kept = |path: &PathBuf| {
+            let piece = run.disk.bytes(path).unwrap();
+            piece.len() >= bytes && now[FRAME_AT as usize..].starts_with(&piece)
+        };
+        let pieces = run.disk.paths().into_iter();
+        let mut pieces = pieces.filter(|path| path.extension().is_some_and(|it| it == "piece"));
+        assert!(pieces.any(|path| is_kept(&path)), "{bytes} bytes are damaged; not all are kept");
+    }
 }
 
 /// Storage rule 15: what a person has to decide about must not go before.

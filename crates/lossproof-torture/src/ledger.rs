@@ -36,6 +36,8 @@ struct Inner {
     /// The one that its producer is at work on.
     under_way: Option<u64>,
     next_place: i64,
+    /// How many their producer has aborted.
+    aborted: u64,
     /// What a reader of committed records has seen while the load lasted.
     shown: BTreeSet<Seen>,
 }
@@ -132,6 +134,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// Until one more is committed, and one more aborted.
+    pub(crate) fn wait_for_ends(&self) -> Result<(), Failure> {
+        let inner = self.lock();
+        let (committed, aborted) = (inner.committed(), inner.aborted);
+        let is_early =
+            |inner: &mut Inner| inner.committed() == committed || inner.aborted == aborted;
+        let waited = self.changed.wait_timeout_while(inner, WAIT_MAX, is_early);
+        let (_inner, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(Failure::broken(
+                "no transaction is committed, or none aborted, for a minute",
+            ));
+        }
+        Ok(())
+    }
+
     /// A new transaction of so many records.
     pub(crate) fn begin(&self, records: u64) -> u64 {
         let mut inner = self.lock();
@@ -170,7 +188,11 @@ impl Ledger {
 
     /// Its producer has nothing under way any more.
     pub(crate) fn aborted(&self) {
-        self.lock().under_way = None;
+        let mut inner = self.lock();
+        inner.under_way = None;
+        inner.aborted += 1;
+        drop(inner);
+        self.changed.notify_all();
     }
 
     pub(crate) fn show(&self, seen: Seen) {

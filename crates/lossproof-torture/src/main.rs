@@ -178,8 +178,13 @@ impl Run {
         }
     }
 
-    /// Fails where so many strikes have not met what they are there for.
+    /// Fails where too many strikes have missed, or so many have not met what they are there for.
     fn check_met(&self) -> Result<(), Failure> {
+        let Tally { tried, cycles, .. } = self.tally;
+        // A fault that can not miss counts no tries.
+        if 4 * cycles < 3 * tried {
+            return Err(Failure::broken(format!("of {tried} strikes only {cycles} have struck")));
+        }
         let Tally { transactions, struck_open, struck_in_doubt, compacted, .. } = self.tally;
         let met = [
             ("transaction was committed", transactions),
@@ -199,9 +204,15 @@ impl Run {
             &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
         let Tally { struck_open, struck_in_doubt, compacted, .. } = &self.tally;
+        let Tally { points, tried, .. } = &self.tally;
         let name = self.fault.name;
+        let tries = if *tried == 0 {
+            String::new()
+        } else {
+            format!(" of {tried} tried at {points} points")
+        };
         let mut text = format!(
-            "{name}: {outcome:?}: {cycles} cycles, {struck_open} with a transaction open, \
+            "{name}: {outcome:?}: {cycles} cycles{tries}, {struck_open} with a transaction open, \
              {struck_in_doubt} with one in doubt, {acknowledged} acknowledged, {compacted} \
              compacted, {transactions} transactions, {lost} lost, {altered} altered, \
              {reordered} reordered, {duplicates} duplicates, {broken} broken, \
@@ -240,6 +251,16 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn three_of_four_strikes_must_strike() {
+        for (cycles, is_enough) in [(0, false), (8, false), (9, true), (12, true)] {
+            let fault = "syscall-kill".parse().unwrap();
+            let tally = Tally { tried: 12, cycles, ..Tally::default() };
+            let run = Run { fault, seeds: 1, tally, began: Instant::now() };
+            assert_eq!(run.check_met().is_ok(), is_enough, "{cycles} of 12");
+        }
+    }
 
     #[test]
     fn what_is_missing_is_skipped_and_with_ci_it_fails() {

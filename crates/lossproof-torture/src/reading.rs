@@ -91,24 +91,31 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Asks for what is committed. An offset that is gone counts as zero: the judge sees that it
-    /// went back.
+    /// Asks for what is committed, and writes it down.
     pub(crate) fn read_committed(&self) -> Result<(), Failure> {
+        for (partition, offset) in self.committed()? {
+            self.recorder.record(Event::commit(GROUP, TOPIC, partition as u32, offset));
+        }
+        Ok(())
+    }
+
+    /// By partition. An offset that is gone counts as zero: the judge sees that it went back.
+    pub(crate) fn committed(&self) -> Result<BTreeMap<i32, i64>, Failure> {
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             list.add_partition(TOPIC, partition);
         }
         let answer = self.consumer.committed_offsets(list, REQUEST_TIMEOUT);
+        let mut committed = BTreeMap::new();
         for element in answer.context("committed offsets")?.elements() {
             element.error().context("a committed offset")?;
             let offset = match element.offset() {
                 Offset::Offset(offset) => offset,
                 _ => 0,
             };
-            let partition = element.partition() as u32;
-            self.recorder.record(Event::commit(GROUP, TOPIC, partition, offset));
+            committed.insert(element.partition(), offset);
         }
-        Ok(())
+        Ok(committed)
     }
 }
 

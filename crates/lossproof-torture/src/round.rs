@@ -138,6 +138,11 @@ impl Round {
         Ok(())
     }
 
+    /// Until a transaction more is committed, and one more aborted.
+    pub(crate) fn wait_for_transactions(&self) -> Result<(), Failure> {
+        self.ledger.wait_for_ends()
+    }
+
     /// Counts a fault, at the moment at which it strikes.
     pub(crate) fn note_strike(&mut self) {
         self.tally.cycles += 1;
@@ -164,8 +169,8 @@ impl Round {
         found += transactions.tally.clone();
         found += keyed.tally.clone();
         let clean = has_acknowledged && found.is_clean() && report.missing.is_empty();
-        let Tally { cycles, struck_open, struck_in_doubt, .. } = self.tally;
-        self.tally = Tally { cycles, struck_open, struck_in_doubt, ..found };
+        let Tally { tried, cycles, struck_open, struck_in_doubt, .. } = self.tally;
+        self.tally = Tally { tried, cycles, struck_open, struck_in_doubt, ..found };
         if clean {
             return Ok(());
         }

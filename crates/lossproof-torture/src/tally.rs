@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 /// The sums over all rounds of a fault.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Tally {
+    /// Places at which a fault may strike, ...
+    pub(crate) points: u64,
+    /// ... and of these: where one was to strike. Only of a fault that may miss.
+    pub(crate) tried: u64,
     /// Faults that struck, each with a restart and a judgement after it.
     pub(crate) cycles: u64,
     /// Of these: while a transaction was open ...
@@ -63,6 +67,8 @@ impl Tally {
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
+        self.points += other.points;
+        self.tried += other.tried;
         self.cycles += other.cycles;
         self.struck_open += other.struck_open;
         self.struck_in_doubt += other.struck_in_doubt;

@@ -19,11 +19,12 @@ const ATTACH_TIME_MAX: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Runs what follows under `strace` as the child of `strace`'s own parent (`-D`), so that signals
-/// to it meet the broker; `inject` is an expression of `strace -e inject=`.
+/// to it meet the broker; `inject` is an expression of `strace -e inject=`. It stops at every call
+/// of whatever kind: with `--seccomp-bpf`, strace 6.1 injects at the first of a thread or never.
 pub(crate) fn from_start(inject: &str) -> Result<Vec<OsString>, Failure> {
     let strace = find_program("strace")?;
     let mut command = vec![strace.into_os_string()];
-    let options = ["-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null"];
+    let options = ["-D", "-f", "-qqq", "-o", "/dev/null"];
     command.extend(options.map(OsString::from));
     let calls = inject.split(':').next().unwrap_or_default();
     command.extend(["-e".to_owned(), format!("trace={calls}")].map(OsString::from));

@@ -239,10 +239,23 @@ pub(crate) fn verify(bootstrap: &str, ledger: &Ledger) -> Result<Judgement, Fail
     Ok(ledger.judge(&read, place))
 }
 
+/// What is shown as committed: all of it in the `whole` partitions, and what comes meanwhile of the
+/// others, which have no end that could be waited for.
+pub(crate) fn read(bootstrap: &str, whole: BTreeSet<i32>) -> Result<Vec<Seen>, Failure> {
+    read_ends(&assigned(bootstrap, TOPIC)?, TOPIC, whole)
+}
+
 /// Reads all partitions of the topic that the consumer was assigned to.
 pub(crate) fn read_to_end(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Seen>, Failure> {
+    read_ends(consumer, topic, (0..PARTITIONS).collect())
+}
+
+fn read_ends(
+    consumer: &BaseConsumer,
+    topic: &str,
+    mut open: BTreeSet<i32>,
+) -> Result<Vec<Seen>, Failure> {
     let deadline = Instant::now() + CALL_TIME_MAX;
-    let mut open: BTreeSet<i32> = (0..PARTITIONS).collect();
     let (mut read, mut last_error) = (Vec::new(), None);
     while !open.is_empty() {
         match consumer.poll(POLL) {

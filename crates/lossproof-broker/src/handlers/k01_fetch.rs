@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use lossproof_env::{Planted, planted};
 use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
     AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
@@ -295,9 +296,11 @@ fn read_partition(
     };
     // The view is older than the slice: what was stable then is so with all of its markers.
     let end = if committed { view.last_stable } else { slice.high_watermark };
-    let batches = slice.batches.iter().take_while(|batch| batch.last_offset < end);
-    let count = left.take(batches, limit);
-    let batches = slice.batches.get(..count).unwrap_or_default();
+    let skipped = |from| planted(Planted::MidBatchSkipped) && from < wanted.fetch_offset;
+    let first = slice.batches.iter().take_while(|batch| skipped(batch.base_offset)).count();
+    let batches = slice.batches.get(first..).unwrap_or_default();
+    let count = left.take(batches.iter().take_while(|batch| batch.last_offset < end), limit);
+    let batches = batches.get(..count).unwrap_or_default();
     let next = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
     let aborted = committed.then(|| aborted(broker, id, wanted.fetch_offset, next));
     let aborted_transactions = match aborted.transpose() {

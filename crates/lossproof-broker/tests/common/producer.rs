@@ -165,34 +165,39 @@ impl Client {
         self.committed_part(topic, 0).await.0
     }
 
-    /// What a committed reader makes of one answer, as clients do it: it goes through batches and
-    /// aborted transactions side by side, and only the marker of an abort ends one. And where the
-    /// next answer begins.
+    /// What a committed reader makes of one answer, and where the next one begins.
     pub(crate) async fn committed_part(&mut self, topic: &str, offset: i64) -> (Vec<String>, i64) {
         let data = self.fetch_committed(topic, offset).await;
         assert_eq!(data.error_code, ErrorCode::NONE);
-        let mut aborted = data.aborted_transactions.expect("a list").into_iter().peekable();
-        let mut leaving_out = std::collections::BTreeSet::new();
-        let (mut values, mut next_offset) = (vec![], offset);
-        for bytes in batch::split(&data.records.unwrap_or_default().into_bytes()) {
-            let bytes = bytes.expect("a whole batch");
-            let header = batch::BatchHeader::parse(&bytes).expect("a batch");
-            next_offset = header.last_offset() + 1;
-            while let Some(next) = aborted.next_if(|it| it.first_offset <= header.last_offset()) {
-                leaving_out.insert(next.producer_id);
-            }
-            if header.attributes.is_control() {
-                if is_abort(&bytes) {
-                    leaving_out.remove(&header.producer_id);
-                }
-            } else if !header.attributes.is_transactional()
-                || !leaving_out.contains(&header.producer_id)
-            {
-                values.extend(super::values_of(&bytes, 0));
-            }
-        }
-        (values, next_offset)
+        committed_in(data, offset)
     }
+}
+
+/// What clients make of an answer for committed readers from `offset` on: they go through batches
+/// and aborted transactions side by side, and only the marker of an abort ends one. And where the
+/// next answer begins.
+pub(crate) fn committed_in(data: PartitionData, offset: i64) -> (Vec<String>, i64) {
+    let mut aborted = data.aborted_transactions.expect("a list").into_iter().peekable();
+    let mut leaving_out = std::collections::BTreeSet::new();
+    let (mut values, mut next_offset) = (vec![], offset);
+    for bytes in batch::split(&data.records.unwrap_or_default().into_bytes()) {
+        let bytes = bytes.expect("a whole batch");
+        let header = batch::BatchHeader::parse(&bytes).expect("a batch");
+        next_offset = header.last_offset() + 1;
+        while let Some(next) = aborted.next_if(|it| it.first_offset <= header.last_offset()) {
+            leaving_out.insert(next.producer_id);
+        }
+        if header.attributes.is_control() {
+            if is_abort(&bytes) {
+                leaving_out.remove(&header.producer_id);
+            }
+        } else if !header.attributes.is_transactional()
+            || !leaving_out.contains(&header.producer_id)
+        {
+            values.extend(super::values_of(&bytes, 0));
+        }
+    }
+    (values, next_offset)
 }
 
 /// Whether a control batch aborts: version and type are its key.

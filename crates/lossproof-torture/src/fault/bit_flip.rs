@@ -1,18 +1,20 @@
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::broker::Started;
+use crate::broker::{PARTITIONS, Started};
+use crate::client::TOPIC;
 use crate::failure::{Context, Failure};
 use crate::journal::Region;
 use crate::reading::{Damaged, Reader};
 use crate::round::{self, Round, Setup};
 use crate::tally::Tally;
+use crate::transacting;
 
 /// Sessions in which batches are moved; one more leaves them in the journal.
 const SESSIONS: usize = 3;
@@ -27,11 +29,9 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// One bit changes between two starts, in every region of the files that hold something, be it a
 /// second copy. A check of the directory finds it. The broker starts; everything is there, or it
-/// says which offsets are not, and nothing that was not written is ever served.
+/// says which offsets are not, and nothing that was not written, or was aborted, is ever served.
 pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), Failure> {
     round::run(setup, "bit-flip", seed, tally, |round| {
-        // A flip in a topic that is not read would change nothing.
-        round.roles.transacts = false;
         for _ in 0..SESSIONS {
             session(round)?;
         }
@@ -43,13 +43,13 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         let files = read_files(&round.settings.data)?;
         let broker = round.settings.start()?;
         round.verify()?;
-        let baseline = round.recorder.stored("read-0");
+        let baseline = Baseline::see(round, files)?;
         broker.terminate()?;
-        restore(&round.settings.data, &files)?;
+        restore(&round.settings.data, &baseline.files)?;
         for region in Region::ALL {
             for _ in 0..FLIPS {
-                flip_and_look(round, region, &files, &baseline)?;
-                restore(&round.settings.data, &files)?;
+                flip_and_look(round, region, &baseline)?;
+                restore(&round.settings.data, &baseline.files)?;
             }
         }
         Ok(())
@@ -61,19 +61,64 @@ fn session(round: &mut Round) -> Result<(), Failure> {
     round.make_topics()?;
     let load = round.load()?;
     load.progress().wait_for(SESSION_RECORDS)?;
+    round.wait_for_transactions()?;
     load.end()?;
     broker.terminate()
 }
 
 type Records = BTreeMap<(i32, i64), String>;
 
-fn flip_and_look(
-    round: &mut Round,
-    region: Region,
-    files: &Files,
-    baseline: &Records,
-) -> Result<(), Failure> {
-    let what = flip(round, region, files)?;
+/// Files without a flip, and what a full read of them sees that found nothing wrong.
+struct Baseline {
+    files: Files,
+    records: Records,
+    committed: BTreeMap<i32, i64>,
+    /// What is shown of transactions.
+    transactions: Records,
+}
+
+impl Baseline {
+    fn see(round: &Round, files: Files) -> Result<Self, Failure> {
+        let bootstrap = round.settings.bootstrap();
+        let records = round.recorder.stored("read-0");
+        let committed = Reader::new(&bootstrap, &round.recorder)?.committed()?;
+        let transactions = transactions(&bootstrap, &Damaged::new())?;
+        if committed.values().all(|offset| *offset == 0) || transactions.is_empty() {
+            return Err(Failure::broken("nothing is committed that a flip could change"));
+        }
+        Ok(Self { files, records, committed, transactions })
+    }
+}
+
+/// What is shown of transactions, of damaged partitions as much as comes with the others.
+fn transactions(bootstrap: &str, damaged: &Damaged) -> Result<Records, Failure> {
+    let is_whole = |of: &i32| damaged.iter().all(|(partition, ..)| partition != of);
+    let seen = transacting::read(bootstrap, (0..PARTITIONS).filter(is_whole).collect())?;
+    let at_place = |(partition, offset, value)| ((partition, offset), value);
+    Ok(seen.into_iter().map(at_place).collect())
+}
+
+/// What was done to the files, and what is told of it.
+struct Flipped {
+    what: String,
+    /// By the log of the start.
+    said: String,
+    checked: Checked,
+    is_cold: bool,
+}
+
+impl Flipped {
+    fn damaged(&self, topic: &str) -> Damaged {
+        if self.is_cold { self.checked.lost_of(topic) } else { reported(&self.said, topic) }
+    }
+
+    fn broken(&self, why: impl Display) -> Failure {
+        Failure::broken(format!("{}: {why}\n{}", self.what, self.said))
+    }
+}
+
+fn flip_and_look(round: &mut Round, region: Region, baseline: &Baseline) -> Result<(), Failure> {
+    let what = flip(round, region, &baseline.files)?;
     round.note_strike();
     let checked = check(round)?;
     if region.must_be_found() && !checked.is_found {
@@ -88,47 +133,94 @@ fn flip_and_look(
         }
     };
     let said = round.settings.log_after(skip)?;
-    let damaged = if region.is_cold() { checked.lost.clone() } else { reported(&said) };
+    let flipped = Flipped { what, said, checked, is_cold: region.is_cold() };
+    if check_records(round, baseline, &flipped)? {
+        check_transactions(round, baseline, &flipped)?;
+        check_committed(round, baseline, &flipped)?;
+        round.tally.reported += u64::from(flipped.checked.is_found);
+    } else {
+        round.tally.reported += 1;
+    }
+    broker.kill()
+}
+
+/// Whether the topic can be read. Without its name it cannot; then that must have been said.
+fn check_records(
+    round: &mut Round,
+    baseline: &Baseline,
+    flipped: &Flipped,
+) -> Result<bool, Failure> {
+    let damaged = flipped.damaged(TOPIC);
     let read = format!("flip-{}", round.tally.cycles);
-    let bootstrap = round.settings.bootstrap();
-    let recorder = Arc::clone(&round.recorder);
-    let reader = Reader::new(&bootstrap, &recorder)?;
+    let reader = Reader::new(&round.settings.bootstrap(), &round.recorder)?;
     let result = reader.read_all(&read, &damaged);
     let stored = round.recorder.stored(&read);
     for (place, value) in &stored {
-        if baseline.get(place) != Some(value) {
+        if baseline.records.get(place) != Some(value) {
             round.tally.altered += 1;
-            return Err(Failure::broken(format!("{what}: {place:?} holds '{value}'\n{said}")));
+            return Err(flipped.broken(format!("{place:?} holds '{value}'")));
         }
     }
     if let Err(failure) = result {
-        // Without its name a topic cannot be read; then that must have been said.
-        if !said.contains("state=Metadata") {
-            return Err(Failure::broken(format!("{what}: {failure}\n{said}")));
-        }
-        round.tally.reported += 1;
-        return broker.kill();
+        return if is_nameless(flipped) { Ok(false) } else { Err(flipped.broken(failure)) };
     }
-    let is_told = |place: (i32, i64)| covers(&damaged, place) && covers(&checked.lost, place);
-    let is_listed = region.is_cold() || is_listed(&round.settings.data);
-    for (place, value) in baseline.iter().filter(|(place, _)| !stored.contains_key(place)) {
+    let lost = flipped.checked.lost_of(TOPIC);
+    let is_told = |place: (i32, i64)| covers(&damaged, place) && covers(&lost, place);
+    let is_listed = flipped.is_cold || is_listed(&round.settings.data);
+    for (place, value) in baseline.records.iter().filter(|(place, _)| !stored.contains_key(place)) {
         if !is_listed || !is_told(*place) {
             round.tally.undetected += 1;
-            return Err(Failure::broken(format!(
-                "{what}: '{value}' at {place:?} is gone, and nobody says so\n{said}"
-            )));
+            let why = format!("'{value}' at {place:?} is gone, and nobody says so");
+            return Err(flipped.broken(why));
         }
     }
-    round.tally.reported += u64::from(checked.is_found);
-    check_committed(round, &reader, &what, &said)?;
-    broker.kill()
+    Ok(true)
+}
+
+fn is_nameless(flipped: &Flipped) -> bool {
+    flipped.said.contains("state=Metadata")
+}
+
+/// What is shown of transactions was shown before, nothing aborted is among it, and it is all there
+/// in partitions of which no damage is told.
+fn check_transactions(
+    round: &mut Round,
+    baseline: &Baseline,
+    flipped: &Flipped,
+) -> Result<(), Failure> {
+    let damaged = flipped.damaged(transacting::TOPIC);
+    let shown = match transactions(&round.settings.bootstrap(), &damaged) {
+        Err(_) if is_nameless(flipped) => return Ok(()),
+        shown => shown.map_err(|failure| flipped.broken(failure))?,
+    };
+    let before = &baseline.transactions;
+    if let Some((place, value)) = shown.iter().find(|(place, it)| before.get(place) != Some(it)) {
+        round.tally.altered += 1;
+        return Err(flipped.broken(format!("{value} is shown as committed at {place:?}")));
+    }
+    let is_whole = |of: i32| damaged.iter().all(|(partition, ..)| *partition != of);
+    let mut gone = before.iter().filter(|(place, _)| !shown.contains_key(place));
+    if let Some((place, value)) = gone.find(|(place, _)| is_whole(place.0)) {
+        round.tally.undetected += 1;
+        let why = format!("{value} at {place:?}, committed, is gone, and nobody says so");
+        return Err(flipped.broken(why));
+    }
+    Ok(())
 }
 
 /// What `lossproof broker --check` says of a directory.
 struct Checked {
     /// Something does not read back, or may never have been durable.
     is_found: bool,
-    lost: Damaged,
+    /// By the name of the topic.
+    lost: Vec<(String, (i32, i64, i64))>,
+}
+
+impl Checked {
+    fn lost_of(&self, topic: &str) -> Damaged {
+        let ours = self.lost.iter().filter(|(name, _)| name == topic);
+        ours.map(|(_, range)| *range).collect()
+    }
 }
 
 fn check(round: &Round) -> Result<Checked, Failure> {
@@ -145,10 +237,10 @@ fn check(round: &Round) -> Result<Checked, Failure> {
     let in_doubt = verdict["in_doubt"].as_array().cloned().unwrap_or_default();
     let lists = in_doubt.iter().map(|finding| &finding["ranges"]).chain([&verdict["lost"]]);
     let ranges = lists.filter_map(Value::as_array).flatten();
-    let ours = ranges.filter(|range| range["topic"] == crate::client::TOPIC);
-    let lost = ours.filter_map(|range| {
+    let lost = ranges.filter_map(|range| {
         let partition = i32::try_from(range["partition"].as_i64()?).ok()?;
-        Some((partition, range["first"].as_i64()?, range["last"].as_i64().unwrap_or(i64::MAX)))
+        let last = range["last"].as_i64().unwrap_or(i64::MAX);
+        Some((range["topic"].as_str()?.to_owned(), (partition, range["first"].as_i64()?, last)))
     });
     Ok(Checked { is_found: is_damaged || !in_doubt.is_empty(), lost: lost.collect() })
 }
@@ -160,24 +252,30 @@ fn covers(damaged: &Damaged, (partition, offset): (i32, i64)) -> bool {
     damaged.iter().any(holds)
 }
 
-/// Committed offsets are as they were, or the broker has told of damage to them.
+/// Committed offsets are as they were; where the broker has told of damage to what it keeps, they
+/// may be refused or be gone, and are never others.
 fn check_committed(
     round: &mut Round,
-    reader: &Reader<'_>,
-    what: &str,
-    said: &str,
+    baseline: &Baseline,
+    flipped: &Flipped,
 ) -> Result<(), Failure> {
-    if said.contains("state=") {
-        return Ok(());
-    }
-    reader.read_committed()?;
-    let report = round.recorder.judge("read-0")?;
-    let back = report.anomalies.iter().any(|it| it.id() == "commit-regressed");
-    if !back {
+    let is_told = flipped.said.contains("state=");
+    let reader = Reader::new(&round.settings.bootstrap(), &round.recorder)?;
+    let found = match reader.committed() {
+        Err(_) if is_told => return Ok(()),
+        found => found?,
+    };
+    let committed = &baseline.committed;
+    if is_unharmed(committed, &found, is_told) {
         return Ok(());
     }
     round.tally.undetected += 1;
-    Err(Failure::broken(format!("{what}: a committed offset went back\n{report}\n{said}")))
+    Err(flipped.broken(format!("committed: {committed:?}, found: {found:?}")))
+}
+
+fn is_unharmed(committed: &BTreeMap<i32, i64>, found: &BTreeMap<i32, i64>, is_told: bool) -> bool {
+    let mut all = committed.iter().map(|(partition, offset)| (offset, found.get(partition)));
+    all.all(|(offset, found)| found == Some(offset) || is_told && found.is_none_or(|it| *it == 0))
 }
 
 /// Changes one bit of that region on the disk, and says which.
@@ -202,10 +300,10 @@ fn flip(round: &mut Round, region: Region, files: &Files) -> Result<String, Fail
 }
 
 /// The offsets that the log of a start tells of: `NAME-PARTITION: offsets A to B`, or `from A on`.
-fn reported(said: &str) -> Damaged {
+fn reported(said: &str, topic: &str) -> Damaged {
     let of_line = |line: &str| {
         let (name, range) = line.trim().split_once(": offsets ")?;
-        let partition = name.strip_prefix(crate::client::TOPIC)?.strip_prefix('-')?.parse().ok()?;
+        let partition = name.strip_prefix(topic)?.strip_prefix('-')?.parse().ok()?;
         if let Some(first) = range.strip_prefix("from ") {
             return Some((partition, first.strip_suffix(" on")?.parse().ok()?, i64::MAX));
         }
@@ -257,10 +355,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_committed_offset_is_the_one_or_told_to_be_gone() {
+        let at = |offset: i64| BTreeMap::from([(0, 3), (1, offset)]);
+        for (found, is_told, expected) in [
+            (at(7), false, true),
+            (at(6), false, false),
+            (at(0), false, false),
+            (at(0), true, true),
+            (at(6), true, false),
+            (at(8), true, false),
+        ] {
+            assert_eq!(is_unharmed(&at(7), &found, is_told), expected, "{found:?}");
+        }
+    }
+
+    #[test]
     fn the_words_of_the_broker_are_understood() {
         let said = "warning[LP1012]: journal\n  damaged: frame-damaged partition=7:4-6\n    \
                     torture-1: offsets 4 to 6\n    torture-2: offsets from 9 on\n";
-        assert_eq!(reported(said), [(1, 4, 6), (2, 9, i64::MAX)]);
-        assert!(reported("ready bootstrap.servers=127.0.0.1:9").is_empty());
+        assert_eq!(reported(said, TOPIC), [(1, 4, 6), (2, 9, i64::MAX)]);
+        assert!(reported(said, transacting::TOPIC).is_empty());
+        assert!(reported("ready bootstrap.servers=127.0.0.1:9", TOPIC).is_empty());
     }
 }

@@ -45,8 +45,8 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault { meets_all: true, ..Fault::new("power-cut", 60, power_cut::round) },
     Fault::new("bit-flip", 36, bit_flip::round),
     Fault::new("sync-error", 12, sync_error::round),
-    Fault::new("disk-full", 4, disk_full::round),
-    Fault::new("syscall-kill", 1, syscall_kill::round),
+    Fault::new("disk-full", 6, disk_full::round),
+    Fault::new("syscall-kill", 10, syscall_kill::round),
 ];
 
 impl FromStr for Fault {

@@ -1,5 +1,8 @@
+use std::path::Path;
+
 use crate::broker::{Broker, Started};
 use crate::failure::Failure;
+use crate::load::Load;
 use crate::round::{self, Round, Setup};
 use crate::tally::Tally;
 use crate::tracer::{self, Attached};
@@ -37,6 +40,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         points = reference(round)?;
         Ok(())
     })?;
+    tally.points += points.len() as u64;
     let (first, step) = if setup.thorough { (0, 1) } else { (seed % EVERY, EVERY) };
     for point in points.iter().skip(first as usize).step_by(step as usize) {
         let name = format!("syscall-{:?}-{}-{}", point.phase, point.call, point.number);
@@ -45,34 +49,37 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
     Ok(())
 }
 
-/// All points of a run in which nothing happens.
+/// All points of a run in which nothing happens: of both starts what comes before they are ready.
 fn reference(round: &mut Round) -> Result<Vec<Point>, Failure> {
     let log = |phase: Phase| round.directory.join(format!("{phase:?}.strace"));
-    let logs = PHASES.map(log);
-    let [first_start, restart, load_log] = &logs;
-    let broker = ready(round.settings.start_under(&tracer::observing(first_start)?)?)?;
+    let [first_start, restart, load_log] = PHASES.map(log);
+    let mut points = Vec::new();
+    let broker = ready(round.settings.start_under(&tracer::observing(&first_start)?)?)?;
+    points.extend(points_in(Phase::FirstStart, &first_start)?);
     round.make_topics()?;
     let load = round.load()?;
     broker.kill()?;
-    let broker = ready(round.settings.start_under(&tracer::observing(restart)?)?)?;
+    let broker = ready(round.settings.start_under(&tracer::observing(&restart)?)?)?;
+    points.extend(points_in(Phase::Restart, &restart)?);
     load.end()?;
     broker.kill()?;
     let broker = round.settings.start()?;
-    let strace = Attached::observe(&broker, load_log, &round.directory)?;
+    let strace = Attached::observe(&broker, &load_log, &round.directory)?;
     let load = round.load()?;
     load.progress().wait_for(REFERENCE_RECORDS)?;
     broker.kill()?;
     load.abandon();
     drop(strace);
+    points.extend(points_in(Phase::Load, &load_log)?);
     let _broker = round.settings.start()?;
     load.end()?;
-    let mut points = Vec::new();
-    for (phase, log) in PHASES.into_iter().zip(&logs) {
-        for (call, count) in tracer::count(log)? {
-            points.extend((1..=count).map(|number| Point { phase, call, number }));
-        }
-    }
     Ok(points)
+}
+
+fn points_in(phase: Phase, log: &Path) -> Result<Vec<Point>, Failure> {
+    let counts = tracer::count(log)?.into_iter();
+    let all = counts.flat_map(|(call, count)| (1..=count).map(move |number| (call, number)));
+    Ok(all.map(|(call, number)| Point { phase, call, number }).collect())
 }
 
 fn ready(started: Started) -> Result<Broker, Failure> {
@@ -84,34 +91,27 @@ fn ready(started: Started) -> Result<Broker, Failure> {
 
 fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
     let inject = format!("{}:signal=KILL:when={}", point.call, point.number);
+    round.tally.tried += 1;
     let load = match point.phase {
-        Phase::FirstStart => None,
+        Phase::FirstStart => strike_start(round, &inject, None)?,
         Phase::Restart => {
             let broker = round.settings.start()?;
             round.make_topics()?;
             let load = round.load()?;
             load.progress().wait_for(REFERENCE_RECORDS)?;
             broker.kill()?;
-            Some(load)
+            strike_start(round, &inject, Some(load))?
         }
         Phase::Load => {
             let broker = round.settings.start()?;
             round.make_topics()?;
             let strace = Attached::inject(&broker, &inject, &round.directory)?;
             let load = round.load_at_once();
-            wait_for_death(broker)?;
-            round.note_strike();
+            wait_for_death(round, broker)?;
             drop(strace);
             Some(load)
         }
     };
-    if point.phase != Phase::Load {
-        match round.settings.start_under(&tracer::from_start(&inject)?)? {
-            Started::Ended(_) => round.note_strike(),
-            // It did not come to that call: it dies here, and that does not count.
-            Started::Ready(broker) => broker.kill()?,
-        }
-    }
     let broker = round.settings.start()?;
     if let Some(load) = load {
         load.end()?;
@@ -123,9 +123,37 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
     broker.terminate()
 }
 
-fn wait_for_death(mut broker: Broker) -> Result<(), Failure> {
-    match broker.wait()? {
-        Some(_) => Ok(()),
-        None => Err(Failure::broken("the broker does not come to the call that kills it")),
+/// Strikes a start; what its threads had not come to when it was ready, they come to under load.
+fn strike_start(
+    round: &mut Round,
+    inject: &str,
+    load: Option<Load>,
+) -> Result<Option<Load>, Failure> {
+    let started = round.settings.start_under(&tracer::from_start(inject)?)?;
+    let Started::Ready(mut broker) = started else {
+        round.note_strike();
+        return Ok(load);
+    };
+    let load = if let Some(load) = load {
+        load
+    } else {
+        let made = round.make_topics();
+        if broker.ended()?.is_some() {
+            round.note_strike();
+            return Ok(None);
+        }
+        made?;
+        round.load_at_once()
+    };
+    wait_for_death(round, broker)?;
+    Ok(Some(load))
+}
+
+/// A broker that does not come to the call dies here, and that does not count.
+fn wait_for_death(round: &mut Round, mut broker: Broker) -> Result<(), Failure> {
+    if broker.wait()?.is_none() {
+        return broker.kill();
     }
+    round.note_strike();
+    Ok(())
 }
