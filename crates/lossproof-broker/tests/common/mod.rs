@@ -186,6 +186,17 @@ impl Client {
         answer
     }
 
+    /// Asks for something that is always answered; a closed connection takes no question.
+    pub(crate) async fn is_served(&mut self) -> bool {
+        let mut out = BytesMut::new();
+        let header =
+            RequestHeader { request_api_key: ApiKey::ApiVersions.code(), ..Default::default() };
+        header.encode(&mut out, 1).expect("a header");
+        let _ = self.stream.write_i32(out.len() as i32).await;
+        let _ = self.stream.write_all(&out).await;
+        self.receive_frame().await.is_some()
+    }
+
     /// The broker has closed the connection without another answer.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.receive_frame().await.is_none()
