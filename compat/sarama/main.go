@@ -99,36 +99,70 @@ func produce(address, topic, codec string) {
 	}
 }
 
-type member struct{}
+type member struct {
+	admin sarama.ClusterAdmin
+	group string
+}
 
 func (member) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// The offsets are committed when the session ends too.
-func (member) ConsumeClaim(
+// Commits what it has printed, until the session ends and once more then.
+func (m member) ConsumeClaim(
 	session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim,
 ) error {
-	for message := range claim.Messages() {
-		fmt.Println("record", message.Partition, message.Offset, string(message.Value))
-		session.MarkMessage(message, "")
+	ticks := time.NewTicker(200 * time.Millisecond)
+	defer ticks.Stop()
+	defer m.commit(session, claim)
+	marked := false
+	for {
+		select {
+		case message, open := <-claim.Messages():
+			if !open {
+				return nil
+			}
+			fmt.Println("record", message.Partition, message.Offset, string(message.Value))
+			session.MarkMessage(message, "")
+			marked = true
+		case <-ticks.C:
+			if marked {
+				m.commit(session, claim)
+			}
+			marked = false
+		}
 	}
-	return nil
+}
+
+// Sarama does not say how a commit went: what is committed is what the broker has then.
+func (m member) commit(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) {
+	session.Commit()
+	topic, partition := claim.Topic(), claim.Partition()
+	answer, err := m.admin.ListConsumerGroupOffsets(m.group, map[string][]int32{topic: {partition}})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	at := answer.GetBlock(topic, partition)
+	if at != nil && at.Err == sarama.ErrNoError && at.Offset >= 0 {
+		fmt.Println("committed", partition, at.Offset)
+	}
 }
 
 func consume(address, topic, name string) {
 	config := settings()
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
-	config.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
+	config.Consumer.Offsets.AutoCommit.Enable = false
 	config.Consumer.IsolationLevel = sarama.ReadCommitted
 	config.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
 	group := must(sarama.NewConsumerGroup([]string{address}, name, config))
+	admin := must(sarama.NewClusterAdmin([]string{address}, settings()))
 	ctx, leave := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		leave()
 	}()
 	for ctx.Err() == nil {
-		err := group.Consume(ctx, []string{topic}, member{})
+		err := group.Consume(ctx, []string{topic}, member{admin, name})
 		if err != nil && !errors.Is(err, context.Canceled) {
 			// The broker is away: once more.
 			log.Print(err)
@@ -136,6 +170,7 @@ func consume(address, topic, name string) {
 		}
 	}
 	check(group.Close())
+	check(admin.Close())
 }
 
 func transact(address, topic, group string) {

@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //!
-//! - SESSION-1: nothing is left out of an answer but partitions that have no records, no error, and
-//!   the same offsets as last told.
+//! - SESSION-1: nothing is left out of an answer but partitions that have no records, no error, no
+//!   end of an epoch, and the same offsets as last told.
 //! - SESSION-2: each request of a session carries the next epoch; any other is refused and changes
 //!   nothing.
 //! - SESSION-3: sessions and their partitions are bounded. Where there is no room a consumer gets
@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use lossproof_env::Clock;
 use lossproof_wire::{
-    ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, Uuid,
+    EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    PartitionData, Uuid,
 };
 
 use crate::topics::NAME_CHARS_MAX;
@@ -56,7 +57,7 @@ pub(crate) struct SessionPartition {
     topic: Arc<str>,
     topic_id: Uuid,
     wanted: FetchPartition,
-    /// What the consumer was told last; `None`: nothing, or an error.
+    /// What the consumer was told last; `None`: nothing, or what is told always.
     told: Option<Told>,
 }
 
@@ -272,7 +273,7 @@ impl Session {
             topic.partitions.retain(|data| {
                 let Some(mut partition) = asked.next() else { return true };
                 let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
-                let told = data.error_code.is_none().then(|| Told::of(data));
+                let told = Told::of(data);
                 // SESSION-1.
                 let is_new = has_records || told.is_none() || told != partition.told;
                 partition.told = told;
@@ -293,12 +294,15 @@ impl SessionPartition {
 }
 
 impl Told {
-    fn of(data: &PartitionData) -> Self {
-        Self {
+    /// An error, and the end of an epoch, is told as often as it is met (FETCH-4).
+    fn of(data: &PartitionData) -> Option<Self> {
+        let is_well =
+            data.error_code.is_none() && data.diverging_epoch == EpochEndOffset::default();
+        is_well.then(|| Self {
             high_watermark: data.high_watermark,
             last_stable_offset: data.last_stable_offset,
             log_start: data.log_start_offset,
-        }
+        })
     }
 }
 

@@ -87,6 +87,7 @@ pub struct Figures {
     pub unsafe_partitions: usize,
     /// Topics are made so, where they do not say otherwise.
     pub unsafe_default: bool,
+    pub node_id: i32,
     pub connections: u64,
     pub connections_refused: u64,
     pub batches_refused: u64,
@@ -118,6 +119,8 @@ pub struct OffsetFigures {
     pub offset: i64,
     /// Records behind it, where the partition can be read.
     pub lag: Option<i64>,
+    /// Records are missing in front of it: it is an error for whoever fetches it.
+    pub is_above_end: bool,
 }
 
 /// What clients cannot do without.
@@ -180,6 +183,7 @@ impl Monitor {
             accepted: accepted + broker.log.accepted_states().len(),
             unsafe_partitions: partitions().filter(is_unsafe).count(),
             unsafe_default: broker.config.flush != FlushPolicy::Commit,
+            node_id: broker.node_id(),
             connections: load(&counters.connections),
             connections_refused: load(&counters.connections_refused),
             batches_refused: load(&counters.batches_refused),
@@ -218,11 +222,13 @@ impl Monitor {
             };
             let Some(topic) = catalog.by_id(key.topic_id) else { continue };
             let view = topic.partition(key.partition).and_then(|id| self.broker.log.partition(id));
+            let is_above_end = view.as_ref().is_some_and(|view| offset > view.log_end);
             groups.entry(key.group).or_default().offsets.push(OffsetFigures {
                 topic: topic.name.clone(),
                 partition: key.partition,
                 offset,
                 lag: view.map(|view| view.high_watermark.saturating_sub(offset).max(0)),
+                is_above_end,
             });
         }
         let named = groups.into_iter().map(|(name, group)| GroupFigures { name, ..group });

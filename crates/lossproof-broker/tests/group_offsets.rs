@@ -227,9 +227,15 @@ async fn an_offset_above_the_end_of_the_log_is_an_error_when_it_is_fetched() {
     let topic_id = client.create("t", 1).await.topic_id;
     client.produce("t", 0, records(&["a"])).await;
     assert_eq!(client.commit("g", "t", 0, 1).await, ErrorCode::NONE);
+    let above_end = |broker: &Broker| {
+        let groups = broker.monitor.figures().groups.into_iter();
+        groups.flat_map(|group| group.offsets).filter(|offset| offset.is_above_end).count()
+    };
+    assert_eq!(above_end(&broker), 0);
     let disk = broker.stop().await.killed();
     overwrite_committed(&disk, 2).await;
     let broker = Broker::on(disk, |_| {}).await;
+    assert_eq!(above_end(&broker), 1, "operators see it before anybody asks");
     let mut client = broker.client().await;
     let refused = (-1, ErrorCode::KAFKA_STORAGE_ERROR);
     let answer: OffsetFetchResponse = client.call(&of_one_group(Some(&[("t", &[0])])), 1).await;

@@ -80,20 +80,46 @@ async fn the_time_of_the_append_is_stored_under_a_right_checksum_and_answered() 
     broker.stop().await;
 }
 
-/// CHECK-2: a retry is told the time that is stored, which is that of the first try.
+/// CHECK-2: a retry is told the time that is stored, which is that of the first try, whatever the
+/// topic has been told in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_is_answered_with_the_time_of_the_original() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    client.create_with("t", &[("message.timestamp.type", "LogAppendTime")]).await;
-    let producer = client.producer_id().await;
-    let once = client.produce("t", 0, sequenced(&["a"], producer, 0)).await;
-    while now_ms() <= once.log_append_time_ms {
-        tokio::task::yield_now().await;
+    for (topic, before, after) in [
+        ("a", "LogAppendTime", "LogAppendTime"),
+        ("b", "LogAppendTime", "CreateTime"),
+        ("c", "CreateTime", "LogAppendTime"),
+    ] {
+        client.create_with(topic, &[("message.timestamp.type", before)]).await;
+        let producer = client.producer_id().await;
+        let once = client.produce(topic, 0, sequenced(&["a"], producer, 0)).await;
+        assert_eq!(once.log_append_time_ms == -1, before == "CreateTime", "{topic}");
+        while now_ms() <= once.log_append_time_ms {
+            tokio::task::yield_now().await;
+        }
+        set_timestamp_type(&mut client, topic, after).await;
+        let again = client.produce(topic, 0, sequenced(&["a"], producer, 0)).await;
+        assert_eq!(again, once, "{topic}");
     }
-    let again = client.produce("t", 0, sequenced(&["a"], producer, 0)).await;
-    assert_eq!(again, once);
     broker.stop().await;
+}
+
+async fn set_timestamp_type(client: &mut Client, topic: &str, value: &str) {
+    let config = IncrementalAlterableConfig {
+        name: "message.timestamp.type".into(),
+        config_operation: 0,
+        value: Some(value.into()),
+    };
+    let resource = IncrementalAlterConfigsResource {
+        resource_type: 2,
+        resource_name: topic.into(),
+        configs: vec![config],
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    let answer: IncrementalAlterConfigsResponse = client.call(&request, 1).await;
+    assert_eq!(answer.responses[0].error_code, ErrorCode::NONE);
 }
 
 /// CHECK-1.

@@ -3,12 +3,15 @@
 
 use crate::common;
 
+use std::sync::{Arc, Mutex, mpsc};
+
 use bytes::{BufMut, BytesMut};
 use common::producer::Producer;
 use common::{Broker, fetch, produce, records, sequenced, values_of};
-use lossproof_env::Fault;
+use lossproof_env::{Fault, ManualClock, SimDisk, Step};
 use lossproof_wire::batch::Compression;
 use lossproof_wire::*;
+use tokio::sync::oneshot;
 
 /// FETCH-2.
 #[tokio::test(flavor = "multi_thread")]
@@ -86,12 +89,29 @@ async fn acks_0_has_no_answer_and_keeps_the_order() {
     broker.stop().await;
 }
 
+/// Nothing else could tell the client: whether there is no such topic, the batch is wrong, or the
+/// disk fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_0_that_fails_closes_the_connection() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    client.send(&produce("missing", 0, 0, records(&["a"])), 9).await;
-    assert!(client.is_closed().await, "nothing else could tell the client");
+    client.create_with("t", &[("max.message.bytes", "1000")]).await;
+    let mut altered = records(&["a"]).to_vec();
+    *altered.last_mut().expect("bytes") ^= 1;
+    let large = records(&["x".repeat(1_001).as_str()]);
+    for (topic, batch) in [("missing", records(&["a"])), ("t", altered.into()), ("t", large)] {
+        let mut client = broker.client().await;
+        client.send(&produce(topic, 0, 0, batch), 9).await;
+        assert!(!client.is_served().await, "{topic}");
+    }
+    let mut open = broker.client().await;
+    broker.disk.inject(Fault::sync(0).sticky());
+    // The first fails by the disk itself, the second finds the journal closed.
+    for mut client in [client, broker.client().await] {
+        client.send(&produce("t", 0, 0, records(&["a"])), 9).await;
+        assert!(!client.is_served().await, "not durable");
+    }
+    assert_eq!(open.values("t", 0).await, [""; 0]);
     broker.stop().await;
 }
 
@@ -204,6 +224,28 @@ async fn a_retry_is_answered_with_the_original_offset_and_stored_once() {
     broker.stop().await;
 }
 
+/// As in Apache Kafka. The trap: to look at the newest batch only would take it for a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_older_than_the_window_is_out_of_order_and_not_stored_again() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let producer = client.producer_id().await;
+    let values = ["0", "1", "2", "3", "4", "5"];
+    for (sequence, value) in (0..).zip(values) {
+        client.produce("t", 0, sequenced(&[value], producer, sequence)).await;
+    }
+    let too_old = client.produce("t", 0, sequenced(&["0"], producer, 0)).await;
+    assert_eq!(too_old.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(too_old.base_offset, -1);
+    let oldest = client.produce("t", 0, sequenced(&["1"], producer, 1)).await;
+    assert_eq!((oldest.error_code, oldest.base_offset), (ErrorCode::NONE, 1));
+    assert_eq!(client.values("t", 0).await, values);
+    let next = client.produce("t", 0, sequenced(&["6"], producer, 6)).await;
+    assert_eq!((next.error_code, next.base_offset), (ErrorCode::NONE, 6));
+    broker.stop().await;
+}
+
 /// Storage rule 13: the error after which clients start over, with the log's start, without which
 /// the Java client only asks again.
 #[tokio::test(flavor = "multi_thread")]
@@ -224,12 +266,79 @@ async fn an_epoch_that_is_not_the_leaders_is_refused_before_reading() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
     client.create("t", 1).await;
-    let mut request = fetch("t", 0, 0);
-    request.topics[0].partitions[0].current_leader_epoch = 1_000;
-    let answer: FetchResponse = client.call(&request, 12).await;
-    let data = &answer.responses[0].partitions[0];
-    assert_eq!(data.error_code, ErrorCode::UNKNOWN_LEADER_EPOCH);
-    assert_eq!(data.diverging_epoch, EpochEndOffset::default(), "must not look like truncation");
+    client.produce("t", 0, records(&["a"])).await;
+    // Raises the epoch from 0 to 1.
+    let broker = broker.power_cut().await;
+    let mut client = broker.client().await;
+    for (epoch, expected) in [
+        (0, ErrorCode::FENCED_LEADER_EPOCH),
+        (1, ErrorCode::NONE),
+        (2, ErrorCode::UNKNOWN_LEADER_EPOCH),
+    ] {
+        let mut request = fetch("t", 0, 0);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        for version in [9, 12] {
+            let answer: FetchResponse = client.call(&request, version).await;
+            let data = &answer.responses[0].partitions[0];
+            assert_eq!(data.error_code, expected, "epoch {epoch}");
+            let is_empty = data.records.as_ref().is_none_or(bytes::Bytes::is_empty);
+            assert_eq!(is_empty, !expected.is_none(), "epoch {epoch}");
+            let diverging = &data.diverging_epoch;
+            assert_eq!(diverging, &EpochEndOffset::default(), "must not look like truncation");
+        }
+    }
+    broker.stop().await;
+}
+
+/// KIP-595. A reader that says from which epoch its last record is may have read in a log that went
+/// on otherwise: it is told where that epoch ended here, and gets nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_fetched_epoch_that_ended_earlier_is_told_where_and_gets_nothing() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.produce("t", 0, records(&["a"])).await;
+    let broker = broker.power_cut().await;
+    let mut client = broker.client().await;
+    client.produce("t", 0, records(&["b", "c"])).await;
+    let diverging = |epoch, end_offset| EpochEndOffset { epoch, end_offset };
+    let (none, nothing) = (EpochEndOffset::default(), [""; 0]);
+    for (offset, epoch, expected, values) in [
+        (1, 0, &none, &["b", "c"][..]),
+        (2, 0, &diverging(0, 1), &nothing[..]),
+        (3, 0, &diverging(0, 1), &nothing[..]),
+        (3, 1, &none, &nothing[..]),
+        (4, 1, &diverging(1, 3), &nothing[..]),
+        (0, -1, &none, &["a", "b", "c"][..]),
+    ] {
+        let mut request = fetch("t", 0, offset);
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        let answer: FetchResponse = client.call(&request, 12).await;
+        let data = &answer.responses[0].partitions[0];
+        assert_eq!(data.error_code, ErrorCode::NONE, "{offset} after epoch {epoch}");
+        assert_eq!(&data.diverging_epoch, expected, "{offset} after epoch {epoch}");
+        assert_eq!(data.high_watermark, 3);
+        let records = data.records.clone().unwrap_or_default();
+        assert_eq!(common::values_of(&records, offset), values, "{offset} after epoch {epoch}");
+    }
+    for (offset, epoch, expected) in
+        [(0, 2, ErrorCode::UNKNOWN_LEADER_EPOCH), (-1, 0, ErrorCode::OFFSET_OUT_OF_RANGE)]
+    {
+        let mut request = fetch("t", 0, offset);
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        let answer: FetchResponse = client.call(&request, 12).await;
+        let data = &answer.responses[0].partitions[0];
+        assert_eq!((data.error_code, &data.diverging_epoch), (expected, &none), "epoch {epoch}");
+    }
+    // In a session it is told as often as it is met.
+    let mut request = fetch("t", 0, 2);
+    request.topics[0].partitions[0].last_fetched_epoch = 0;
+    for session_epoch in 0..2 {
+        request.session_epoch = session_epoch;
+        let answer: FetchResponse = client.call(&request, 12).await;
+        assert_eq!(answer.responses[0].partitions[0].diverging_epoch, diverging(0, 1));
+        request = FetchRequest { session_id: answer.session_id, topics: vec![], ..request };
+    }
     broker.stop().await;
 }
 
@@ -247,28 +356,63 @@ async fn a_fetch_out_of_range_says_so_and_is_never_clamped() {
     broker.stop().await;
 }
 
-/// PRODUCE-1. The trap: the retry comes while the original is on its way to the disk, and is found
-/// in memory. Its producer would take the answer for the acknowledgement of what is then lost.
+/// Until it is dropped, the next sync of a file has not returned.
+struct HeldSync {
+    begun: oneshot::Receiver<()>,
+    _release: mpsc::Sender<()>,
+}
+
+fn hold_the_next_sync(disk: &SimDisk) -> HeldSync {
+    let (begin, begun) = oneshot::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let once = Mutex::new(Some((begin, released)));
+    disk.observe(Some(Arc::new(move |_, step| {
+        let is_sync = matches!(step, Step::SyncData { .. });
+        let held = is_sync.then(|| once.lock().expect("no panic").take()).flatten();
+        if let Some((begin, released)) = held {
+            begin.send(()).expect("the test waits for it");
+            let _ = released.recv();
+        }
+    })));
+    HeldSync { begun, _release: release }
+}
+
+/// PRODUCE-1. The trap: the retry is found in memory while the original is on its way to the disk.
+/// Its producer would take the answer for the acknowledgement of what is then lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_what_is_not_durable_is_not_acknowledged() {
-    let broker = Broker::start().await;
+    // Time stands still: nothing but the commits wants the disk.
+    let broker = Broker::on_clock(&ManualClock::new(0)).await;
     let mut client = broker.client().await;
     client.create("t", 1).await;
     let producer = client.producer_id().await;
-    broker.disk.inject(Fault::sync(0).sticky());
+    let mut held = hold_the_next_sync(&broker.disk);
+    let mut other = broker.client().await;
+    other.send(&produce("t", 0, -1, records(&["before"])), 9).await;
+    (&mut held.begun).await.expect("the sync has begun");
+    // Both wait while the disk is busy, and so come to it together: no fence answers the second.
+    let queue_bytes = || broker.monitor.figures().log.queue_bytes;
+    let one = queue_bytes();
     let batch = sequenced(&["a"], producer, 0);
-    for _ in 0..5 {
+    for _ in 0..2 {
         client.send(&produce("t", 0, -1, batch.clone()), 9).await;
     }
-    for _ in 0..5 {
+    while queue_bytes() < 3 * one {
+        tokio::task::yield_now().await;
+    }
+    broker.disk.inject(Fault::sync(0).sticky());
+    drop(held);
+    let answer: ProduceResponse = other.receive(9).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    for _ in 0..2 {
         let answer: ProduceResponse = client.receive(9).await;
         let code = answer.responses[0].partition_responses[0].error_code;
         assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
     }
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;
-    assert_eq!(client.values("t", 0).await, [""; 0]);
-    assert_eq!(client.produce("t", 0, batch).await.base_offset, 0, "and is stored when it comes");
+    assert_eq!(client.values("t", 0).await, ["before"]);
+    assert_eq!(client.produce("t", 0, batch).await.base_offset, 1, "and is stored when it comes");
     broker.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! Where the real broker takes its settings from, which of them win, what it refuses, and what
 //! operators read of it over HTTP.
 
-use crate::hostile::Client;
+use crate::hostile::{Client, batch_of};
 use crate::support;
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use lossproof_wire::batch::Compression;
 use lossproof_wire::*;
 use support::{Broker, Produce, binary};
 
@@ -165,6 +166,7 @@ fn operators_read_figures_and_readiness() {
         ("lossproof_broker_index_entries_max", "4194304"),
         ("lossproof_broker_producers_max", "100000"),
         ("lossproof_broker_transactions", "0"),
+        ("lossproof_broker_offsets_above_end", "0"),
         ("lossproof_broker_thread_ended{thread=\"move\"}", "0"),
         ("kafka_brokers", "1"),
     ] {
@@ -188,4 +190,93 @@ fn operators_read_figures_and_readiness() {
     let logged = said.lines().find(|line| line.contains("broker has started")).unwrap();
     let logged: serde_json::Value = serde_json::from_str(logged).unwrap();
     assert_eq!(logged["level"], "INFO");
+}
+
+/// Topic `t` of two partitions: three records in the first, of which the oldest is deleted and two
+/// are committed by group `g`; group `m` has one member and nothing else.
+fn furnish(client: &mut Client) {
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: 2,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let answer: CreateTopicsResponse = client.call(&request, 7);
+    assert_eq!(answer.topics[0].error_code, ErrorCode::NONE);
+    for value in ["a", "b", "c"] {
+        let batch = batch_of(value.as_bytes(), Compression::None);
+        assert_eq!(client.produce("t", batch).error_code, ErrorCode::NONE);
+    }
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 1 }];
+    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: 60_000 };
+    let answer: DeleteRecordsResponse = client.call(&request, 2);
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    let partition = OffsetCommitRequestPartition { committed_offset: 2, ..Default::default() };
+    let topic = OffsetCommitRequestTopic {
+        name: "t".into(),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer: OffsetCommitResponse = client.call(&request, 8);
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    let protocol = JoinGroupRequestProtocol { name: "range".into(), ..Default::default() };
+    // Before version 4 nobody has to ask for a member id first.
+    let request = JoinGroupRequest {
+        group_id: "m".into(),
+        session_timeout_ms: 600_000,
+        rebalance_timeout_ms: 600_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![protocol],
+        ..Default::default()
+    };
+    let answer: JoinGroupResponse = client.call(&request, 3);
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+}
+
+/// Dashboards and alerts that were made for kafka_exporter go on working.
+#[test]
+fn the_names_of_kafka_exporter_have_its_labels_and_the_right_values() {
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments = ["--metrics-listen", "127.0.0.1:0", "--set", "node.id=7"];
+    let broker = Broker::start(&scratch.path().join("data"), &arguments);
+    let (server, metrics) = broker.server.split_once(" metrics=http://").unwrap();
+    furnish(&mut Client::connect(server));
+    let (status, page) = get(metrics.strip_suffix("/metrics").unwrap(), "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let mut found: Vec<&str> = page.lines().filter(|line| line.starts_with("kafka_")).collect();
+    found.sort_unstable();
+    let expected = [
+        "kafka_brokers 1",
+        "kafka_consumergroup_current_offset_sum{consumergroup=\"g\",topic=\"t\"} 2",
+        "kafka_consumergroup_current_offset{consumergroup=\"g\",topic=\"t\",partition=\"0\"} 2",
+        "kafka_consumergroup_lag_sum{consumergroup=\"g\",topic=\"t\"} 1",
+        "kafka_consumergroup_lag{consumergroup=\"g\",topic=\"t\",partition=\"0\"} 1",
+        "kafka_consumergroup_members{consumergroup=\"g\"} 0",
+        "kafka_consumergroup_members{consumergroup=\"m\"} 1",
+        "kafka_topic_partition_current_offset{topic=\"t\",partition=\"0\"} 3",
+        "kafka_topic_partition_current_offset{topic=\"t\",partition=\"1\"} 0",
+        "kafka_topic_partition_in_sync_replica{topic=\"t\",partition=\"0\"} 1",
+        "kafka_topic_partition_in_sync_replica{topic=\"t\",partition=\"1\"} 1",
+        "kafka_topic_partition_leader_is_preferred{topic=\"t\",partition=\"0\"} 1",
+        "kafka_topic_partition_leader_is_preferred{topic=\"t\",partition=\"1\"} 1",
+        "kafka_topic_partition_leader{topic=\"t\",partition=\"0\"} 7",
+        "kafka_topic_partition_leader{topic=\"t\",partition=\"1\"} 7",
+        "kafka_topic_partition_oldest_offset{topic=\"t\",partition=\"0\"} 1",
+        "kafka_topic_partition_oldest_offset{topic=\"t\",partition=\"1\"} 0",
+        "kafka_topic_partition_replicas{topic=\"t\",partition=\"0\"} 1",
+        "kafka_topic_partition_replicas{topic=\"t\",partition=\"1\"} 1",
+        "kafka_topic_partition_under_replicated_partition{topic=\"t\",partition=\"0\"} 0",
+        "kafka_topic_partition_under_replicated_partition{topic=\"t\",partition=\"1\"} 0",
+        "kafka_topic_partitions{topic=\"t\"} 2",
+    ];
+    assert_eq!(found, expected);
+    broker.stop();
 }

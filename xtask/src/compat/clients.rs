@@ -18,17 +18,8 @@ pub(crate) struct Client {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
     kind: Kind,
-    /// What of [`CODECS`] it does not have, and why.
-    lacks: &'static [(&'static str, Lack)],
-}
-
-/// Why a step is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lack {
-    /// The client cannot do it.
-    NotOffered(&'static str),
-    /// It could, but not as it is run here.
-    NotRun(&'static str),
+    /// The steps that it cannot take, and why.
+    lacks: &'static [(&'static str, &'static str)],
 }
 
 #[derive(Debug)]
@@ -47,22 +38,14 @@ enum Kind {
     Tools,
 }
 
-const NO_PLUGINS: Lack = Lack::NotRun("with a plugin that others wrote, which the script has not");
-
 pub(crate) static CLIENTS: [Client; 12] = [
     Client {
         name: "kcat",
         version: "1.7.1",
         kind: Kind::Kcat,
         lacks: &[
-            (
-                "admin",
-                Lack::NotOffered("it only lists topics; the broker creates this one by itself"),
-            ),
-            (
-                "transactions",
-                Lack::NotOffered("one transaction for a whole run, and no way to abort it"),
-            ),
+            ("admin", "it only lists topics; the broker creates this one by itself"),
+            ("transactions", "one transaction for a whole run, and no way to abort it"),
         ],
     },
     Client {
@@ -93,18 +76,8 @@ pub(crate) static CLIENTS: [Client; 12] = [
         ]),
         lacks: &[],
     },
-    Client {
-        name: "kafkajs",
-        version: "2.2.4",
-        kind: Kind::Node,
-        lacks: &[("snappy", NO_PLUGINS), ("lz4", NO_PLUGINS), ("zstd", NO_PLUGINS)],
-    },
-    Client {
-        name: "platformatic",
-        version: "1.35.0",
-        kind: Kind::Node,
-        lacks: &[("zstd", Lack::NotRun("from Node.js 22.15 on; the script runs on 20"))],
-    },
+    Client { name: "kafkajs", version: "2.2.4", kind: Kind::Node, lacks: &[] },
+    Client { name: "platformatic", version: "2.12.1", kind: Kind::Node, lacks: &[] },
     Client { name: "sarama", version: "1.61.1", kind: Kind::Go, lacks: &[] },
     Client { name: "franz-go", version: "1.22.3", kind: Kind::Go, lacks: &[] },
     Client { name: "java-4", version: KAFKA_VERSION, kind: Kind::Java, lacks: &[] },
@@ -119,7 +92,7 @@ impl Client {
     }
 
     /// Why a step is left out, if so.
-    pub(crate) fn lack(&self, step: &str) -> Option<Lack> {
+    pub(crate) fn lack(&self, step: &str) -> Option<&'static str> {
         self.lacks.iter().find(|(lacking, _)| *lacking == step).map(|(_, why)| *why)
     }
 
@@ -138,7 +111,8 @@ impl Client {
             Kind::Node => {
                 let name = format!("compat-{}", self.name);
                 let modules = fetch::node_modules(stage.cache, &name, &folder)?;
-                vec!["node".into(), beside_modules(&folder, &modules, run)?.into()]
+                let node = fetch::node(stage.cache, &folder.with_file_name("node"))?;
+                vec![node.into(), beside_modules(&folder, &modules, run)?.into()]
             }
             Kind::Go => vec![go_build(&folder, run)?.into()],
             Kind::Java | Kind::Tools => self.java(stage, run)?,
@@ -290,7 +264,7 @@ mod tests {
         let compat = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compat");
         for client in &CLIENTS {
             let (file, pin) = match client.kind {
-                Kind::Node => ("package.json", format!("\": \"{}\"\n", client.version)),
+                Kind::Node => ("package.json", format!("\": \"{}\"", client.version)),
                 Kind::Go => ("go.mod", format!(" v{}\n", client.version)),
                 _ => continue,
             };

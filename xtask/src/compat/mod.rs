@@ -23,7 +23,7 @@ use crate::report::{Counts, Outcome, is_strict};
 use crate::service::{Broker, build_release};
 use crate::stop;
 use crate::workspace::Workspace;
-use clients::{CLIENTS, Client, Lack};
+use clients::{CLIENTS, Client};
 
 /// Clients at work at the same time: each waits most of its time.
 const CLIENTS_AT_ONCE: usize = 2;
@@ -54,8 +54,8 @@ pub(crate) struct Stage<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    /// The step was left out.
-    Lacking(Lack),
+    /// The client cannot take the step, and why.
+    NotOffered(&'static str),
     Failed(String),
 }
 
@@ -173,7 +173,7 @@ impl Card {
     /// Takes a step, or knows why not. False when the next steps have nothing to build on.
     fn take(&mut self, name: &'static str, step: impl FnOnce() -> Result<(), Failure>) -> bool {
         let verdict = match self.client.lack(name) {
-            Some(lack) => Verdict::Lacking(lack),
+            Some(why) => Verdict::NotOffered(why),
             None => match step() {
                 Ok(()) => Verdict::Passed,
                 Err(failure) => Verdict::Failed(failure.to_string()),
@@ -193,7 +193,7 @@ impl Card {
             match verdict {
                 Verdict::Passed => counts.add(Counts::PASSED),
                 Verdict::Failed(_) => counts.add(Counts::FAILED),
-                Verdict::Lacking(_) => {}
+                Verdict::NotOffered(_) => {}
             }
         }
         counts
@@ -215,7 +215,7 @@ impl Card {
         let name = self.client.name;
         let note = |(step, verdict): &(&str, Verdict)| match verdict {
             Verdict::Failed(why) => Some(format!("  {name}: {step}: FAILED: {why}")),
-            Verdict::Passed | Verdict::Lacking(_) => None,
+            Verdict::Passed | Verdict::NotOffered(_) => None,
         };
         let missing = self.missing.iter().map(|why| format!("  {name}: missing: {why}"));
         missing.chain(self.steps.iter().filter_map(note)).collect()

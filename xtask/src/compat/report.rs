@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use super::clients::Lack;
 use super::{Card, Verdict, script, tools};
 use crate::failure::{Context, Failure};
 use crate::page::{commit, today, with_part};
@@ -68,8 +67,7 @@ fn columns(cards: &[&Card]) -> Vec<String> {
 fn word(card: &Card, step: &str) -> &'static str {
     match card.steps.iter().find(|(name, _)| *name == step).map(|(_, verdict)| verdict) {
         Some(Verdict::Passed) => "pass",
-        Some(Verdict::Lacking(Lack::NotOffered(_))) => "not offered",
-        Some(Verdict::Lacking(Lack::NotRun(_))) => "not run",
+        Some(Verdict::NotOffered(_)) => "not offered",
         Some(Verdict::Failed(_)) => "FAIL",
         None => "not reached",
     }
@@ -77,7 +75,7 @@ fn word(card: &Card, step: &str) -> &'static str {
 
 /// Why something failed or was left out.
 fn notes(cards: &[Card]) -> Vec<String> {
-    let (mut failed, mut lacking, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut failed, mut lacking) = (Vec::new(), Vec::new());
     for card in cards {
         let name = card.client.name;
         for (step, verdict) in &card.steps {
@@ -87,18 +85,12 @@ fn notes(cards: &[Card]) -> Vec<String> {
                     let why = why.lines().next().unwrap_or_default();
                     failed.push(format!("- {name}, {step}: {why}"));
                 }
-                Verdict::Lacking(Lack::NotOffered(why)) => {
-                    lacking.push(format!("- {name}, {step}: {why}."));
-                }
-                Verdict::Lacking(Lack::NotRun(why)) => {
-                    not_run.push(format!("- {name}, {step}: {why}."));
-                }
+                Verdict::NotOffered(why) => lacking.push(format!("- {name}, {step}: {why}.")),
             }
         }
     }
     let mut lines = Vec::new();
-    let not_run = ("Offered by the client, and not run", not_run);
-    for (title, found) in [("Failed", failed), ("Not offered by the client", lacking), not_run] {
+    for (title, found) in [("Failed", failed), ("Not offered by the client", lacking)] {
         if !found.is_empty() {
             lines.extend([String::new(), format!("{title}:"), String::new()]);
             lines.extend(found);
@@ -116,14 +108,14 @@ mod tests {
     fn a_row_says_pass_fail_and_not_offered() {
         let steps = vec![
             ("none", Verdict::Passed),
-            ("lz4", Verdict::Lacking(Lack::NotRun("not here"))),
-            ("zstd", Verdict::Lacking(Lack::NotOffered("no"))),
+            ("zstd", Verdict::NotOffered("not here")),
             ("transactions", Verdict::Failed("refused\nby name".to_owned())),
         ];
         let card = Card { client: &CLIENTS[1], steps, missing: None, seconds: 1.0 };
         let text = table(&[card], "a day");
-        assert!(text.contains("| pass | not reached | not reached | not run | not offered |"));
-        assert!(text.contains("and not run:\n\n- confluent-kafka, lz4: not here.\n"), "{text}");
+        let row = "| pass | not reached | not reached | not reached | not offered |";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("by the client:\n\n- confluent-kafka, zstd: not here.\n"), "{text}");
         assert!(text.contains("| not reached | FAIL |\n"), "{text}");
         assert!(text.contains(", transactions: refused\n"), "{text}");
         assert!(text.contains("Run of a day."));

@@ -132,7 +132,21 @@ fn admin(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
 fn produce(scene: &mut Scene<'_>, codec: &str) -> Result<(), Failure> {
     let mut producer = scene.start_producer(codec)?;
     producer.give(codec, RECORDS)?;
-    scene.end_producer(producer)
+    scene.end_producer(producer)?;
+    // Each codec has one step, so that no batch of an earlier one is taken for this one's.
+    let dump = scene.broker.dump(&scene.run.join(format!("dump-{codec}.log")))?;
+    if has_batch_of(&dump, codec) {
+        return Ok(());
+    }
+    Err(Failure::broken(format!("no batch that is compressed with {codec} was stored")))
+}
+
+/// A client may leave single batches as they are, where compression does not pay.
+fn has_batch_of(dump: &str, codec: &str) -> bool {
+    dump.lines().any(|line| {
+        let line = serde_json::from_str::<serde_json::Value>(line);
+        line.is_ok_and(|line| line["compression"] == codec)
+    })
 }
 
 /// One member reads everything; a second one joins, and both get records; it leaves, and the first
@@ -230,6 +244,11 @@ fn kill(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
     read_all(&mut member, scene.sent.values(), &scene.others)?;
     let lines = member.leave()?;
     scene.floor.after_leaving(&lines, scene.program.says_committed())?;
+    // Without commits nothing could come again below one.
+    let silent = (0..PARTITIONS as i32).find(|partition| scene.floor.of(*partition) == 0);
+    if let Some(partition) = silent {
+        return Err(Failure::broken(format!("nothing was committed of partition {partition}")));
+    }
     scene.sent.check_values(&records(&lines))
 }
 
@@ -274,4 +293,16 @@ fn transactions(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
     let mut member = scene.start("consume", TOPIC, GROUP)?;
     read_all(&mut member, &rest, &BTreeSet::new())?;
     floor.check(&member.leave()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_with_the_compression_is_one() {
+        let dump = "{\"line\":\"frame\"}\n{\"records\":3,\"compression\":\"lz4\"}\n";
+        assert!(has_batch_of(dump, "lz4"));
+        assert!(!has_batch_of(dump, "zstd"));
+    }
 }

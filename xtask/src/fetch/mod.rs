@@ -17,7 +17,7 @@ use clap::ValueEnum;
 pub(crate) use cargo_deny::cargo_deny;
 pub(crate) use java::{Java, any_java, compiler, java_home};
 pub(crate) use kafka::{KAFKA_3_VERSION, KAFKA_VERSION, kafka_libraries, kafka_libraries_of};
-pub(crate) use node::node_modules;
+pub(crate) use node::{node, node_modules};
 pub(crate) use opensearch::{OPENSEARCH_VERSION, opensearch_archive};
 pub(crate) use python::{environment, kafka_python, ner_python};
 pub(crate) use texts::tweets;

@@ -7,8 +7,8 @@ use super::download;
 use crate::cache::Cache;
 use crate::failure::{Context, Failure};
 
-/// The first that every client of the tests runs on.
-const NODE_MIN: (u32, u32) = (20, 19);
+/// The first that every client of the tests runs on, with all codecs.
+const NODE_MIN: (u32, u32) = (22, 22);
 
 /// The `node_modules` of a folder with `package.json` and `package-lock.json`.
 pub(crate) fn node_modules(cache: &Cache, name: &str, folder: &Path) -> Result<PathBuf, Failure> {
@@ -32,15 +32,23 @@ pub(crate) fn node_modules(cache: &Cache, name: &str, folder: &Path) -> Result<P
     Ok(place.join("node_modules"))
 }
 
-fn node_version() -> Result<String, Failure> {
-    let output = Command::new("node").arg("--version").output();
-    let output = output.map_err(|_| Failure::missing("node is not installed"))?;
-    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+/// The machine's own program, or where that is too old the one that `folder` names.
+pub(crate) fn node(cache: &Cache, folder: &Path) -> Result<PathBuf, Failure> {
+    let version = node_version()?;
     if major_minor(&version).is_some_and(|found| found >= NODE_MIN) {
-        return Ok(version);
+        return Ok("node".into());
+    }
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Ok(node_modules(cache, "compat-node", folder)?.join(".bin/node"));
     }
     let (major, minor) = NODE_MIN;
     Err(Failure::missing(format!("node is {version}, needed is {major}.{minor} or newer")))
+}
+
+fn node_version() -> Result<String, Failure> {
+    let output = Command::new("node").arg("--version").output();
+    let output = output.map_err(|_| Failure::missing("node is not installed"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn major_minor(version: &str) -> Option<(u32, u32)> {
@@ -54,8 +62,8 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert!(major_minor("v20.19.4") >= Some(NODE_MIN));
-        assert!(major_minor("v18.20.4") < Some(NODE_MIN));
+        assert!(major_minor("v24.21.0") >= Some(NODE_MIN));
+        assert!(major_minor("v22.9.1") < Some(NODE_MIN));
         assert!(major_minor("v100.0.0") >= Some(NODE_MIN));
         assert_eq!(major_minor("node: not found"), None);
     }

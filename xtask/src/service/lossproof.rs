@@ -151,6 +151,15 @@ impl Broker {
         Ok(())
     }
 
+    /// What stands in its files, acknowledged or not: a JSON object a line.
+    pub(crate) fn dump(&self, log: &Path) -> Result<String, Failure> {
+        let (first, rest) =
+            self.program.split_first().ok_or_else(|| Failure::broken("no program"))?;
+        let mut command = Command::new(first);
+        command.args(rest).args(["log", "dump", "--format", "json"]).arg(&self.data);
+        command::run_to_log(log, &mut command, STOP_TIME_MAX)?.expect_success("the dump")
+    }
+
     /// SIGTERM, which drains.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus, Failure> {
         self.process.terminate(STOP_TIME_MAX)

@@ -270,7 +270,7 @@ async fn finish(broker: &Broker, entry: Entry) -> PartitionProduceResponse {
 
 /// The time in the stored batch (CHECK-2): that of the original, if this one was a duplicate.
 fn append_time(broker: &Broker, id: PartitionId, appended: &Appended, stamped_ms: i64) -> i64 {
-    if stamped_ms < 0 || !appended.duplicate {
+    if !appended.duplicate {
         return stamped_ms;
     }
     let original = broker.log.read(id, appended.base_offset, 1).ok();

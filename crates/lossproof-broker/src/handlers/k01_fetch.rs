@@ -6,6 +6,8 @@
 //! - FETCH-2: the first batch given holds the offset that was asked for, and one batch is given
 //!   even where it is larger than all limits, so that no consumer is stuck.
 //! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over.
+//! - FETCH-4: who says of which epoch its last record is, and has read beyond the end of that epoch
+//!   here, gets no records but that end (KIP-595).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use bytes::BytesMut;
 use lossproof_env::{Planted, planted};
 use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
-    AbortedTransaction, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
+    AbortedTransaction, EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData, Records, Uuid,
 };
 
@@ -142,6 +144,7 @@ fn has_news(broker: &Broker, plan: &Plan, bytes_min: u64) -> bool {
         let bounds = view.log_start..=view.high_watermark;
         if !bounds.contains(&wanted.fetch_offset)
             || check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch).is_err()
+            || divergence(broker, wanted, id) != Ok(None)
         {
             return true;
         }
@@ -155,6 +158,25 @@ fn has_news(broker: &Broker, plan: &Plan, bytes_min: u64) -> bool {
     false
 }
 
+/// FETCH-4: where the epoch of the reader's last record ended here, if it has read beyond that.
+fn divergence(
+    broker: &Broker,
+    wanted: &FetchPartition,
+    id: PartitionId,
+) -> Result<Option<EpochEndOffset>, ErrorCode> {
+    if wanted.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let end = broker.log.epoch_end(id, wanted.last_fetched_epoch);
+    // Apache Kafka calls an epoch that has not been yet out of range, which would make a reader
+    // begin somewhere else; this one it asks again on, as for all others (EPOCH-END-1).
+    let end = end.map_err(|error| read_error(&error))?.ok_or(ErrorCode::UNKNOWN_LEADER_EPOCH)?;
+    let diverges =
+        end.leader_epoch < wanted.last_fetched_epoch || end.end_offset < wanted.fetch_offset;
+    let diverging = EpochEndOffset { epoch: end.leader_epoch, end_offset: end.end_offset };
+    Ok(diverges.then_some(diverging))
+}
+
 /// FETCH-1: where what may be given ends.
 fn readable_end(view: &PartitionView, committed: bool) -> i64 {
     if committed { view.last_stable } else { view.high_watermark }
@@ -162,7 +184,10 @@ fn readable_end(view: &PartitionView, committed: bool) -> i64 {
 
 fn is_enough(response: &FetchResponse, bytes_min: usize) -> bool {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
-    bytes_of(response) >= bytes_min || partitions.any(|partition| !partition.error_code.is_none())
+    let is_told = |partition: &PartitionData| {
+        !partition.error_code.is_none() || partition.diverging_epoch != EpochEndOffset::default()
+    };
+    bytes_of(response) >= bytes_min || partitions.any(is_told)
 }
 
 /// What is small enough to need no share.
@@ -279,6 +304,13 @@ fn read_partition(
         records: Some(Records::default()),
         ..Default::default()
     };
+    let diverging = match divergence(broker, wanted, id) {
+        Ok(diverging) => diverging,
+        Err(error_code) => return refuse(error_code),
+    };
+    if let Some(diverging_epoch) = diverging.filter(|_| wanted.fetch_offset >= view.log_start) {
+        return PartitionData { diverging_epoch, ..bounds };
+    }
     let is_inside = (view.log_start..=view.high_watermark).contains(&wanted.fetch_offset);
     if left.is_used_up && is_inside {
         return bounds;

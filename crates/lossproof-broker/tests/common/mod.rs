@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use lossproof_broker::{BrokerConfig, Server, Stopper};
+use lossproof_broker::{BrokerConfig, Monitor, Server, Stopper};
 use lossproof_env::{
     Connection, Environment, ManualClock, MemoryNet, Net, RealClock, SeededRng, SimDisk,
 };
@@ -23,6 +23,7 @@ pub(crate) struct Broker {
     pub(crate) net: MemoryNet,
     pub(crate) disk: SimDisk,
     pub(crate) address: SocketAddr,
+    pub(crate) monitor: Monitor,
     stopper: Stopper,
     task: JoinHandle<()>,
     settings: fn(&mut BrokerConfig),
@@ -68,12 +69,12 @@ impl Broker {
         config.log = log_config();
         settings(&mut config);
         let server = Server::start(&env, &net, config).await?;
-        let stopper = server.stopper();
+        let (monitor, stopper) = (server.monitor(), server.stopper());
         let task = tokio::spawn(async move {
             // A fenced journal closes with an error, which is what some tests bring about.
             let _ = server.run().await;
         });
-        Ok(Self { net, disk, address: listen, stopper, task, settings })
+        Ok(Self { net, disk, address: listen, monitor, stopper, task, settings })
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -183,6 +184,17 @@ impl Client {
         let (correlation_id, answer) = self.receive_numbered(version).await;
         assert_eq!(correlation_id, self.correlation_id);
         answer
+    }
+
+    /// Asks for something that is always answered; a closed connection takes no question.
+    pub(crate) async fn is_served(&mut self) -> bool {
+        let mut out = BytesMut::new();
+        let header =
+            RequestHeader { request_api_key: ApiKey::ApiVersions.code(), ..Default::default() };
+        header.encode(&mut out, 1).expect("a header");
+        let _ = self.stream.write_i32(out.len() as i32).await;
+        let _ = self.stream.write_all(&out).await;
+        self.receive_frame().await.is_some()
     }
 
     /// The broker has closed the connection without another answer.

@@ -26,6 +26,7 @@ impl Collector for BrokerCollector {
         page.log(figures)?;
         page.broker(figures)?;
         page.topics(figures)?;
+        page.replicas(figures)?;
         page.groups(figures)
     }
 }
@@ -146,8 +147,38 @@ impl Page<'_, '_> {
         self.gauges("kafka_topic_partition_oldest_offset", help, starts)
     }
 
+    /// Of each partition there is one, here; of one that cannot be read there is none in sync.
+    fn replicas(&mut self, figures: &Figures) -> Result<(), Error> {
+        let partitions = || {
+            figures.topics.iter().flat_map(|topic| {
+                (0..topic.partition_count).map(|partition| {
+                    let labels =
+                        vec![("topic", topic.name.clone()), ("partition", partition.to_string())];
+                    (labels, topic.partitions.contains_key(&partition))
+                })
+            })
+        };
+        let is_well = || partitions().map(|(labels, is_well)| (labels, i64::from(is_well)));
+        let all = partitions().map(|(labels, _)| (labels, 1));
+        self.gauges("kafka_topic_partition_replicas", "Replicas of the partition", all)?;
+        let help = "Replicas of the partition that are in sync";
+        self.gauges("kafka_topic_partition_in_sync_replica", help, is_well())?;
+        let node_id = i64::from(figures.node_id);
+        let leaders = partitions().filter(|(_, is_well)| *is_well);
+        let leaders = leaders.map(|(labels, _)| (labels, node_id));
+        self.gauges("kafka_topic_partition_leader", "Node that leads the partition", leaders)?;
+        let help = "1 when the partition is led by the node that should";
+        self.gauges("kafka_topic_partition_leader_is_preferred", help, is_well())?;
+        let help = "1 when a replica of the partition is not in sync";
+        let behind = partitions().map(|(labels, is_well)| (labels, i64::from(!is_well)));
+        self.gauges("kafka_topic_partition_under_replicated_partition", help, behind)
+    }
+
     fn groups(&mut self, figures: &Figures) -> Result<(), Error> {
         let groups = &figures.groups;
+        let above = groups.iter().flat_map(|group| &group.offsets).filter(|it| it.is_above_end);
+        let help = "Committed offsets above the end of their partition: records are missing there";
+        self.gauge("lossproof_broker_offsets_above_end", help, above.count() as i64)?;
         let members = groups
             .iter()
             .map(|group| (vec![("consumergroup", group.name.clone())], group.members as i64));
