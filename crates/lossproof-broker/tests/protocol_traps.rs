@@ -281,7 +281,7 @@ async fn an_epoch_that_is_not_the_leaders_is_refused_before_reading() {
             let answer: FetchResponse = client.call(&request, version).await;
             let data = &answer.responses[0].partitions[0];
             assert_eq!(data.error_code, expected, "epoch {epoch}");
-            let is_empty = data.records.as_ref().is_none_or(bytes::Bytes::is_empty);
+            let is_empty = data.records.as_ref().is_none_or(Records::is_empty);
             assert_eq!(is_empty, !expected.is_none(), "epoch {epoch}");
             let diverging = &data.diverging_epoch;
             assert_eq!(diverging, &EpochEndOffset::default(), "must not look like truncation");
@@ -318,7 +318,7 @@ async fn a_last_fetched_epoch_that_ended_earlier_is_told_where_and_gets_nothing(
         assert_eq!(data.error_code, ErrorCode::NONE, "{offset} after epoch {epoch}");
         assert_eq!(&data.diverging_epoch, expected, "{offset} after epoch {epoch}");
         assert_eq!(data.high_watermark, 3);
-        let records = data.records.clone().unwrap_or_default();
+        let records = data.records.clone().unwrap_or_default().into_bytes();
         assert_eq!(common::values_of(&records, offset), values, "{offset} after epoch {epoch}");
     }
     for (offset, epoch, expected) in

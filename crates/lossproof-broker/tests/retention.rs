@@ -80,7 +80,7 @@ async fn the_oldest_go_by_size_and_no_more_than_that() {
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;
     assert_eq!(log_start(&mut client, "t").await, start, "after a power cut too");
-    let records = client.fetch("t", 0, start).await.records.expect("records");
+    let records = client.fetch("t", 0, start).await.records.expect("records").into_bytes();
     let first = batch::BatchHeader::parse(&records).expect("a batch");
     assert_eq!(first.base_offset, start, "what is left is there");
     broker.stop().await;

@@ -14,6 +14,7 @@ mod hostile_input;
 mod hostile_repeats;
 mod hostile_requests;
 mod librdkafka_transactions;
+mod many_partitions;
 mod output;
 mod produce_input;
 mod produce_kills;

@@ -74,7 +74,7 @@ impl Scene {
 }
 
 /// What the process has had resident at its worst.
-fn peak_memory_bytes(process: u32) -> usize {
+pub(crate) fn peak_memory_bytes(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kibibytes: usize = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
