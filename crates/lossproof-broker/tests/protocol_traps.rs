@@ -290,8 +290,8 @@ async fn an_epoch_that_is_not_the_leaders_is_refused_before_reading() {
     broker.stop().await;
 }
 
-/// KIP-595. A reader that says from which epoch its last record is may have read in a log that went
-/// on otherwise: it is told where that epoch ended here, and gets nothing.
+/// FETCH-4, KIP-595. A reader that says from which epoch its last record is may have read in a log
+/// that went on otherwise: it is told where that epoch ended here, and gets nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_fetched_epoch_that_ended_earlier_is_told_where_and_gets_nothing() {
     let broker = Broker::start().await;

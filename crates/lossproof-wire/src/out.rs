@@ -105,7 +105,9 @@ mod tests {
         let mut response = FetchResponse::default();
         for pieces in [vec![&long, &short, &long, &long], vec![], vec![&short], vec![&long]] {
             let mut records = Records::default();
-            pieces.into_iter().for_each(|piece| records.push(piece.clone()));
+            for piece in pieces {
+                records.push(piece.clone());
+            }
             let partition = PartitionData { records: Some(records), ..Default::default() };
             let topic =
                 FetchableTopicResponse { partitions: vec![partition], ..Default::default() };

@@ -295,15 +295,7 @@ fn read_partition(
     if let Err(error_code) = check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch) {
         return refuse(error_code);
     }
-    let bounds = PartitionData {
-        partition_index: wanted.partition,
-        high_watermark: view.high_watermark,
-        last_stable_offset: view.last_stable,
-        aborted_transactions: committed.then(Vec::new),
-        log_start_offset: view.log_start,
-        records: Some(Records::default()),
-        ..Default::default()
-    };
+    let bounds = without_records(wanted, &view, committed);
     let diverging = match divergence(broker, wanted, id) {
         Ok(diverging) => diverging,
         Err(error_code) => return refuse(error_code),
@@ -345,6 +337,22 @@ fn read_partition(
         log_start_offset: slice.log_start,
         records: Some(records_of(batches, slice.held)),
         ..bounds
+    }
+}
+
+fn without_records(
+    wanted: &FetchPartition,
+    view: &PartitionView,
+    committed: bool,
+) -> PartitionData {
+    PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: view.high_watermark,
+        last_stable_offset: view.last_stable,
+        aborted_transactions: committed.then(Vec::new),
+        log_start_offset: view.log_start,
+        records: Some(Records::default()),
+        ..Default::default()
     }
 }
 
