@@ -298,7 +298,7 @@ impl Told {
     fn of(data: &PartitionData) -> Option<Self> {
         let is_well =
             data.error_code.is_none() && data.diverging_epoch == EpochEndOffset::default();
-        is_well.then(|| Self {
+        is_well.then_some(Self {
             high_watermark: data.high_watermark,
             last_stable_offset: data.last_stable_offset,
             log_start: data.log_start_offset,

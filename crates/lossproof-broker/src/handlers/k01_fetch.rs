@@ -263,11 +263,15 @@ fn records_of(batches: &[StoredBatch], held: usize) -> Records {
     let bytes = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
     let mut records = Records::default();
     if held <= bytes + bytes / 4 {
-        batches.iter().for_each(|batch| records.push(batch.bytes.clone()));
+        for batch in batches {
+            records.push(batch.bytes.clone());
+        }
         return records;
     }
     let mut copy = BytesMut::with_capacity(bytes);
-    batches.iter().for_each(|batch| copy.extend_from_slice(&batch.bytes));
+    for batch in batches {
+        copy.extend_from_slice(&batch.bytes);
+    }
     copy.freeze().into()
 }
 
