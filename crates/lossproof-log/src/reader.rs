@@ -161,6 +161,11 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    fn into_slice(self, log_start: i64) -> Slice {
+        let Self { batches, high_watermark, held, .. } = self;
+        Slice { batches, high_watermark, log_start, held }
+    }
+
     /// Takes a batch if it is the next one and fits; breaks where the read has to end.
     fn take(&mut self, entry: &Entry, payload: &Bytes, life: &Life) -> ControlFlow<Stop> {
         if entry.last_offset >= self.high_watermark {
@@ -281,7 +286,7 @@ pub(crate) fn read(
             }
             Err(ReadError::Damaged { partition: id, range })
         }
-        _ => Ok(Slice { batches: cursor.batches, high_watermark, log_start, held: cursor.held }),
+        _ => Ok(cursor.into_slice(log_start)),
     }
 }
 
