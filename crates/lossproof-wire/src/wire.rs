@@ -265,7 +265,7 @@ impl Lengthed for Bytes {
 }
 
 /// A payload in as many pieces as it was read in; how many is not told by the bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Records {
     pieces: Vec<Bytes>,
 }
@@ -292,6 +292,13 @@ impl Records {
             0 | 1 => self.pieces.pop().unwrap_or_default(),
             _ => self.pieces.concat().into(),
         }
+    }
+}
+
+/// As the bytes it is on the wire.
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.clone().into_bytes(), f)
     }
 }
 
