@@ -16,7 +16,8 @@ use lossproof_log::{
 
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::transaction::{
-    Identity, TransactionCoordinator, TransactionError, TransactionSettings, abort_marker,
+    Identity, Transaction, TransactionCoordinator, TransactionError, TransactionSettings,
+    abort_marker,
 };
 
 /// Why losses were not accepted, or not all that follows from it was done: then the same call
@@ -123,9 +124,8 @@ async fn end_hanging(
     coordinator: &TransactionCoordinator,
     partitions: &BTreeSet<PartitionId>,
 ) -> Result<usize, AcceptanceError> {
-    let all = coordinator.all().await?;
-    let ongoing = all.iter().filter(|(_, transaction)| transaction.is_ongoing());
-    let known: BTreeSet<i64> = ongoing.map(|(_, it)| it.identity.producer_id).collect();
+    let ongoing = |_: &str, it: &Transaction| it.is_ongoing().then_some(it.identity.producer_id);
+    let known: BTreeSet<i64> = coordinator.of_all(ongoing).await?.into_iter().collect();
     let mut ended = 0;
     for id in partitions {
         let closed = log
@@ -172,6 +172,7 @@ mod tests {
         let made = PartitionChange::Create { id: partition, topic_id: topic_id.0, index: 3, flush };
         let key = OffsetKey { group: "g".into(), topic_id, partition: 3 };
         let value = CommittedOffset {
+            order: 0,
             offset: 50,
             leader_epoch: 0,
             committed_at_ms: 0,

@@ -11,6 +11,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::gates::OffsetGates;
 use crate::group::Coordinator;
 use crate::monitor::Counters;
+use crate::offsets::OffsetOrder;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
@@ -25,6 +26,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
     pub(crate) offset_gates: OffsetGates,
+    pub(crate) offset_order: OffsetOrder,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) producer_ids: ProducerIdBlocks,

@@ -112,13 +112,13 @@ impl FetchSessions {
             }
             INITIAL_EPOCH => {
                 inner.remove(id);
-                if !can_be_kept(&request.topics) {
+                if !can_be_kept(&request) {
                     return Ok((request, SessionStep::Alone)); // SESSION-3
                 }
                 let partitions = partitions_of(&request.topics);
                 Ok((request, SessionStep::First { by_id, partitions }))
             }
-            _ if !can_be_kept(&request.topics) => {
+            _ if !can_be_kept(&request) => {
                 inner.remove(id); // SESSION-3: the client begins a new one, or none.
                 Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
             }
@@ -311,8 +311,10 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 /// No more partitions than there may be of all sessions, and no name that no topic can have.
-fn can_be_kept(topics: &[FetchTopic]) -> bool {
+fn can_be_kept(request: &FetchRequest) -> bool {
+    let (topics, forgotten) = (&request.topics, &request.forgotten_topics_data);
     topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() <= PARTITIONS_MAX
+        && forgotten.iter().map(|topic| topic.partitions.len()).sum::<usize>() <= PARTITIONS_MAX
         && topics.iter().all(|topic| topic.topic.len() <= NAME_CHARS_MAX)
 }
 

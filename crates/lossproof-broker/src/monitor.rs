@@ -235,3 +235,83 @@ impl Monitor {
         named.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lossproof_env::{Fault, SimDisk};
+    use lossproof_log::{Commit, CommitError};
+
+    use super::*;
+    use crate::Server;
+    use crate::tests::{batch_of, server_on, topic};
+
+    async fn append(server: &Server) -> Result<(), CommitError> {
+        let broker = &server.broker;
+        let topic = match broker.topics.catalog().by_name("t").cloned() {
+            Some(topic) => topic,
+            None => broker.create_topic(topic("t", 1)).await.expect("a topic"),
+        };
+        let id = topic.partition(0).expect("a partition");
+        broker.log.commit(Commit::append(id, batch_of(0))).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_and_a_drain_are_seen() {
+        let disk = SimDisk::new();
+        let (server, _net) = server_on(disk.clone()).await;
+        append(&server).await.expect("acknowledged");
+        let monitor = server.monitor();
+        assert_eq!((monitor.readiness(), monitor.figures().is_fenced), (Readiness::Ready, false));
+        server.stopper().drain();
+        assert_eq!(monitor.readiness(), Readiness::Draining);
+        disk.inject(Fault::sync(0).sticky());
+        append(&server).await.expect_err("not synced");
+        assert_eq!((monitor.readiness(), monitor.figures().is_fenced), (Readiness::Fenced, true));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_seen_and_so_is_its_end() {
+        let disk = SimDisk::new();
+        let (server, _net) = server_on(disk.clone()).await;
+        append(&server).await.expect("acknowledged");
+        disk.set_capacity(disk.used_bytes());
+        while append(&server).await.is_ok() {}
+        let monitor = server.monitor();
+        assert_eq!(monitor.readiness(), Readiness::DiskFull);
+        assert!(monitor.figures().log.is_disk_full);
+        disk.heal();
+        append(&server).await.expect("acknowledged");
+        assert_eq!(monitor.readiness(), Readiness::Ready);
+        server.broker.log.close().await.expect("the log closes");
+    }
+
+    /// An offset that cannot be read any more, between others.
+    #[tokio::test]
+    async fn damage_in_what_is_served_is_seen() {
+        let disk = SimDisk::new();
+        let (server, _net) = server_on(disk.clone()).await;
+        for key in ["a", "to be lost", "b"] {
+            let commit = Commit::state(StateKind::Offsets, key, Some("value".into()));
+            server.broker.log.commit(commit).await.expect("acknowledged");
+        }
+        server.broker.log.close().await.expect("the log closes");
+        drop(server);
+        let disk = disk.killed();
+        let is_it = |bytes: &[u8]| bytes == b"to be lost";
+        let found = disk.paths().into_iter().find_map(|path| {
+            let bytes = disk.bytes(&path).ok()?;
+            let at = bytes.windows(10).position(is_it)?;
+            Some((path, at as u64 / BLOCK * BLOCK))
+        });
+        let (path, at) = found.expect("it was written");
+        disk.damage(&path, at, &[0xff; BLOCK as usize]).expect("a file");
+        let (server, _net) = server_on(disk).await;
+        let monitor = server.monitor();
+        assert_eq!(monitor.readiness(), Readiness::Damaged);
+        assert!(monitor.figures().quarantined > 0);
+        server.broker.log.close().await.expect("the log closes");
+    }
+
+    /// Small frames take one.
+    const BLOCK: u64 = 4_096;
+}

@@ -153,6 +153,7 @@ mod tests {
         fn entry(&self, group: &str, topic_id: TopicId) -> (Bytes, Bytes) {
             let key = OffsetKey { group: group.into(), topic_id, partition: 0 };
             let value = CommittedOffset {
+                order: 0,
                 offset: 0,
                 leader_epoch: 0,
                 committed_at_ms: self.broker.env.clock.wall_ms(),

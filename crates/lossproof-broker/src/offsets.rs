@@ -7,17 +7,23 @@
 //! - OFFSETS-2: an entry belongs to a topic id, not to a name: a topic that was deleted and made
 //!   anew starts without offsets.
 //! - OFFSETS-3: an entry that cannot be read is damage, never "no offset".
+//! - OFFSETS-4: of all that was said yes to for a key, in a transaction or outside, the last stands,
+//!   in the order in which it came, and not in that in which transactions end. The order is kept with
+//!   the offsets, so that it is the same after a restart.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use lossproof_log::{Log, StateKind};
+use lossproof_log::{Log, StateChange, StateKind};
 
 use crate::group::StoredGroup;
 use crate::group::stored;
 use crate::topics::TopicId;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The one before 2 had no order.
+const VERSION_WITHOUT_ORDER: u8 = 1;
 
 /// As `offset.metadata.max.bytes` of Apache Kafka.
 pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
@@ -36,6 +42,8 @@ pub(crate) struct OffsetKey {
 /// What a group has committed for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommittedOffset {
+    /// Higher than that of all before (OFFSETS-4).
+    pub(crate) order: u64,
     pub(crate) offset: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) committed_at_ms: i64,
@@ -83,6 +91,37 @@ impl OffsetKey {
     }
 }
 
+/// Gives each offset its place among all of them (OFFSETS-4).
+#[derive(Debug)]
+pub(crate) struct OffsetOrder(AtomicU64);
+
+impl OffsetOrder {
+    /// Goes on after what is committed, and after `pending`, which transactions hold.
+    pub(crate) fn open(log: &Log, pending: impl Iterator<Item = Bytes>) -> Self {
+        let committed = log.state(StateKind::Offsets).into_iter();
+        let committed = committed.filter(|(key, _)| !stored::is_key(key)).map(|(_, value)| value);
+        let orders = committed.chain(pending).filter_map(|value| order_of(value.clone()));
+        Self(AtomicU64::new(orders.max().unwrap_or(0)))
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+fn order_of(value: Bytes) -> Option<u64> {
+    CommittedOffset::decode(value).ok().map(|committed| committed.order)
+}
+
+/// Whether what stands came after the offset that is to take its place (OFFSETS-4).
+pub(crate) fn is_outdated(change: &StateChange, standing: &Bytes) -> bool {
+    if change.kind != StateKind::Offsets {
+        return false;
+    }
+    let order = change.value.clone().and_then(order_of);
+    order.is_some_and(|order| order_of(standing.clone()).is_some_and(|stands| stands > order))
+}
+
 /// The groups that have offsets (OFFSETS-3: all of them, or an error).
 pub(crate) fn groups_of(log: &Log) -> Result<BTreeSet<String>, UnreadableEntry> {
     if is_damaged(log) {
@@ -127,8 +166,9 @@ pub(crate) fn is_damaged(log: &Log) -> bool {
 
 impl CommittedOffset {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(21 + self.metadata.len());
+        let mut out = BytesMut::with_capacity(29 + self.metadata.len());
         out.put_u8(VERSION);
+        out.put_u64(self.order);
         out.put_i64(self.offset);
         out.put_i32(self.leader_epoch);
         out.put_i64(self.committed_at_ms);
@@ -137,14 +177,16 @@ impl CommittedOffset {
     }
 
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, UnreadableEntry> {
-        if bytes.try_get_u8() != Ok(VERSION) {
-            return Err(UnreadableEntry);
-        }
+        let order = match bytes.try_get_u8() {
+            Ok(VERSION) => bytes.try_get_u64().map_err(|_| UnreadableEntry)?,
+            Ok(VERSION_WITHOUT_ORDER) => 0,
+            _ => return Err(UnreadableEntry),
+        };
         let offset = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
         let leader_epoch = bytes.try_get_i32().map_err(|_| UnreadableEntry)?;
         let committed_at_ms = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
         let metadata = String::from_utf8(bytes.to_vec()).map_err(|_| UnreadableEntry)?;
-        Ok(Self { offset, leader_epoch, committed_at_ms, metadata })
+        Ok(Self { order, offset, leader_epoch, committed_at_ms, metadata })
     }
 }
 
@@ -156,13 +198,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_and_values_survive(group in ".{0,40}", id: [u8; 16], partition: i32, offset: i64,
-                                   leader_epoch: i32, committed_at_ms: i64, metadata in ".{0,40}") {
+        fn keys_and_values_survive(group in ".{0,40}", id: [u8; 16], partition: i32, order: u64,
+                                   offset: i64, leader_epoch: i32, committed_at_ms: i64, metadata in ".{0,40}") {
             let key = OffsetKey { group: group.clone(), topic_id: TopicId(id), partition };
             let bytes = key.encode();
             prop_assert!(bytes.starts_with(&OffsetKey::group_prefix(&group)));
             prop_assert_eq!(OffsetKey::decode(bytes), Ok(key));
-            let value = CommittedOffset { offset, leader_epoch, committed_at_ms, metadata };
+            let value = CommittedOffset { order, offset, leader_epoch, committed_at_ms, metadata };
             prop_assert_eq!(CommittedOffset::decode(value.encode()), Ok(value));
         }
 

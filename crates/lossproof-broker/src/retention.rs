@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! - RETENTION-1: nothing goes before all that the topic's settings say of it is past: its newest
-//!   record is older than `retention.ms`, or the partition keeps `retention.bytes` without it.
+//!   record is older than `retention.ms`, or the partition keeps `retention.bytes` without it. They are
+//!   those of the moment, and not of the beginning of the round, which may be long ago.
 //! - RETENTION-2: nothing goes by its age while the log does not believe the wall clock: one that
 //!   is wrong by years would remove everything at once.
 
@@ -15,6 +16,7 @@ use crate::broker::Broker;
 use crate::compaction;
 use crate::offset_expiry;
 use crate::topic_config::TopicSettings;
+use crate::topics::Topic;
 
 /// Looks at all topics again and again. Runs until it is dropped.
 pub(crate) async fn run(broker: &Arc<Broker>) {
@@ -38,12 +40,23 @@ async fn expire_all(broker: &Arc<Broker>, now_ms: Option<i64>) {
     if let Some(now_ms) = now_ms {
         offset_expiry::run_once(broker, now_ms).await;
     }
-    for topic in catalog.iter().filter(|topic| topic.settings.cleanup.delete) {
-        for id in &topic.partitions {
-            if let Err(cause) = expire(broker, &topic.settings, *id, now_ms).await {
-                // Tried again by the next round.
-                tracing::warn!(topic = topic.name, partition = %id, %cause, "nothing was removed");
-            }
+    for topic in catalog.iter() {
+        expire_topic(broker, topic, now_ms).await;
+    }
+}
+
+/// `topic` may have been altered or deleted since.
+pub(crate) async fn expire_topic(broker: &Arc<Broker>, topic: &Topic, now_ms: Option<i64>) {
+    for id in &topic.partitions {
+        let catalog = broker.topics.catalog();
+        let Some(present) = catalog.by_id(topic.id) else { return };
+        let settings = &present.settings;
+        if !settings.cleanup.delete {
+            return;
+        }
+        if let Err(cause) = expire(broker, settings, *id, now_ms).await {
+            // Tried again by the next round.
+            tracing::warn!(topic = topic.name, partition = %id, %cause, "nothing was removed");
         }
     }
 }

@@ -27,10 +27,11 @@ use crate::fetch_sessions::FetchSessions;
 use crate::gates::OffsetGates;
 use crate::group::Coordinator;
 use crate::monitor::{Counters, Monitor};
+use crate::offsets::OffsetOrder;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::retention;
 use crate::topics::{Topics, TopicsUnreadable};
-use crate::transaction::TransactionCoordinator;
+use crate::transaction::{TransactionCoordinator, pending_offsets};
 
 /// After a failed accept (no file descriptors left, mostly) nothing is accepted for so long.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -137,6 +138,7 @@ impl Server {
             transactions: Arc::new(transactions),
             groups,
             offset_gates: OffsetGates::new(),
+            offset_order: OffsetOrder::open(&log, pending_offsets(&log)),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),

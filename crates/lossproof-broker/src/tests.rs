@@ -22,7 +22,7 @@ use crate::group::GroupError;
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::removal::{ClosedGroup, remove_offsets};
 use crate::retention;
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{Alteration, TopicConfig};
 use crate::topics::{NewTopic, TopicId};
 use crate::{BrokerConfig, Server};
 
@@ -36,7 +36,7 @@ async fn server() -> (Server, MemoryNet) {
     server_on(SimDisk::new()).await
 }
 
-async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
+pub(crate) async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
     let net = MemoryNet::new();
     let env = Environment {
         disk: Arc::new(disk),
@@ -54,7 +54,7 @@ async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
     (Server::start(&env, &net, config).await.expect("the broker starts"), net)
 }
 
-fn topic(name: &str, partitions: i32) -> NewTopic {
+pub(crate) fn topic(name: &str, partitions: i32) -> NewTopic {
     NewTopic { name: name.into(), partitions, config: TopicConfig::default() }
 }
 
@@ -317,8 +317,13 @@ async fn a_removal_of_offsets_is_finished_though_its_client_goes_away() {
     let (server, _net) = server().await;
     let broker = &server.broker;
     let key = OffsetKey { group: "g".into(), topic_id: TopicId([1; 16]), partition: 0 };
-    let value =
-        CommittedOffset { offset: 0, leader_epoch: 0, committed_at_ms: 0, metadata: String::new() };
+    let value = CommittedOffset {
+        order: 0,
+        offset: 0,
+        leader_epoch: 0,
+        committed_at_ms: 0,
+        metadata: String::new(),
+    };
     let commit = Commit::state(StateKind::Offsets, key.encode(), Some(value.encode()));
     broker.log.commit(commit).await.expect("acknowledged");
     let all = |broker: &Broker, group: ClosedGroup| {
@@ -337,7 +342,7 @@ async fn a_removal_of_offsets_is_finished_though_its_client_goes_away() {
     broker.log.close().await.expect("the log closes");
 }
 
-fn batch_of(timestamp_ms: i64) -> Bytes {
+pub(crate) fn batch_of(timestamp_ms: i64) -> Bytes {
     let mut builder = BatchBuilder::new();
     builder.push(timestamp_ms, Some(b"key"), Some(&[7; 1_000]), &[]);
     builder.build().expect("a batch")
@@ -390,6 +395,43 @@ async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
     clock.advance(Duration::from_hours(1));
     retention::run_once(broker).await;
     assert_eq!([old, large, both, kept].map(start), [3, 0, 0, 0]);
+}
+
+/// RETENTION-1: a round may take long, and an answer that settings are others now is kept meanwhile.
+#[tokio::test]
+async fn a_round_goes_by_the_settings_of_the_moment() {
+    let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    let (server, clock) = with_manual_clock(config).await;
+    let broker = &server.broker;
+    let set = |settings: &[(&str, &str)]| {
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), Some((*value).into())));
+        settings.collect::<Vec<(String, Option<String>)>>()
+    };
+    let config = TopicConfig::new(set(&[("retention.ms", "60000")])).expect("settings");
+    let new = NewTopic { name: "t".into(), partitions: 1, config };
+    let then = broker.create_topic(new).await.expect("a topic");
+    let id = then.partition(0).expect("a partition");
+    let batch = batch_of(clock.wall_ms());
+    broker.log.commit(Commit::append(id, batch)).await.expect("a batch");
+    clock.advance(Duration::from_hours(1));
+    let now_ms = broker.log.believed_wall_ms();
+    assert!(now_ms.is_some());
+    let start = || broker.log.partition(id).expect("a partition").log_start;
+    for settings in
+        [&[("retention.ms", "-1")][..], &[("retention.ms", "60000"), ("cleanup.policy", "compact")]]
+    {
+        let alteration = Alteration::Replace(set(settings));
+        broker.alter_topic(then.id, alteration).await.expect("other settings");
+        retention::expire_topic(broker, &then, now_ms).await;
+        assert_eq!(start(), 0, "{settings:?}");
+    }
+    let alteration = Alteration::Replace(set(&[("retention.ms", "60000")]));
+    broker.alter_topic(then.id, alteration).await.expect("other settings");
+    retention::expire_topic(broker, &then, now_ms).await;
+    assert_eq!(start(), 1);
+    broker.delete_topic(then.id).await.expect("it is gone");
+    retention::expire_topic(broker, &then, now_ms).await;
+    broker.log.close().await.expect("the log closes");
 }
 
 /// CLEANING-1, CLEANING-2.

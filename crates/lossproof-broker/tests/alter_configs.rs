@@ -56,6 +56,16 @@ async fn replace(
     settings: &[(&str, Option<&str>)],
     version: i16,
 ) -> ErrorCode {
+    replace_or_check(client, topic, settings, false, version).await
+}
+
+async fn replace_or_check(
+    client: &mut Client,
+    topic: &str,
+    settings: &[(&str, Option<&str>)],
+    validate_only: bool,
+    version: i16,
+) -> ErrorCode {
     let configs = settings.iter().map(|(name, value)| AlterableConfig {
         name: (*name).into(),
         value: value.map(str::to_owned),
@@ -65,7 +75,7 @@ async fn replace(
         resource_name: topic.into(),
         configs: configs.collect(),
     };
-    let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let request = AlterConfigsRequest { resources: vec![resource], validate_only };
     let answer: AlterConfigsResponse = client.call(&request, version).await;
     answer.responses[0].error_code
 }
@@ -157,6 +167,13 @@ async fn the_older_request_replaces_all_settings() {
         assert_eq!(setting(&mut client, "t", "retention.ms").await, ("7".into(), OF_TOPIC));
         assert_eq!(setting(&mut client, "t", "segment.ms").await.1, OF_DEFAULT);
         let wrong = [("retention.ms", Some("8")), ("no.such", Some("1"))];
+        let fine = [("retention.ms", Some("9"))];
+        for (settings, expected) in
+            [(&wrong[..], ErrorCode::INVALID_CONFIG), (&fine, ErrorCode::NONE)]
+        {
+            let checked = replace_or_check(&mut client, "t", settings, true, version).await;
+            assert_eq!(checked, expected, "only validated");
+        }
         assert_eq!(replace(&mut client, "t", &wrong, version).await, ErrorCode::INVALID_CONFIG);
         assert_eq!(setting(&mut client, "t", "retention.ms").await.0, "7");
     }

@@ -2,17 +2,8 @@
 
 use crate::common;
 
-use common::{Broker, Client, ends, records};
+use common::{Broker, ends, records};
 use lossproof_wire::*;
-
-async fn delete(client: &mut Client, index: i32, offset: i64, version: i16) -> (i64, ErrorCode) {
-    let partitions = vec![DeleteRecordsPartition { partition_index: index, offset }];
-    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
-    let request = DeleteRecordsRequest { topics, timeout_ms: 1_000 };
-    let answer: DeleteRecordsResponse = client.call(&request, version).await;
-    let result = &answer.topics[0].partitions[0];
-    (result.low_watermark, result.error_code)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_below_the_offset_are_gone_after_a_restart_too() {
@@ -23,21 +14,21 @@ async fn records_below_the_offset_are_gone_after_a_restart_too() {
         client.produce("t", 0, records(&[value])).await;
     }
     for version in ends(ApiKey::DeleteRecords) {
-        let (low, error) = delete(&mut client, 0, 4, version).await;
+        let (low, error) = client.delete_records_in("t", 0, 4, version).await;
         assert_eq!((low, error), (-1, ErrorCode::OFFSET_OUT_OF_RANGE), "beyond the end");
-        let (low, error) = delete(&mut client, 0, -2, version).await;
+        let (low, error) = client.delete_records_in("t", 0, -2, version).await;
         assert_eq!((low, error), (-1, ErrorCode::OFFSET_OUT_OF_RANGE));
-        let (low, error) = delete(&mut client, 1, 0, version).await;
+        let (low, error) = client.delete_records_in("t", 1, 0, version).await;
         assert_eq!((low, error), (-1, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     }
-    assert_eq!(delete(&mut client, 0, 1, 2).await, (1, ErrorCode::NONE));
-    assert_eq!(delete(&mut client, 0, 0, 2).await, (1, ErrorCode::NONE), "it never goes back");
+    assert_eq!(client.delete_records("t", 0, 1).await, (1, ErrorCode::NONE));
+    assert_eq!(client.delete_records("t", 0, 0).await, (1, ErrorCode::NONE), "it never goes back");
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;
     let fetched = client.fetch("t", 0, 0).await;
     assert_eq!(fetched.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
     assert_eq!(fetched.log_start_offset, 1);
-    assert_eq!(delete(&mut client, 0, -1, 2).await, (3, ErrorCode::NONE), "all of them");
+    assert_eq!(client.delete_records("t", 0, -1).await, (3, ErrorCode::NONE), "all of them");
     let next = client.produce("t", 0, records(&["d"])).await;
     assert_eq!((next.base_offset, next.error_code), (3, ErrorCode::NONE), "none is given again");
     broker.stop().await;

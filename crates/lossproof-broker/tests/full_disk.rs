@@ -58,14 +58,6 @@ async fn is_taken(client: &mut Client, topic: &str, value: &str) -> bool {
     answer.error_code == ErrorCode::NONE
 }
 
-async fn delete_records(client: &mut Client, topic: &str, offset: i64) -> ErrorCode {
-    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
-    let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
-    let request = DeleteRecordsRequest { topics, timeout_ms: 1_000 };
-    let answer: DeleteRecordsResponse = client.call(&request, 2).await;
-    answer.topics[0].partitions[0].error_code
-}
-
 async fn delete_topic(client: &mut Client, topic: &str) -> ErrorCode {
     let topics = vec![DeleteTopicState { name: Some(topic.into()), ..Default::default() }];
     let request = DeleteTopicsRequest { topics, ..Default::default() };
@@ -95,7 +87,7 @@ async fn records_wait_for_space_and_what_frees_it_does_not() {
     assert_eq!(producer.end(true).await, ErrorCode::NONE);
     assert_eq!(client.committed_values("paid").await, ["paid"]);
     assert!(!is_taken(&mut client, "kept", "early").await, "what that took is not for records");
-    assert_eq!(delete_records(&mut client, "cut", 1).await, ErrorCode::NONE);
+    assert_eq!(client.delete_records("cut", 0, 1).await.1, ErrorCode::NONE);
     assert_eq!(delete_topic(&mut client, "bulk").await, ErrorCode::NONE);
     eventually(async || is_taken(&mut client, "kept", "freed").await).await;
 

@@ -213,7 +213,7 @@ async fn overwrite_committed(disk: &SimDisk, offset: i64) {
     let state = log.state(StateKind::Offsets);
     let (key, value) = state.first().expect("something is committed").clone();
     let mut value = value.to_vec();
-    value[1..9].copy_from_slice(&offset.to_be_bytes()); // Behind the format's version.
+    value[9..17].copy_from_slice(&offset.to_be_bytes()); // Behind version and order.
     let commit = Commit::state(StateKind::Offsets, key, Some(Bytes::from(value)));
     log.enqueue(commit).await.expect("room").await.expect("durable");
     log.close().await.expect("the log closes");

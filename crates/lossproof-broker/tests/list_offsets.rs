@@ -95,6 +95,38 @@ async fn a_time_gives_the_first_record_that_is_not_older_even_inside_a_batch() {
     broker.stop().await;
 }
 
+/// What DeleteRecords has left is found, and nothing of the rest: neither by an index entry that
+/// begins below the log start, nor by a batch that does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_found_by_its_time() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.produce("t", 0, at(&[9_000])).await;
+    client.produce("t", 0, at(&[1_000, 3_000])).await;
+    client.produce("t", 0, at(&[2_000])).await;
+    // So long that it is read by itself, and what follows is in the next entry of the index.
+    let mut long = BatchBuilder::new();
+    long.push(1_500, None, Some(&[b'x'; 300_000]), &[]);
+    client.produce("t", 0, long.build().expect("a batch")).await;
+    client.produce("t", 0, at(&[4_000])).await;
+    let cases = [
+        (0, [(0, (0, 9_000)), (9_000, (0, 9_000)), (MAX_TIMESTAMP, (0, 9_000))]),
+        (1, [(0, (1, 1_000)), (3_001, (5, 4_000)), (MAX_TIMESTAMP, (5, 4_000))]),
+        (2, [(0, (2, 3_000)), (3_001, (5, 4_000)), (9_000, (-1, -1))]),
+        (3, [(0, (3, 2_000)), (2_001, (5, 4_000)), (MAX_TIMESTAMP, (5, 4_000))]),
+        (6, [(0, (-1, -1)), (4_000, (-1, -1)), (MAX_TIMESTAMP, (-1, -1))]),
+    ];
+    for (log_start, sought) in cases {
+        assert_eq!(client.delete_records("t", 0, log_start).await, (log_start, ErrorCode::NONE));
+        for (timestamp, expected) in sought {
+            let found = found(&mut client, timestamp, 7).await;
+            assert_eq!(found, expected, "{timestamp} from {log_start} on");
+        }
+    }
+    broker.stop().await;
+}
+
 /// A batch may have to be decompressed for each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_is_looked_up_once_in_a_request() {

@@ -55,6 +55,7 @@ async fn a_topic_made_anew_has_nothing_of_the_one_before() {
     let old = client.create("t", 1).await.topic_id;
     client.produce("t", 0, records(&["a"])).await;
     assert_eq!(client.commit("g", "t", 0, 1).await, ErrorCode::NONE);
+    assert_eq!(client.groups().await, ["g"]);
     let request = DeleteTopicsRequest {
         topics: vec![DeleteTopicState { topic_id: old, ..Default::default() }],
         ..Default::default()
@@ -68,6 +69,7 @@ async fn a_topic_made_anew_has_nothing_of_the_one_before() {
     assert_ne!(new.topic_id, old);
     assert_eq!(client.values("t", 0).await, [""; 0]);
     assert_eq!(client.committed("g", "t", 0).await, (-1, ErrorCode::NONE));
+    assert_eq!(client.groups().await, [""; 0], "a group without members is there by its offsets");
     broker.stop().await;
 }
 

@@ -64,14 +64,55 @@ async fn pending_offsets_survive_a_power_cut_and_so_do_committed_ones() {
     assert_eq!(client.committed("g", "t", 0).await, (-1, ErrorCode::NONE));
     let unstable = (-1, ErrorCode::UNSTABLE_OFFSET_COMMIT);
     assert_eq!(stable(&mut client, true).await, unstable, "though none was ever committed");
-    let (id, bearer) = (producer.id, producer.bearer);
-    let mut producer = Producer { client: broker.client().await, id, bearer };
+    let mut producer = again(&broker, producer).await;
     assert_eq!(producer.end(true).await, ErrorCode::NONE);
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;
     assert_eq!(client.committed("g", "t", 0).await, (2, ErrorCode::NONE));
     assert_eq!(stable(&mut client, false).await, (2, ErrorCode::NONE));
     broker.stop().await;
+}
+
+/// The same producer, after a restart.
+async fn again(broker: &Broker, producer: Producer) -> Producer {
+    Producer { client: broker.client().await, ..producer }
+}
+
+/// OFFSETS-4. The order is that in which they came, over a restart in between: of two transactions,
+/// and of one and what is committed outside of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_transaction_takes_no_later_offset_back() {
+    for power_cut in [true, false] {
+        let (broker, one) = started().await;
+        let mut producers = [one, Producer::new(&broker, "refunds").await];
+        for (group, by, offset) in [("g", 0, 1), ("h", 1, 2), ("h", 0, 3), ("g", 1, 3)] {
+            let producer = &mut producers[by];
+            assert_eq!(producer.add_group(group, 3).await, ErrorCode::NONE);
+            let offsets = producer.offsets_request(group, "t", offset);
+            assert_eq!(producer.offsets(&offsets).await, ErrorCode::NONE);
+        }
+        let mut client = broker.client().await;
+        assert_eq!(client.commit("g", "t", 0, 2).await, ErrorCode::NONE);
+        let restart = async |broker: Broker| {
+            if power_cut { broker.power_cut().await } else { broker.restart().await }
+        };
+        let broker = restart(broker).await;
+        let [one, other] = producers;
+        let mut one = again(&broker, one).await;
+        let mut client = broker.client().await;
+        assert_eq!(one.end(true).await, ErrorCode::NONE);
+        assert_eq!(client.committed("g", "t", 0).await, (2, ErrorCode::NONE), "1 came before it");
+        assert_eq!(client.committed("h", "t", 0).await, (3, ErrorCode::NONE));
+        // What comes after a restart is later than all before, also than what is pending.
+        assert_eq!(client.commit("g", "t", 0, 1).await, ErrorCode::NONE);
+        let broker = restart(broker).await;
+        let mut other = again(&broker, other).await;
+        let mut client = broker.client().await;
+        assert_eq!(other.end(true).await, ErrorCode::NONE);
+        assert_eq!(client.committed("g", "t", 0).await, (1, ErrorCode::NONE), "3 came before it");
+        assert_eq!(client.committed("h", "t", 0).await, (3, ErrorCode::NONE), "2 came before it");
+        broker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +167,7 @@ async fn offsets_of_a_topic_that_is_deleted_are_left_out() {
     let request = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
     let _: DeleteTopicsResponse = admin.call(&request, 5).await;
     assert_eq!(producer.end(true).await, ErrorCode::NONE);
+    assert_eq!(admin.groups().await, [""; 0], "a group without members is there by its offsets");
     admin.create("t", 1).await;
     assert_eq!(admin.committed("g", "t", 0).await, (-1, ErrorCode::NONE));
     broker.stop().await;

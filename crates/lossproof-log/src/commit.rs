@@ -118,13 +118,18 @@ pub struct Append {
     pub identity: Option<LaneRange>,
 }
 
+/// Whether what stands under the key of a change is newer than the change.
+pub type IsOutdated = fn(&StateChange, standing: &Bytes) -> bool;
+
 /// What becomes durable together: all of it in one frame, or nothing. Partition changes come
 /// first, then appends, then state changes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Commit {
     pub partitions: Vec<PartitionChange>,
     pub appends: Vec<Append>,
     pub changes: Vec<StateChange>,
+    /// Changes of which this is true when their turn comes are left out, without an error.
+    pub outdated: Option<IsOutdated>,
 }
 
 impl Commit {

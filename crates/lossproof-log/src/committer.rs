@@ -26,7 +26,7 @@ use crate::queue::{Reply, Submission};
 use crate::rescue::Purpose;
 use crate::shared::Shared;
 use crate::slots::Slots;
-use crate::staging::{Ahead, Plan, Staging, added_state_bytes};
+use crate::staging::{Ahead, Plan, Staging};
 use crate::writer::{RoomError, Writer, sync_fault};
 use crate::zeroer::Zeroer;
 
@@ -208,11 +208,11 @@ impl Committer {
 
     fn judge(&mut self, commit: &Commit) -> Result<Plan, CommitCause> {
         let (view, config) = (&self.shared.view, &self.shared.config);
-        let judged = self.staging.judge(commit, view, self.draft.ahead, config);
+        let judged = self.staging.judge(commit, view, &self.draft.ahead, config);
         if matches!(judged, Err(CommitCause::Full(FullCause::Producers))) {
             let now_ms = self.running_ms();
             self.staging.producers.make_room(now_ms, commit.appends.len(), config);
-            return self.staging.judge(commit, view, self.draft.ahead, config);
+            return self.staging.judge(commit, view, &self.draft.ahead, config);
         }
         judged
     }
@@ -301,9 +301,9 @@ impl Committer {
         let every_second = submission.commit.appends.iter().any(|append| {
             self.staging.flush(append.partition) == Some(FlushPolicy::UnsafeEverySecond)
         });
-        self.draft.ahead.state_bytes += added_state_bytes(&submission.commit);
-        let parts = &mut self.draft.parts;
-        let appended = self.staging.stage(&submission.commit, plan, now_ms, parts);
+        let draft = (&mut self.draft.ahead, &mut self.draft.parts);
+        let (commit, view) = (&submission.commit, &self.shared.view);
+        let appended = self.staging.stage(commit, plan, now_ms, view, draft);
         self.draft.payload += plan.payload;
         self.draft.ahead.batches += appended.len();
         self.draft.needs_sync |= needs_sync;

@@ -81,6 +81,8 @@ pub struct LogFigures {
     pub scrub: ScrubFigures,
     /// Entries of the index of all partitions.
     pub index_entries: Bounded,
+    /// Bytes of the keyed state: offsets of groups, topics, transactions.
+    pub state_bytes: Bounded,
     /// Idempotent producers that are remembered, once for each partition.
     pub producers: Bounded,
     /// Transactions that are open or were aborted, once for each partition.

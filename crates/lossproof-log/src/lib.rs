@@ -78,8 +78,8 @@ pub use accept::{AcceptError, Loss};
 pub use check::{CheckProgress, CheckReport, Checked, Flaw, FlawKind, LookedAt, check};
 pub use cluster_id::ClusterId;
 pub use commit::{
-    Append, Appended, Commit, Committed, FlushPolicy, LaneRange, PartitionChange, PartitionId,
-    ProducerIds, ProducerView, StateChange, StateKind,
+    Append, Appended, Commit, Committed, FlushPolicy, IsOutdated, LaneRange, PartitionChange,
+    PartitionId, ProducerIds, ProducerView, StateChange, StateKind,
 };
 pub use compaction::Compaction;
 pub use config::LogConfig;

@@ -325,28 +325,54 @@ impl Log {
         timestamp_ms: i64,
     ) -> Result<Option<TimestampedBatch>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
-        let Some(entry) = partition.entry_at_timestamp(timestamp_ms) else { return Ok(None) };
-        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
-        self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms)
+        let mut from = 0;
+        while let Some(entry) = partition.entry_at_timestamp(from, timestamp_ms) {
+            let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+            let found = self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            from = entry.last_offset() + 1;
+        }
+        Ok(None)
     }
 
     /// The batch with the highest timestamp, the earliest of several.
     pub fn max_timestamp(&self, id: PartitionId) -> Result<Option<TimestampedBatch>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
-        let Some(entry) = partition.entry_of_max_timestamp() else { return Ok(None) };
-        let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
-        self.find_batch(id, range, |batch| batch.max_timestamp >= entry.max_timestamp)
+        let mut highest: Option<TimestampedBatch> = None;
+        let mut from = 0;
+        while let Some(entry) = partition.entry_of_max_timestamp(from)
+            && highest.is_none_or(|known| known.max_timestamp < entry.max_timestamp)
+        {
+            let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+            self.find_batch(id, range, |batch| {
+                if highest.is_none_or(|known| known.max_timestamp < batch.max_timestamp) {
+                    highest = Some(*batch);
+                }
+                batch.max_timestamp >= entry.max_timestamp
+            })?;
+            from = entry.last_offset() + 1;
+        }
+        Ok(highest)
     }
 
+    /// The first batch of `range` that is wanted and not, as a whole, below the log start.
     fn find_batch(
         &self,
         id: PartitionId,
         range: OffsetRange,
-        wanted: impl Fn(&TimestampedBatch) -> bool,
+        mut wanted: impl FnMut(&TimestampedBatch) -> bool,
     ) -> Result<Option<TimestampedBatch>, ReadError> {
         let mut next = range.first;
         while next <= range.last {
-            let slice = self.read(id, next, FIND_BYTES)?;
+            let slice = match self.read(id, next, FIND_BYTES) {
+                Err(ReadError::OffsetOutOfRange { log_start, .. }) if next < log_start => {
+                    next = log_start;
+                    continue;
+                }
+                slice => slice?,
+            };
             for batch in &slice.batches {
                 let Ok(header) = crate::batch::BatchHeader::parse(&batch.bytes) else { continue };
                 let found = TimestampedBatch {

@@ -123,6 +123,14 @@ struct Inner {
     compacted: Compacted,
 }
 
+impl Inner {
+    /// From the entry on that holds `offset`, or is the next one.
+    fn entries_from(&self, offset: i64) -> &[IndexEntry] {
+        let at = self.entries.partition_point(|entry| entry.last_offset() < offset);
+        self.entries.get(at..).unwrap_or_default()
+    }
+}
+
 /// What compaction would find in a partition: what it may look at, which is not in the last segment
 /// of the journal and belongs to no transaction that is open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -152,8 +160,6 @@ pub struct PartitionView {
     /// Everything below belongs to no transaction, or to one that has ended: as far as committed
     /// reads go.
     pub last_stable: i64,
-    /// One above the last offset; with a single replica the same as the high watermark.
-    pub log_end: i64,
     pub leader_epoch: i32,
     /// Offsets that were acknowledged and cannot be read any more.
     pub damaged: Vec<OffsetRange>,
@@ -195,7 +201,6 @@ impl Partition {
             log_start: inner.log_start,
             high_watermark: inner.high_watermark,
             last_stable: inner.transactions.last_stable(inner.high_watermark).max(inner.log_start),
-            log_end: inner.high_watermark,
             leader_epoch: inner.epochs.present(),
             damaged: inner.damaged.clone(),
             accepted: inner.accepted.clone(),
@@ -228,17 +233,21 @@ impl Partition {
         })
     }
 
-    /// The first index entry that holds a timestamp of at least `timestamp`.
-    pub(crate) fn entry_at_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
+    /// The first index entry from `from` on that holds a timestamp of at least `timestamp`. One that
+    /// the log start cuts may have had it below.
+    pub(crate) fn entry_at_timestamp(&self, from: i64, timestamp: i64) -> Option<IndexEntry> {
         self.read(|inner| {
-            inner.entries.iter().find(|entry| entry.max_timestamp >= timestamp).copied()
+            let mut entries = inner.entries_from(from).iter();
+            entries.find(|entry| entry.max_timestamp >= timestamp).copied()
         })
     }
 
-    /// The index entry that holds the highest timestamp; the earliest of several.
-    pub(crate) fn entry_of_max_timestamp(&self) -> Option<IndexEntry> {
+    /// The index entry from `from` on that holds the highest timestamp; the earliest of several. One
+    /// that the log start cuts may have had it below.
+    pub(crate) fn entry_of_max_timestamp(&self, from: i64) -> Option<IndexEntry> {
         self.read(|inner| {
-            let entries = inner.entries.iter().filter(|it| it.max_timestamp != NO_RECORDS);
+            let entries = inner.entries_from(from).iter();
+            let entries = entries.filter(|it| it.max_timestamp != NO_RECORDS);
             entries.copied().reduce(|best, entry| {
                 if entry.max_timestamp > best.max_timestamp { entry } else { best }
             })
@@ -363,9 +372,8 @@ impl Partition {
     /// further than to `enough`.
     pub(crate) fn bytes_from(&self, offset: i64, enough: u64) -> u64 {
         self.read(|inner| {
-            let at = inner.entries.partition_point(|entry| entry.last_offset() < offset);
             let mut bytes = 0;
-            for entry in inner.entries.get(at..).unwrap_or_default() {
+            for entry in inner.entries_from(offset) {
                 bytes += u64::from(entry.bytes);
                 if bytes >= enough {
                     break;

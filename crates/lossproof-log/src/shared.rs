@@ -20,6 +20,7 @@ use crate::helper::{Ended, Helper};
 use crate::partition::View;
 use crate::queue::Queue;
 use crate::reader::Segments;
+use crate::state::StateTable;
 use crate::wall_clock::WallClock;
 
 #[derive(Debug)]
@@ -200,6 +201,10 @@ impl Shared {
         let producers = self.counters.producers.load(Ordering::Relaxed);
         LogFigures {
             index_entries: Bounded { used: view.index_entries(), max: config.index_entries_max },
+            state_bytes: Bounded {
+                used: view.state(StateTable::bytes),
+                max: config.state_bytes_max,
+            },
             producers: Bounded { used: producers, max: config.producers_max },
             transactions: Bounded { used: view.transactions(), max: config.transactions_max },
             ended: self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone(),

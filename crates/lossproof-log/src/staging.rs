@@ -5,12 +5,17 @@
 //! - STAGE-1: a commit is judged as a whole before any of it is applied; a refused one leaves no
 //!   trace.
 //! - STAGE-2: partition ids are never used twice.
+//! - STAGE-3: whether a change is outdated is judged by what stands when its turn comes, in the frame
+//!   in work too.
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use crate::batch::BatchHeader;
 use crate::commit::{
-    Append, Appended, Commit, FlushPolicy, PartitionChange, PartitionId, ProducerIds, StateChange,
+    Append, Appended, Commit, FlushPolicy, IsOutdated, PartitionChange, PartitionId, ProducerIds,
+    StateChange, StateKind,
 };
 use crate::config::LogConfig;
 use crate::effect::{BatchPlace, Effect, batch_item};
@@ -18,6 +23,7 @@ use crate::error::{CommitCause, FullCause, OffsetRange};
 use crate::frame::Item;
 use crate::partition::View;
 use crate::producer::{Judgement, ProducerTable};
+use crate::state::StateTable;
 use crate::transactions::Step;
 
 /// First producer id given by a directory, below its random high half.
@@ -53,8 +59,6 @@ pub(crate) struct Plan {
     pub(crate) entries: usize,
     /// Bytes of their payloads, at most.
     pub(crate) payload: usize,
-    /// It brings new batches.
-    has_batches: bool,
     /// It brings new records: batches besides the markers of transactions.
     pub(crate) has_records: bool,
 }
@@ -69,10 +73,51 @@ enum AppendPlan {
 const METADATA_BYTES: usize = 32;
 
 /// What is already in the frame that is being gathered and not in the [`View`] yet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Ahead {
     pub(crate) batches: usize,
-    pub(crate) state_bytes: usize,
+    /// What the keyed state grows by, or shrinks.
+    state_bytes: isize,
+    /// The last word on each key.
+    state: HashMap<(StateKind, Bytes), Option<Bytes>>,
+}
+
+impl Ahead {
+    /// What stands under a key when the frame is through.
+    fn standing(&self, view: &View, kind: StateKind, key: &Bytes) -> Option<Bytes> {
+        let staged = self.state.get(&(kind, key.clone())).cloned();
+        staged.unwrap_or_else(|| view.state(|table| table.get(kind, key)))
+    }
+
+    /// False: it is outdated (STAGE-3).
+    fn take(&mut self, view: &View, change: &StateChange, outdated: Option<IsOutdated>) -> bool {
+        let standing = self.standing(view, change.kind, &change.key);
+        let is_outdated = |standing: &Bytes| outdated.is_some_and(|it| it(change, standing));
+        if standing.as_ref().is_some_and(is_outdated) {
+            return false;
+        }
+        self.state_bytes += growth(change, standing.as_ref());
+        self.state.insert((change.kind, change.key.clone()), change.value.clone());
+        true
+    }
+
+    /// What the keyed state grows by with `commit`, or shrinks.
+    fn growth(&self, view: &View, commit: &Commit) -> isize {
+        // Of a key that is named more than once the last word holds.
+        let last: HashMap<(StateKind, &Bytes), &StateChange> =
+            commit.changes.iter().map(|change| ((change.kind, &change.key), change)).collect();
+        let each = last.into_iter().map(|((kind, key), change)| {
+            let standing = self.standing(view, kind, key);
+            growth(change, standing.as_ref())
+        });
+        each.sum()
+    }
+}
+
+fn growth(change: &StateChange, standing: Option<&Bytes>) -> isize {
+    let size = |value: Option<&Bytes>| value.map_or(0, |value| change.key.len() + value.len());
+    // Far below the largest: memory holds them.
+    size(change.value.as_ref()) as isize - size(standing) as isize
 }
 
 impl Staging {
@@ -117,7 +162,7 @@ impl Staging {
         &self,
         commit: &Commit,
         view: &View,
-        ahead: Ahead,
+        ahead: &Ahead,
         config: &LogConfig,
     ) -> Result<Plan, CommitCause> {
         let mut created = HashSet::new();
@@ -217,17 +262,19 @@ impl Staging {
         commit: &Commit,
         plan: &Plan,
         view: &View,
-        ahead: Ahead,
+        ahead: &Ahead,
         config: &LogConfig,
     ) -> Result<(), CommitCause> {
         let batches = ahead.batches + commit.appends.len();
-        if plan.has_batches && view.index_entries() + batches > config.index_entries_max {
+        // The end of a transaction is let through, whose last stable offset would stand still.
+        if plan.has_records && view.index_entries() + batches > config.index_entries_max {
             return Err(CommitCause::Full(FullCause::Index));
         }
-        // Removals are always let through: they are what makes room.
-        let added = added_state_bytes(commit);
-        let state_bytes = view.state(crate::state::StateTable::bytes) + ahead.state_bytes + added;
-        if added > 0 && state_bytes > config.state_bytes_max {
+        // What takes no more room than before is always let through: removals make room, and where a
+        // transaction ends its own entry shrinks by the offsets that it commits.
+        let grown = ahead.growth(view, commit);
+        let present = view.state(StateTable::bytes).saturating_add_signed(ahead.state_bytes);
+        if grown > 0 && present.saturating_add_signed(grown) > config.state_bytes_max {
             return Err(CommitCause::Full(FullCause::State));
         }
         let full = view.transactions() + batches > config.transactions_max;
@@ -272,8 +319,10 @@ impl Staging {
         commit: &Commit,
         plan: &Plan,
         now_ms: u64,
-        out: &mut Vec<(Item, Effect)>,
+        view: &View,
+        draft: (&mut Ahead, &mut Vec<(Item, Effect)>),
     ) -> Vec<Appended> {
+        let (ahead, out) = draft;
         for change in &commit.partitions {
             let effect = match change {
                 PartitionChange::Create { id, topic_id, index, flush } => {
@@ -299,6 +348,9 @@ impl Staging {
         });
         let appended = appended.collect();
         for change in &commit.changes {
+            if !ahead.take(view, change, commit.outdated) {
+                continue;
+            }
             let (kind, key, value) = (change.kind, change.key.clone(), change.value.clone());
             let effect = Effect::State { kind, key, value };
             out.push((effect.to_item(), effect));
@@ -405,14 +457,6 @@ impl Staging {
     }
 }
 
-/// Bytes that a commit may add to the keyed state.
-pub(crate) fn added_state_bytes(commit: &Commit) -> usize {
-    let size = |change: &StateChange| {
-        change.value.as_ref().map_or(0, |value| change.key.len() + value.len())
-    };
-    commit.changes.iter().map(size).sum()
-}
-
 impl Plan {
     fn new(commit: &Commit, appends: Vec<AppendPlan>) -> Self {
         let is_new = |plan: &AppendPlan| matches!(plan, AppendPlan::New(_));
@@ -434,7 +478,6 @@ impl Plan {
             appends,
             entries: small + batches,
             payload: bytes + changes + small * METADATA_BYTES,
-            has_batches: batches > 0,
             has_records,
         }
     }

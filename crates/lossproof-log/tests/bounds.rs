@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lossproof_env::{Environment, Fault, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, OpenError, RecoveryReport,
-    StateKind, Stepper,
+    StateChange, StateKind, Stepper,
 };
 use support::{P1, append, create, simulated, values};
 
@@ -123,8 +123,47 @@ fn the_keyed_state_is_bounded_and_removals_make_room() {
     };
     assert_eq!(cause(&mut stepper, set("a", 60)), None);
     assert_eq!(cause(&mut stepper, set("b", 60)), Some(CommitCause::Full(FullCause::State)));
+    assert_eq!(cause(&mut stepper, set("a", 99)), None, "in the place of the other value");
+    assert_eq!(cause(&mut stepper, set("a", 100)), Some(CommitCause::Full(FullCause::State)));
+    // Neither by a key that is named twice, nor in the same frame, is there more than that.
+    let twice = Commit {
+        changes: [set("a", 0), set("a", 0), set("b", 150)].map(|it| it.changes).concat(),
+        ..Commit::default()
+    };
+    assert_eq!(cause(&mut stepper, twice), Some(CommitCause::Full(FullCause::State)));
+    let outcomes = stepper.submit(vec![set("a", 9), set("b", 88), set("c", 1)]);
+    let taken: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, true, false], "10 and 89 bytes, and 2 more");
     assert_eq!(cause(&mut stepper, Commit::state(StateKind::Receipt, "a", None)), None);
-    assert_eq!(cause(&mut stepper, set("b", 60)), None);
+    assert_eq!(cause(&mut stepper, set("c", 1)), None);
+}
+
+/// STAGE-3.
+#[test]
+fn an_outdated_change_is_left_out_in_the_same_frame_too_and_the_rest_is_not() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk, LogConfig::small());
+    let newest = |value: &'static str| Commit {
+        changes: vec![
+            StateChange { kind: StateKind::Offsets, key: "k".into(), value: Some(value.into()) },
+            StateChange { kind: StateKind::Cursor, key: value.into(), value: Some("v".into()) },
+        ],
+        outdated: Some(|change, standing| {
+            change.kind == StateKind::Offsets && change.value.as_ref() < Some(standing)
+        }),
+        ..Commit::default()
+    };
+    for values in [["2", "1"], ["3", "2"]] {
+        let outcomes = stepper.submit(values.map(newest).to_vec());
+        assert!(outcomes.iter().all(Result::is_ok));
+        assert_eq!(log.state_value(StateKind::Offsets, b"k"), Some(values[0].into()));
+    }
+    assert_eq!(cause(&mut stepper, newest("1")), None);
+    assert_eq!(log.state_value(StateKind::Offsets, b"k"), Some("3".into()), "from another frame");
+    drop((log, stepper));
+    let (log, _stepper, _) = open(&disk.power_cut(), LogConfig::small());
+    assert_eq!(log.state_value(StateKind::Offsets, b"k"), Some("3".into()));
+    assert_eq!(log.state(StateKind::Cursor).len(), 3, "the rest of the commits");
 }
 
 #[test]

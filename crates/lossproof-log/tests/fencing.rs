@@ -40,7 +40,7 @@ fn a_failed_sync_is_never_acknowledged() {
     assert!(disk.was_struck());
     for (outcome, text) in outcomes.into_iter().zip(["lost", "lost too"]) {
         let error = outcome.expect_err("the sync failed");
-        assert_eq!(*error.commit, append(P1, &[text]), "the commit comes back");
+        assert_eq!(error.commit.appends, append(P1, &[text]).appends, "the commit comes back");
         let CommitCause::Fenced(fenced) = error.cause else { panic!("{error}") };
         assert!(matches!(fenced.cause, FenceCause::Sync(_)));
     }

@@ -110,7 +110,7 @@ fn a_refused_commit_leaves_no_trace() {
     let mut commit = Commit::append(P1, produced(40, 0, 0, &["a"]));
     commit.appends.extend(Commit::append(P2, produced(40, 0, 5, &["b"])).appends);
     let error = stepper.submit(vec![commit.clone()]).remove(0).unwrap_err();
-    assert_eq!(*error.commit, commit);
+    assert_eq!(error.commit.appends, commit.appends);
     assert!(values(&log, P1, 0).is_empty());
     assert_eq!(send(&mut stepper, 0, 0), Ok((0, false)), "the sequence was not used up");
 }

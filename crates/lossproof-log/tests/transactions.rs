@@ -217,6 +217,31 @@ fn a_transaction_ends_on_a_full_disk() {
     assert_eq!(last_stable, high_watermark);
 }
 
+/// The last stable offset would stand still, for all who read what is committed.
+#[test]
+fn a_transaction_ends_where_index_and_state_are_full() {
+    let disk = SimDisk::new();
+    let config = LogConfig { index_entries_max: 1, state_bytes_max: 200, ..LogConfig::small() };
+    let (log, mut stepper) = open(&disk, config);
+    submit_all(&mut stepper, vec![create(P1, FlushPolicy::Commit)]);
+    put(&mut stepper, P1, records(A, 0, 0)).unwrap();
+    let state = |key: &'static str, length| StateChange {
+        kind: StateKind::Transactions,
+        key: key.into(),
+        value: Some(Bytes::from(vec![7; length])),
+    };
+    let changes = vec![state("id", 100), state("full", 94)];
+    submit_all(&mut stepper, vec![Commit { changes, ..Commit::default() }]);
+    let more = submit(&mut stepper, Commit { changes: vec![state("x", 0)], ..Commit::default() });
+    assert_eq!(more, Err(CommitCause::Full(FullCause::State)));
+    let more = put(&mut stepper, P1, records(A, 0, 1));
+    assert_eq!(more, Err(CommitCause::Full(FullCause::Index)));
+    // The entry of the transaction gives up the offsets that become committed with it.
+    let changes = vec![state("offset", 50), state("id", 40)];
+    submit_all(&mut stepper, vec![Commit { changes, ..ending(&[P1], &marker(A, 0, true)) }]);
+    assert_eq!(seen(&log, P1), (2, 2, vec![]));
+}
+
 fn submit_all(stepper: &mut Stepper, commits: Vec<Commit>) {
     assert!(stepper.submit(commits).iter().all(Result::is_ok));
 }

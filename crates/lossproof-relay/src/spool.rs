@@ -368,7 +368,7 @@ fn recover(log: &Log) -> Result<Recovered, OpenError> {
         match entry.map_err(|what| OpenError::UnknownState { what })? {
             Entry::Lane(id, entry) => {
                 let held = log.partition(id).ok_or(OpenError::Damaged { what: "lanes" })?;
-                lanes.insert(id, view(id, &entry, held.log_end.max(0) as u64));
+                lanes.insert(id, view(id, &entry, held.high_watermark.max(0) as u64));
             }
             Entry::Count(topic, count) => {
                 counts.insert(topic, count);

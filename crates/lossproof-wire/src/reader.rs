@@ -80,6 +80,9 @@ pub const DECODED_FLOOR: usize = 16 * 1024;
 /// Memory that no decoded message may pass, whatever its size.
 pub const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What an entry of a list costs at least, where its bytes allow for it: a million are the most.
+const ENTRY_COST_MIN: usize = 64;
+
 /// Of a string, as in Apache Kafka: compact lengths could tell of more than the others.
 pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
@@ -107,6 +110,20 @@ impl<'a> Reader<'a> {
         let left = self.allowance.checked_sub(size);
         self.allowance = left.ok_or(DecodeError::TooMuchMemory { limit: self.limit })?;
         Ok(())
+    }
+
+    /// The same for `count` entries of `size`, each of at least `min_bytes` of the message. The
+    /// shortest would be by the million in a request, and the larger for what each is turned into:
+    /// they cost as much as their bytes allow, within a bound.
+    pub(crate) fn charge_entries(
+        &mut self,
+        count: usize,
+        size: usize,
+        min_bytes: usize,
+    ) -> Result<(), DecodeError> {
+        let least = min_bytes.saturating_mul(DECODED_PER_BYTE_MAX).min(ENTRY_COST_MIN);
+
+        self.charge(count.saturating_mul(size.max(least)))
     }
 
     fn need(&self, needed: usize) -> Result<(), DecodeError> {

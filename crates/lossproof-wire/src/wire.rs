@@ -346,7 +346,7 @@ impl<T: Wire> Lengthed for Vec<T> {
         if count > remaining / T::min_size(form) {
             return Err(DecodeError::CountTooLarge { count, remaining });
         }
-        reader.charge(count.saturating_mul(size_of::<T>()))?;
+        reader.charge_entries(count, size_of::<T>(), T::min_size(form))?;
         let mut values = Self::with_capacity(count);
         for _ in 0..count {
             values.push(T::read(reader, form)?);

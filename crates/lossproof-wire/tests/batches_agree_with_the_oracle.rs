@@ -127,7 +127,7 @@ proptest! {
         prop_assert_eq!(read(&batch), drawn.clone());
         for sought in drawn.iter().map(|record| record.timestamp) {
             let first = drawn.iter().find(|record| record.timestamp == sought);
-            let found = batch::find_record(&batch, &Limits::default(), |time| time == sought);
+            let found = batch::find_record(&batch, &Limits::default(), |it| it.timestamp == sought);
             let found = found.unwrap().map(|found| (found.offset, found.timestamp));
             prop_assert_eq!(found, first.map(|record| (record.offset, record.timestamp)));
         }

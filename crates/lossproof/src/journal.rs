@@ -6,6 +6,7 @@ use lossproof_env::Environment;
 use lossproof_log::{Log, LogConfig, OpenError, PartitionId, RecoveryReport};
 
 use crate::exit::{self, Failure};
+use crate::output::tell;
 
 /// Findings that are listed one by one; a ruined disk has thousands.
 const LISTED_MAX: usize = 50;
@@ -28,7 +29,7 @@ pub(crate) fn warn_of_damage(
     name: impl Fn(PartitionId) -> Option<String>,
 ) {
     if let Some(text) = damage(directory, report, name) {
-        eprintln!("{text}");
+        tell(text);
     }
 }
 

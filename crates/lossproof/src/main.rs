@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            output::tell(failure);
             Exit::Failed.into()
         }
     }
@@ -91,6 +91,7 @@ fn start_talking(default: &str, is_json: bool) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if is_json {
+        output::talk_json();
         return lines.json().init();
     }
     lines

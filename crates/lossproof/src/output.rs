@@ -1,7 +1,24 @@
-//! Standard output.
+//! Standard output, and what is told on standard error.
 
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Display};
 use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The log is JSON: then all of standard error is.
+static TALKS_JSON: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn talk_json() {
+    TALKS_JSON.store(true, Ordering::Relaxed);
+}
+
+/// `eprintln!`, or a line of the log where that is JSON.
+pub(crate) fn tell(text: impl Display) {
+    if TALKS_JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::WARN) {
+        tracing::warn!("{text}");
+    } else {
+        eprintln!("{text}");
+    }
+}
 
 /// `println!`, but nobody is obliged to read to the end: `| head` changes neither what is done nor
 /// the exit code.

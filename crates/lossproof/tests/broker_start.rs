@@ -1,6 +1,7 @@
 //! What the real broker says when it cannot start, or starts on a directory that has suffered: a
 //! stable code, what happened, and what to do next.
 
+use crate::hostile::Client;
 use crate::support;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lossproof_wire::*;
 use rustix::process::getuid;
 use support::{Broker, Produce, binary};
 
@@ -158,4 +160,63 @@ fn damage_in_acknowledged_messages_is_named_at_the_start() {
     for expected in ["warning[LP1012]", "1 damaged, 0 in doubt", "news-", "\n  next: "] {
         assert!(said.contains(expected), "no '{expected}' in: {said}");
     }
+    let said = Broker::start(&data, &["--log-format", "json"]).stop();
+    assert!(messages(&said).iter().any(|message| message.contains("1 damaged, 0 in doubt")));
+}
+
+/// Each line of a log that is JSON.
+fn messages(said: &str) -> Vec<String> {
+    let lines = said.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).expect(line);
+        line["fields"]["message"].as_str().expect("a message").to_owned()
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_start_that_fails_says_so_in_json_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let broker = Broker::start(&data, &[]);
+    let arguments = ["--listen", "127.0.0.1:0", "--log-format", "json", "--data"];
+    let output = binary().arg("broker").args(arguments).arg(&data).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(messages(&said).iter().any(|message| message.contains("error[LP1003]")), "{said}");
+    broker.stop();
+}
+
+/// A topic stays as it was made, whatever the broker is told later.
+#[test]
+fn topics_that_are_not_safe_are_named_when_they_become_so_and_at_each_start() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let broker = Broker::start(&data, &[]);
+    let mut client = Client::connect(&broker.server);
+    client.create("safe", &[]);
+    client.create("made", &[("lossproof.flush", "page-cache")]);
+    client.create("altered", &[]);
+    let alter = |value: &str| AlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "altered".into(),
+            configs: vec![AlterableConfig {
+                name: "lossproof.flush".into(),
+                value: Some(value.into()),
+            }],
+        }],
+        validate_only: false,
+    };
+    let answer: AlterConfigsResponse = client.call(&alter("every-second"), 2);
+    assert_eq!(answer.responses[0].error_code, ErrorCode::NONE);
+    drop(client);
+    let said = broker.stop();
+    let altered = "UNSAFE: topic altered gets lossproof.flush=every-second: a power cut";
+    assert_eq!(said.matches(altered).count(), 1, "{said}");
+    let said = Broker::start(&data, &[]).stop();
+    for (topic, flush) in [("made", "page-cache"), ("altered", "every-second")] {
+        let expected = format!("UNSAFE: topic {topic} has lossproof.flush={flush}: a power cut");
+        assert_eq!(said.matches(&expected).count(), 1, "{said}");
+    }
+    assert_eq!(said.matches("UNSAFE").count(), 2, "{said}");
 }

@@ -6,7 +6,8 @@ use crate::hostile;
 use std::net::Shutdown;
 use std::ops::Range;
 
-use hostile::{Client, Scene, batch_of};
+use bytes::BytesMut;
+use hostile::{Client, Scene, batch_of, frame};
 use lossproof_wire::batch::Compression;
 use lossproof_wire::*;
 
@@ -14,6 +15,8 @@ const MIB: usize = 1 << 20;
 /// What docs/config.md says of a broker with nothing to do, and of a request of many entries.
 const MEMORY_BYTES_MAX: usize = (32 + 64 + 32) * MIB;
 const TIMES: usize = 200_000;
+/// Nearly as many as a request may have.
+const MANY: usize = 1_000_000;
 const TOPIC: &str = "t";
 /// Shorter names are refused as too many for so few bytes (WIRE-2).
 const GROUP: &str = "group";
@@ -82,6 +85,129 @@ fn what_is_described_is_described_once() {
     let request = DescribeLogDirsRequest { topics: Some(times(topic)) };
     let answer: DescribeLogDirsResponse = client.call(&request, 4);
     assert_eq!(answer.results[0].topics.len(), 1);
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+/// Asks of partition `index`, as often as is wanted, in all requests that name partitions and whose
+/// answers tell of each.
+fn requests(topic: &str, index: i32, times: usize) -> Vec<(&'static str, BytesMut)> {
+    let indexes = || vec![index; times];
+    let name = || topic.to_owned();
+    let partitions = vec![OffsetDeleteRequestPartition { partition_index: index }; times];
+    let topics = vec![OffsetDeleteRequestTopic { name: name(), partitions }];
+    let offset_delete = OffsetDeleteRequest { group_id: long_group(), topics };
+    let topics = vec![ElectLeadersTopic { topic: name(), partitions: indexes() }];
+    let elect = ElectLeadersRequest { topic_partitions: Some(topics), ..Default::default() };
+    let topics = vec![DescribeProducersTopic { name: name(), partition_indexes: indexes() }];
+    let describe = DescribeProducersRequest { topics };
+    let topic = OffsetFetchRequestTopics {
+        name: name(),
+        partition_indexes: indexes(),
+        ..Default::default()
+    };
+    let group = OffsetFetchRequestGroup {
+        group_id: GROUP.into(),
+        topics: Some(vec![topic]),
+        ..Default::default()
+    };
+    let offset_fetch = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    let add = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: "id".into(),
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic { name: name(), partitions: indexes() }],
+        ..Default::default()
+    };
+    let partition = ReassignablePartition { partition_index: index, replicas: None };
+    let partitions = vec![partition; times];
+    let topics = vec![ReassignableTopic { name: name(), partitions }];
+    let reassign = AlterPartitionReassignmentsRequest { topics, ..Default::default() };
+    let forgotten = ForgottenTopic {
+        topic: name(),
+        partitions: (0..times as i32).collect(),
+        ..Default::default()
+    };
+    let fetch = FetchRequest { forgotten_topics_data: vec![forgotten], ..Default::default() };
+    vec![
+        ("OffsetDelete", frame(&offset_delete, 0, 1)),
+        ("ElectLeaders", frame(&elect, 2, 1)),
+        ("DescribeProducers", frame(&describe, 0, 1)),
+        ("OffsetFetch", frame(&offset_fetch, 8, 1)),
+        ("AddPartitionsToTxn", frame(&add, 3, 1)),
+        ("AlterPartitionReassignments", frame(&reassign, 1, 1)),
+        ("Fetch", frame(&fetch, 12, 1)),
+    ]
+}
+
+fn long_group() -> String {
+    "g".repeat(1_024)
+}
+
+/// A group whose name makes each of its offsets long, with one.
+fn with_an_offset(client: &mut Client) {
+    let topic = OffsetCommitRequestTopic {
+        name: TOPIC.into(),
+        partitions: vec![OffsetCommitRequestPartition::default()],
+        ..Default::default()
+    };
+    let request =
+        OffsetCommitRequest { group_id: long_group(), topics: vec![topic], ..Default::default() };
+    let answer: OffsetCommitResponse = client.call(&request, 8);
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+}
+
+/// Of a partition that there is, and of one that there is not.
+#[test]
+fn what_names_partitions_is_answered_within_the_same_memory() {
+    let (mut scene, mut client) = scene();
+    with_an_offset(&mut client);
+    for index in [0, 1] {
+        for (name, request) in requests(TOPIC, index, MANY) {
+            client.send_frame(&request);
+            let answer = client.receive_frame();
+            println!("{name}: {} bytes", answer.expect(name).len());
+            scene.is_served();
+        }
+    }
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+/// WIRE-2: what each entry is turned into would be gigabytes.
+#[test]
+fn no_request_has_millions_of_entries() {
+    let (mut scene, _) = scene();
+    for (name, request) in requests(TOPIC, 1, 4 * MANY) {
+        let mut client = scene.client();
+        client.send_frame(&request);
+        assert!(client.is_closed(), "{name}");
+    }
+    scene.is_served();
+    scene.end(MEMORY_BYTES_MAX);
+}
+
+/// No more are forgotten in a request than all sessions may have: it is done while they wait.
+#[test]
+fn a_session_that_forgets_very_many_partitions_is_none() {
+    let (mut scene, mut client) = scene();
+    let topic = FetchTopic {
+        topic: TOPIC.into(),
+        partitions: vec![FetchPartition::default()],
+        ..Default::default()
+    };
+    let first = FetchRequest { session_epoch: 0, topics: vec![topic], ..Default::default() };
+    let session: FetchResponse = client.call(&first, 12);
+    assert_ne!(session.session_id, 0);
+    let forget = |count| {
+        let partitions = (1..=count).collect();
+        let topic = ForgottenTopic { topic: TOPIC.into(), partitions, ..Default::default() };
+        FetchRequest { forgotten_topics_data: vec![topic], ..Default::default() }
+    };
+    let (session_id, session_epoch) = (session.session_id, 1);
+    let few = FetchRequest { session_id, session_epoch, ..forget(100_000) };
+    let answer: FetchResponse = client.call(&few, 12);
+    assert_eq!((answer.error_code, answer.session_id), (ErrorCode::NONE, session_id));
+    let many = FetchRequest { session_id, session_epoch: 2, ..forget(100_001) };
+    let answer: FetchResponse = client.call(&many, 12);
+    assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     scene.is_served();
     scene.end(MEMORY_BYTES_MAX);
 }

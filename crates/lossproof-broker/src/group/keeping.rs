@@ -173,6 +173,7 @@ mod tests {
 
         let key = OffsetKey { group: "g".into(), topic_id: TopicId([1; 16]), partition: 0 };
         let offset = CommittedOffset {
+            order: 0,
             offset: 0,
             leader_epoch: 0,
             committed_at_ms: 0,

@@ -2,6 +2,7 @@
 //! broker refused, topics changed durably.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use lossproof_wire::ErrorCode;
@@ -17,10 +18,10 @@ pub(super) type Refusal = (ErrorCode, String);
 /// A topic or a broker, in the protocol's terms.
 pub(super) type Resource = (i8, String);
 
-/// The resources that a request names more than once: it cannot be told what is wanted of them.
-pub(super) fn named_twice(resources: impl Iterator<Item = Resource>) -> HashSet<Resource> {
+/// What a request names more than once: it cannot be told what is wanted of it.
+pub(super) fn named_twice<T: Clone + Eq + Hash>(names: impl Iterator<Item = T>) -> HashSet<T> {
     let mut seen = HashSet::new();
-    resources.filter(|resource| !seen.insert(resource.clone())).collect()
+    names.filter(|name| !seen.insert(name.clone())).collect()
 }
 
 pub(super) fn invalid(message: impl ToString) -> Refusal {

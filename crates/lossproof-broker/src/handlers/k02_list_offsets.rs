@@ -113,7 +113,8 @@ fn look_up_partition(
 }
 
 /// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a
-/// timestamp that no record has gives its first record: too early is safe, too late would skip.
+/// timestamp that no record has, or none that is left, gives its first record: too early is safe, too
+/// late would skip.
 fn find_in(
     log: &Log,
     id: PartitionId,
@@ -127,14 +128,17 @@ fn find_in(
         tracing::error!(%error, partition = %id, base_offset, "cannot look into a batch");
         ErrorCode::KAFKA_STORAGE_ERROR
     };
-    let slice = log.read(id, base_offset, 0).map_err(|error| unreadable(&error))?;
+    // It may begin below the log start: of that nothing is left.
+    let log_start = log.partition(id).map_or(0, |view| view.log_start);
+    let first = base_offset.max(log_start);
+    let slice = log.read(id, first, 0).map_err(|error| unreadable(&error))?;
     let Some(stored) = slice.batches.first() else {
         return Err(unreadable(&"it is not there any more"));
     };
-    let wanted = |timestamp| sought(timestamp, max_timestamp);
+    let wanted = |it: Found| it.offset >= first && sought(it.timestamp, max_timestamp);
     let found = find_record(&stored.bytes, &Limits::default(), wanted);
     let found = found.map_err(|error| unreadable(&error))?;
-    Ok(found.unwrap_or(Found { offset: base_offset, timestamp: max_timestamp }))
+    Ok(found.unwrap_or(Found { offset: first, timestamp: max_timestamp }))
 }
 
 fn answer(

@@ -12,7 +12,9 @@ use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Call, CallError, Reply};
 use crate::error::{group_error, group_storage_error};
 use crate::group::CommitFence;
-use crate::offsets::{CommittedOffset, GROUP_ID_BYTES_MAX, METADATA_BYTES_MAX, OffsetKey};
+use crate::offsets::{
+    CommittedOffset, GROUP_ID_BYTES_MAX, METADATA_BYTES_MAX, OffsetKey, is_outdated,
+};
 use crate::topics::{Catalog, Topic};
 
 const FIRST_WITH_IDS: i16 = 10;
@@ -36,7 +38,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
     }
     let change = |(key, value)| StateChange { kind: StateKind::Offsets, key, value: Some(value) };
     let changes = changes.into_iter().map(change).collect();
-    let commit = Commit { changes, ..Commit::default() };
+    let commit = Commit { changes, outdated: Some(is_outdated), ..Commit::default() };
     // OFFSETS-1: the answer waits for the disk.
     match broker.log.enqueue(commit).await {
         Err(error) => {
@@ -146,6 +148,7 @@ pub(super) fn checked(
         partition: wanted.partition_index,
     };
     let value = CommittedOffset {
+        order: broker.offset_order.next(),
         offset: wanted.offset,
         leader_epoch: wanted.leader_epoch,
         committed_at_ms: broker.env.clock.wall_ms(),

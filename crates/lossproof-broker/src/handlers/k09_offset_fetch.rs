@@ -189,9 +189,9 @@ fn committed(
     let topic = catalog.by_id(key.topic_id).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_ID);
     let id = find_partition(&topic, key.partition)?;
     let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
-    if committed.offset > view.log_end {
+    if committed.offset > view.high_watermark {
         tracing::error!(group = %key.group, topic = %topic?.name, partition = key.partition,
-            committed = committed.offset, log_end = view.log_end,
+            committed = committed.offset, high_watermark = view.high_watermark,
             "committed offset is above the end of the log: records are missing there");
         return Err(ErrorCode::KAFKA_STORAGE_ERROR);
     }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lossproof_log::FlushPolicy;
@@ -7,6 +6,7 @@ use lossproof_wire::{
     CreateTopicsResponse, ErrorCode, Uuid,
 };
 
+use super::alteration::named_twice;
 use super::k32_describe_configs::topic_configs;
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
@@ -21,10 +21,7 @@ const TOPICS_MAX: usize = 10_000;
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: CreateTopicsRequest = call.decode()?;
-    let mut times: BTreeMap<String, usize> = BTreeMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
-    }
+    let twice = named_twice(request.topics.iter().map(|topic| topic.name.clone()));
     let too_many = request.topics.len() > TOPICS_MAX;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -32,7 +29,7 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         let result = if too_many {
             let message = format!("no more than {TOPICS_MAX} topics at a time");
             Err((ErrorCode::INVALID_REQUEST, message))
-        } else if times.get(&name).is_some_and(|times| *times > 1) {
+        } else if twice.contains(&name) {
             Err((ErrorCode::INVALID_REQUEST, "the request names this topic twice".to_owned()))
         } else {
             create(broker, topic, request.validate_only).await

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lossproof_wire::{
@@ -6,6 +5,7 @@ use lossproof_wire::{
     CreatePartitionsTopicResult, ErrorCode,
 };
 
+use super::alteration::named_twice;
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
 use crate::error::topic_error;
@@ -13,14 +13,11 @@ use crate::topics::TopicError;
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: CreatePartitionsRequest = call.decode()?;
-    let mut times: BTreeMap<String, usize> = BTreeMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
-    }
+    let twice = named_twice(request.topics.iter().map(|topic| topic.name.clone()));
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let name = topic.name.clone();
-        let grown = if times.get(&name).is_some_and(|times| *times > 1) {
+        let grown = if twice.contains(&name) {
             Err((ErrorCode::INVALID_REQUEST, "the request names this topic twice".to_owned()))
         } else {
             grow(broker, topic, request.validate_only).await

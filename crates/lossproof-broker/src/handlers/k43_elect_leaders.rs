@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lossproof_wire::{
@@ -23,19 +24,22 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         }
     };
     let catalog = broker.topics.catalog();
+    let mut seen = HashSet::new();
     // Where all are asked for, only those where something was done are told of: none.
     let topics = request.topic_partitions.unwrap_or_default().into_iter().map(|wanted| {
         let found = find_topic(&catalog, false, &wanted.topic, Uuid::ZERO);
-        let partitions = wanted.partitions.into_iter().map(|partition_id| {
+        let partitions = wanted.partitions.into_iter().filter_map(|partition_id| {
             let (error_code, message) = match find_partition(&found, partition_id) {
-                Err(error_code) => (error_code, "no such partition"),
+                Err(error_code) => (error_code, None),
+                Ok(id) if !seen.insert(id) => return None, // BUDGET-6
                 Ok(id) if broker.log.partition(id).is_none() => {
-                    (unavailable, "the only replica is not in the journal: see the broker's log")
+                    let message = "the only replica is not in the journal: see the broker's log";
+                    (unavailable, Some(message))
                 }
-                Ok(_) => (ErrorCode::ELECTION_NOT_NEEDED, "the only replica leads already"),
+                Ok(_) => (ErrorCode::ELECTION_NOT_NEEDED, Some("the only replica leads already")),
             };
-            let error_message = Some(message.to_owned());
-            ElectLeadersPartitionResult { partition_id, error_code, error_message }
+            let error_message = message.map(str::to_owned);
+            Some(ElectLeadersPartitionResult { partition_id, error_code, error_message })
         });
         ReplicaElectionResult { partition_result: partitions.collect(), topic: wanted.topic }
     });

@@ -12,9 +12,6 @@ use crate::transaction::Transaction;
 /// What an expression may take when it is compiled; so what one id costs is bounded as well.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
 
-/// Transactions between two pauses.
-const LOOKED_AT_ONCE: usize = 1_000;
-
 /// All that there are in Kafka. Here a transaction ends at once, so nobody is ever seen preparing.
 const STATES: [&str; 7] = [
     "Empty",
@@ -40,31 +37,25 @@ async fn list(broker: &Broker, request: &ListTransactionsRequest) -> ListTransac
         let error_code = ErrorCode::INVALID_REGULAR_EXPRESSION;
         return ListTransactionsResponse { error_code, ..Default::default() };
     };
-    let all = match broker.transactions.all().await {
-        Ok(all) => all,
+    let now_ms = broker.env.clock.wall_ms();
+    let matches = |id: &str| pattern.as_ref().is_none_or(|pattern| pattern.is_match(id));
+    let listed = broker.transactions.of_all(|id, transaction| {
+        (matches(id) && is_wanted(request, transaction, now_ms)).then(|| ListedTransaction {
+            transactional_id: id.to_owned(),
+            producer_id: transaction.identity.producer_id,
+            transaction_state: transaction.phase.name().to_owned(),
+        })
+    });
+    let transaction_states = match listed.await {
+        Ok(listed) => listed,
         Err(error) => {
             let error_code = error.code(ErrorCode::PRODUCER_FENCED);
             return ListTransactionsResponse { error_code, ..Default::default() };
         }
     };
-    let now_ms = broker.env.clock.wall_ms();
-    let mut listed = Vec::new();
-    for (count, (transactional_id, transaction)) in all.into_iter().enumerate() {
-        if count % LOOKED_AT_ONCE == 0 {
-            tokio::task::yield_now().await; // Matching takes its time, and others wait.
-        }
-        let matches = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&transactional_id));
-        if matches && is_wanted(request, &transaction, now_ms) {
-            listed.push(ListedTransaction {
-                transactional_id,
-                producer_id: transaction.identity.producer_id,
-                transaction_state: transaction.phase.name().to_owned(),
-            });
-        }
-    }
     let unknown = request.state_filters.iter().filter(|name| !STATES.contains(&name.as_str()));
     ListTransactionsResponse {
-        transaction_states: listed,
+        transaction_states,
         unknown_state_filters: unknown.cloned().collect(),
         ..Default::default()
     }

@@ -32,6 +32,9 @@ use crate::topics::Catalog;
 /// again so much later.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
+/// Transactions between two pauses.
+const LOOKED_AT_ONCE: usize = 1_000;
+
 /// Where a transactional id stands.
 #[derive(Debug, Default)]
 struct Slot {
@@ -49,7 +52,7 @@ type Change = OwnedRwLockWriteGuard<Slot>;
 /// What can be asked without waiting for any transaction.
 #[derive(Debug, Default)]
 struct Index {
-    entries: HashMap<String, Entry>,
+    entries: HashMap<Arc<str>, Entry>,
     /// As in the slots.
     deadlines: BTreeSet<(Duration, String)>,
     /// Keys of offsets in open transactions, and in how many.
@@ -102,7 +105,7 @@ impl TransactionCoordinator {
         for (id, transaction) in known.into_iter().flatten() {
             let mut slot = Slot::default();
             this.publish(&id, &mut slot, transaction);
-            this.lock().entries.insert(id, Arc::new(RwLock::new(slot)));
+            this.lock().entries.insert(id.into(), Arc::new(RwLock::new(slot)));
         }
         this
     }
@@ -129,7 +132,7 @@ impl TransactionCoordinator {
         if index.entries.len() >= self.settings.ids_max && !index.entries.contains_key(id) {
             return Err(TransactionError::TooManyIds);
         }
-        Ok(index.entries.entry(id.to_owned()).or_default().clone())
+        Ok(index.entries.entry(id.into()).or_default().clone())
     }
 
     /// A transaction, to be changed (COORDINATOR-2).
@@ -432,10 +435,11 @@ impl TransactionCoordinator {
         partitions: &BTreeSet<PartitionId>,
     ) -> Result<usize, TransactionError> {
         let mut aborted = 0;
-        for (id, transaction) in self.all().await? {
-            if !transaction.is_ongoing() || transaction.partitions.is_disjoint(partitions) {
-                continue;
-            }
+        let is_concerned = |transaction: &Transaction| {
+            transaction.is_ongoing() && !transaction.partitions.is_disjoint(partitions)
+        };
+        let concerned = |id: &str, it: &Transaction| is_concerned(it).then(|| id.to_owned());
+        for id in self.of_all(concerned).await? {
             let (mut slot, current) = self.change(&id).await?;
             let ended = current.ended(Outcome::Abort);
             let next = Transaction { identity: current.identity.next(), ..ended };
@@ -462,19 +466,27 @@ impl TransactionCoordinator {
         Ok(index.pending.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
     }
 
-    /// All ids, in their order.
-    pub(crate) async fn all(&self) -> Result<Vec<(String, Transaction)>, TransactionError> {
+    /// What `look` makes of all ids, in their order. All that they hold together would be too much
+    /// to copy for who asks (BUDGET-6).
+    pub(crate) async fn of_all<T>(
+        &self,
+        look: impl Fn(&str, &Transaction) -> Option<T>,
+    ) -> Result<Vec<T>, TransactionError> {
         if self.damaged {
             return Err(TransactionError::Damaged);
         }
-        let entries = self.lock().entries.clone();
-        let mut all = Vec::with_capacity(entries.len());
-        for (id, entry) in entries {
-            if let Some(transaction) = &entry.read().await.transaction {
-                all.push((id, transaction.clone()));
+        let mut entries: Vec<(Arc<str>, Entry)> = {
+            let index = self.lock();
+            index.entries.iter().map(|(id, entry)| (Arc::clone(id), Arc::clone(entry))).collect()
+        };
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut all = Vec::new();
+        for (count, (id, entry)) in entries.into_iter().enumerate() {
+            if count % LOOKED_AT_ONCE == 0 {
+                tokio::task::yield_now().await; // A look may take its time, and others wait.
             }
+            all.extend(entry.read().await.transaction.as_ref().and_then(|it| look(&id, it)));
         }
-        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(all)
     }
 
@@ -498,6 +510,12 @@ impl Index {
             }
         }
     }
+}
+
+/// Offsets that transactions of the journal hold.
+pub(crate) fn pending_offsets(log: &Log) -> impl Iterator<Item = Bytes> {
+    let transactions = known(log).into_iter().flatten();
+    transactions.flat_map(|(_, transaction)| transaction.offsets.into_values())
 }
 
 /// The transactions of the journal.

@@ -8,6 +8,7 @@ use lossproof_wire::batch::BatchBuilder;
 
 use super::codec;
 use super::state::{Identity, Outcome, Transaction};
+use crate::offsets::is_outdated;
 
 /// Version 0 of a marker's key and value, and what follows it in the key.
 const ABORT_KEY: [u8; 4] = [0, 0, 0, 0];
@@ -70,6 +71,7 @@ pub(super) fn commit(
     Commit {
         appends: partitions.iter().map(append).collect(),
         changes: offsets.iter().cloned().chain([state_of(id, Some(next))]).collect(),
+        outdated: Some(is_outdated),
         ..Commit::default()
     }
 }

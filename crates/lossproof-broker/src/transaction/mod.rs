@@ -13,7 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use coordinator::{TransactionCoordinator, WriteGuard};
+pub(crate) use coordinator::{TransactionCoordinator, WriteGuard, pending_offsets};
 pub(crate) use ending::abort_marker;
 pub use state::TransactionSettings;
 pub(crate) use state::{Identity, Outcome, Transaction, TransactionError};

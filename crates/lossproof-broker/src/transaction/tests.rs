@@ -222,7 +222,7 @@ async fn an_entry_that_cannot_be_read_stops_all_and_ends_nothing() {
     let coordinator = &world.coordinator;
     assert_eq!(coordinator.init(&world.ids, ID, TIMEOUT_MS, None).await, refused);
     assert_eq!(coordinator.guard(ID).await.map(drop), Err(TransactionError::Damaged));
-    assert_eq!(coordinator.all().await.map(drop), Err(TransactionError::Damaged));
+    assert_eq!(coordinator.of_all(|_, _| Some(())).await.map(drop), Err(TransactionError::Damaged));
     assert_eq!(coordinator.pending(b""), Err(TransactionError::Damaged));
 }
 

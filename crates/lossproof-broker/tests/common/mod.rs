@@ -277,6 +277,31 @@ impl Client {
         (answer.producer_id, answer.producer_epoch)
     }
 
+    /// The log start, and the error.
+    pub(crate) async fn delete_records(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> (i64, ErrorCode) {
+        self.delete_records_in(topic, partition, offset, 2).await
+    }
+
+    pub(crate) async fn delete_records_in(
+        &mut self,
+        topic: &str,
+        partition_index: i32,
+        offset: i64,
+        version: i16,
+    ) -> (i64, ErrorCode) {
+        let partitions = vec![DeleteRecordsPartition { partition_index, offset }];
+        let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
+        let request = DeleteRecordsRequest { topics, timeout_ms: 1_000 };
+        let answer: DeleteRecordsResponse = self.call(&request, version).await;
+        let result = &answer.topics[0].partitions[0];
+        (result.low_watermark, result.error_code)
+    }
+
     pub(crate) async fn commit(
         &mut self,
         group: &str,
@@ -287,6 +312,12 @@ impl Client {
         let request = offset_commit(group, -1, "", topic, partition, offset);
         let answer: OffsetCommitResponse = self.call(&request, 8).await;
         answer.topics[0].partitions[0].error_code
+    }
+
+    /// All that are listed.
+    pub(crate) async fn groups(&mut self) -> Vec<String> {
+        let answer: ListGroupsResponse = self.call(&ListGroupsRequest::default(), 4).await;
+        answer.groups.into_iter().map(|group| group.group_id).collect()
     }
 
     pub(crate) async fn committed(

@@ -177,7 +177,7 @@ impl Model {
             if !view.damaged.is_empty() {
                 return Err(format!("partition {id} is damaged: {:?}", view.damaged));
             }
-            if view.log_start > view.log_end || view.high_watermark != view.log_end {
+            if view.log_start > view.high_watermark {
                 return Err(format!("partition {id} has impossible bounds: {view:?}"));
             }
             let mut partition = ModelPartition {

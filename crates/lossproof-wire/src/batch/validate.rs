@@ -110,21 +110,22 @@ pub fn validate(bytes: &Bytes, limits: &Limits) -> Result<BatchInfo, BatchError>
     })
 }
 
-/// The first record of a stored batch whose timestamp is `wanted`. Keeps nothing of the others
+/// The first record of a stored batch that is `wanted`. Keeps nothing of the others
 /// (`BATCH-2`); takes time in proportion to the decompressed size.
 pub fn find_record(
     batch: &Bytes,
     limits: &Limits,
-    wanted: impl Fn(i64) -> bool,
+    wanted: impl Fn(Found) -> bool,
 ) -> Result<Option<Found>, BatchError> {
     let mut found = None;
     skim(batch, limits, |header, _, record| {
         let timestamp = header.timestamp_of(record.timestamp_delta);
-        if !wanted(timestamp) {
+        let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
+        let this = Found { offset, timestamp };
+        if !wanted(this) {
             return ControlFlow::Continue(());
         }
-        let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
-        found = Some(Found { offset, timestamp });
+        found = Some(this);
         ControlFlow::Break(())
     })?;
     Ok(found)

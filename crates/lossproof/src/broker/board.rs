@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use lossproof_broker::{Monitor, Readiness};
+use lossproof_broker::{Figures, Monitor, Readiness};
 use lossproof_env::{Environment, Net, RealNet};
+use lossproof_log::Ended;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -59,15 +60,25 @@ impl Board {
 
 /// Alive while it recovers, too.
 async fn liveness(State(Board(monitor)): State<Board>) -> Response {
-    if monitor.get().is_none_or(Monitor::is_alive) {
-        "alive\n".into_response()
+    alive(monitor.get().is_none_or(Monitor::is_alive)).into_response()
+}
+
+fn alive(is_alive: bool) -> (StatusCode, &'static str) {
+    if is_alive {
+        (StatusCode::OK, "alive\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "hangs: start it again\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "hangs: start it again\n")
     }
 }
 
 async fn readiness(State(Board(monitor)): State<Board>) -> Response {
-    let (status, text) = match monitor.get().map(Monitor::readiness) {
+    let ended = monitor.get().map(Monitor::ended).unwrap_or_default();
+    ready(monitor.get().map(Monitor::readiness), &ended).into_response()
+}
+
+/// `None`: nothing is known before it has recovered.
+fn ready(readiness: Option<Readiness>, ended: &[Ended]) -> (StatusCode, String) {
+    let (status, text) = match readiness {
         Some(Readiness::Ready) => (StatusCode::OK, "ready\n"),
         Some(Readiness::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Some(Readiness::Fenced) => (StatusCode::SERVICE_UNAVAILABLE, "fenced\n"),
@@ -75,20 +86,27 @@ async fn readiness(State(Board(monitor)): State<Board>) -> Response {
         Some(Readiness::DiskFull) => (StatusCode::SERVICE_UNAVAILABLE, "disk full\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "recovering\n"),
     };
-    let ended = monitor.get().map(Monitor::ended).unwrap_or_default();
     let lines = ended.iter().map(|it| format!("thread {}: {}\n", it.thread.name(), it.cause));
-    (status, text.to_owned() + &lines.collect::<String>()).into_response()
+    (status, text.to_owned() + &lines.collect::<String>())
 }
 
 async fn metrics(State(Board(monitor)): State<Board>) -> Response {
     let Some(monitor) = monitor.get().cloned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "recovering\n").into_response();
     };
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(BrokerCollector(monitor.figures())));
-    let mut page = String::new();
-    match text::encode(&mut page, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
+    match page(monitor.figures()) {
+        Ok(page) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
+
+fn page(figures: Figures) -> Result<String, core::fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(BrokerCollector(figures)));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,9 @@ impl Page<'_, '_> {
     fn bounds(&mut self, log: &LogFigures) -> Result<(), Error> {
         let help = "Entries of the index of all partitions; at the bound all records are refused";
         self.bounded("lossproof_broker_index_entries", help, log.index_entries)?;
+        let help = "Bytes of topics, groups, offsets and transactions; at the bound all that adds to \
+                    them is refused";
+        self.bounded("lossproof_broker_state_bytes", help, log.state_bytes)?;
         let help = "Idempotent producers that are remembered, once for each partition";
         self.bounded("lossproof_broker_producers", help, log.producers)?;
         let help = "Transactions that are open or were aborted, once for each partition; at the \
@@ -250,7 +253,7 @@ impl Page<'_, '_> {
         unit: f64,
     ) -> Result<(), Error> {
         let bounds = histogram.buckets.iter().map(|(bound, count)| (*bound as f64 / unit, *count));
-        let buckets: Vec<_> = bounds.chain([(f64::MAX, histogram.beyond)]).collect();
+        let buckets: Vec<_> = bounds.chain([(f64::INFINITY, histogram.beyond)]).collect();
         let (sum, count) = (histogram.sum as f64 / unit, histogram.count());
         self.0
             .encode_descriptor(name, help, None, MetricType::Histogram)?

@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::Outcome;
 use crate::exit::{self, Exit, Failure};
 use crate::journal::{open_code, warn_of_damage};
+use crate::output::tell;
 
 /// Exit status after a second signal: nobody can say what was in work.
 const CUT_OFF: i32 = 1;
@@ -206,7 +207,7 @@ async fn serve(arguments: Arguments) -> Outcome {
         either(&mut signals).await;
         stopper.drain();
         either(&mut signals).await;
-        eprintln!("stopped at once: what was in work is not answered");
+        tell("stopped at once: what was in work is not answered");
         std::process::exit(CUT_OFF);
     });
     match server.run().await {
