@@ -11,7 +11,6 @@ pub(super) fn start(mut call: Call) -> Result<Reply, CallError> {
         response.error_code = ErrorCode::UNSUPPORTED_VERSION;
         return call.ready_in(&response, 0);
     }
-
     let _: ApiVersionsRequest = call.decode()?;
     call.ready(&response)
 }
