@@ -222,7 +222,7 @@ impl Monitor {
             };
             let Some(topic) = catalog.by_id(key.topic_id) else { continue };
             let view = topic.partition(key.partition).and_then(|id| self.broker.log.partition(id));
-            let is_above_end = view.as_ref().is_some_and(|view| offset > view.log_end);
+            let is_above_end = view.as_ref().is_some_and(|view| offset > view.high_watermark);
             groups.entry(key.group).or_default().offsets.push(OffsetFigures {
                 topic: topic.name.clone(),
                 partition: key.partition,

@@ -7,9 +7,9 @@
 //! - OFFSETS-2: an entry belongs to a topic id, not to a name: a topic that was deleted and made
 //!   anew starts without offsets.
 //! - OFFSETS-3: an entry that cannot be read is damage, never "no offset".
-//! - OFFSETS-4: of all that was said yes to for a key, in a transaction or outside, the last stands,
-//!   in the order in which it came, and not in that in which transactions end. The order is kept with
-//!   the offsets, so that it is the same after a restart.
+//! - OFFSETS-4: of all that was said yes to for a key, in a transaction or outside, the last
+//!   stands, in the order in which it came, and not in that in which transactions end. The order is
+//!   kept with the offsets, so that it is the same after a restart.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -199,7 +199,8 @@ mod tests {
     proptest! {
         #[test]
         fn keys_and_values_survive(group in ".{0,40}", id: [u8; 16], partition: i32, order: u64,
-                                   offset: i64, leader_epoch: i32, committed_at_ms: i64, metadata in ".{0,40}") {
+                                   offset: i64, leader_epoch: i32, committed_at_ms: i64,
+                                   metadata in ".{0,40}") {
             let key = OffsetKey { group: group.clone(), topic_id: TopicId(id), partition };
             let bytes = key.encode();
             prop_assert!(bytes.starts_with(&OffsetKey::group_prefix(&group)));

@@ -397,7 +397,8 @@ async fn records_are_removed_by_age_and_size_and_not_by_a_clock_that_jumps() {
     assert_eq!([old, large, both, kept].map(start), [3, 0, 0, 0]);
 }
 
-/// RETENTION-1: a round may take long, and an answer that settings are others now is kept meanwhile.
+/// RETENTION-1: a round may take long, and an answer that settings are others now is kept
+/// meanwhile.
 #[tokio::test]
 async fn a_round_goes_by_the_settings_of_the_moment() {
     let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");

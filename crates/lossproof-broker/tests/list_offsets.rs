@@ -107,7 +107,7 @@ async fn what_is_left_is_found_by_its_time() {
     client.produce("t", 0, at(&[2_000])).await;
     // So long that it is read by itself, and what follows is in the next entry of the index.
     let mut long = BatchBuilder::new();
-    long.push(1_500, None, Some(&[b'x'; 300_000]), &[]);
+    long.push(1_500, None, Some(&vec![b'x'; 300_000]), &[]);
     client.produce("t", 0, long.build().expect("a batch")).await;
     client.produce("t", 0, at(&[4_000])).await;
     let cases = [

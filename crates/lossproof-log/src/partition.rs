@@ -233,8 +233,8 @@ impl Partition {
         })
     }
 
-    /// The first index entry from `from` on that holds a timestamp of at least `timestamp`. One that
-    /// the log start cuts may have had it below.
+    /// The first index entry from `from` on that holds a timestamp of at least `timestamp`. One
+    /// that the log start cuts may have had it below.
     pub(crate) fn entry_at_timestamp(&self, from: i64, timestamp: i64) -> Option<IndexEntry> {
         self.read(|inner| {
             let mut entries = inner.entries_from(from).iter();
@@ -242,8 +242,8 @@ impl Partition {
         })
     }
 
-    /// The index entry from `from` on that holds the highest timestamp; the earliest of several. One
-    /// that the log start cuts may have had it below.
+    /// The index entry from `from` on that holds the highest timestamp; the earliest of several.
+    /// One that the log start cuts may have had it below.
     pub(crate) fn entry_of_max_timestamp(&self, from: i64) -> Option<IndexEntry> {
         self.read(|inner| {
             let entries = inner.entries_from(from).iter();

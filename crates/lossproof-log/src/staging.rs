@@ -5,8 +5,8 @@
 //! - STAGE-1: a commit is judged as a whole before any of it is applied; a refused one leaves no
 //!   trace.
 //! - STAGE-2: partition ids are never used twice.
-//! - STAGE-3: whether a change is outdated is judged by what stands when its turn comes, in the frame
-//!   in work too.
+//! - STAGE-3: whether a change is outdated is judged by what stands when its turn comes, in the
+//!   frame in work too.
 
 use std::collections::{HashMap, HashSet};
 
@@ -270,8 +270,8 @@ impl Staging {
         if plan.has_records && view.index_entries() + batches > config.index_entries_max {
             return Err(CommitCause::Full(FullCause::Index));
         }
-        // What takes no more room than before is always let through: removals make room, and where a
-        // transaction ends its own entry shrinks by the offsets that it commits.
+        // What takes no more room than before is always let through: removals make room, and where
+        // a transaction ends its own entry shrinks by the offsets that it commits.
         let grown = ahead.growth(view, commit);
         let present = view.state(StateTable::bytes).saturating_add_signed(ahead.state_bytes);
         if grown > 0 && present.saturating_add_signed(grown) > config.state_bytes_max {

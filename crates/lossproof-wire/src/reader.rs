@@ -122,7 +122,6 @@ impl<'a> Reader<'a> {
         min_bytes: usize,
     ) -> Result<(), DecodeError> {
         let least = min_bytes.saturating_mul(DECODED_PER_BYTE_MAX).min(ENTRY_COST_MIN);
-
         self.charge(count.saturating_mul(size.max(least)))
     }
 

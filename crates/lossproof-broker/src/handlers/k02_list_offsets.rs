@@ -113,8 +113,8 @@ fn look_up_partition(
 }
 
 /// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a
-/// timestamp that no record has, or none that is left, gives its first record: too early is safe, too
-/// late would skip.
+/// timestamp that no record has, or none that is left, gives its first record: too early is safe,
+/// too late would skip.
 fn find_in(
     log: &Log,
     id: PartitionId,

@@ -63,8 +63,8 @@ impl Page<'_, '_> {
     fn bounds(&mut self, log: &LogFigures) -> Result<(), Error> {
         let help = "Entries of the index of all partitions; at the bound all records are refused";
         self.bounded("lossproof_broker_index_entries", help, log.index_entries)?;
-        let help = "Bytes of topics, groups, offsets and transactions; at the bound all that adds to \
-                    them is refused";
+        let help = "Bytes of topics, groups, offsets and transactions; at the bound all that \
+                    adds to them is refused";
         self.bounded("lossproof_broker_state_bytes", help, log.state_bytes)?;
         let help = "Idempotent producers that are remembered, once for each partition";
         self.bounded("lossproof_broker_producers", help, log.producers)?;

@@ -48,6 +48,7 @@ fn figures() -> Figures {
         sum: first * 10,
     };
     Figures {
+        node_id: 135,
         log: LogFigures {
             sync_us: histogram(1_000_000),
             frame_bytes: histogram(4_096),
@@ -91,6 +92,7 @@ fn figures() -> Figures {
                     partition,
                     offset,
                     lag,
+                    is_above_end: lag.is_none(),
                 })
                 .into(),
         }],
