@@ -166,6 +166,10 @@ impl Cursor<'_> {
         Slice { batches, high_watermark, log_start, held }
     }
 
+    fn is_full(&self) -> bool {
+        !self.batches.is_empty() && self.bytes_left == 0
+    }
+
     /// Takes a batch if it is the next one and fits; breaks where the read has to end.
     fn take(&mut self, entry: &Entry, payload: &Bytes, life: &Life) -> ControlFlow<Stop> {
         if entry.last_offset >= self.high_watermark {
@@ -250,8 +254,7 @@ pub(crate) fn read(
             cursor.next_offset = gone.last + 1;
             continue;
         }
-        let full = !cursor.batches.is_empty() && cursor.bytes_left == 0;
-        if full || cursor.next_offset >= high_watermark {
+        if cursor.is_full() || cursor.next_offset >= high_watermark {
             break Stop::Enough;
         }
         let before = cursor.next_offset;
