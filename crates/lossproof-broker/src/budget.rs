@@ -5,7 +5,8 @@
 //!   are sent, by another, but for: a batch that is larger than an answer may be, per connection
 //!   one answer of [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
 //!   [`WAITING_BYTES`] together, and those that take no more than their requests did, or than
-//!   [`TINY_ANSWER_BYTES`].
+//!   [`TINY_ANSWER_BYTES`]. A fetch that is sent from the memory it was read into keeps up to a
+//!   quarter more than its length of what was read with it.
 //! - BUDGET-2: no set of half received requests can block all of them for good: one at a time
 //!   may finish on the reserve, which is as large as the largest request.
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
