@@ -100,7 +100,7 @@ impl OffsetOrder {
     pub(crate) fn open(log: &Log, pending: impl Iterator<Item = Bytes>) -> Self {
         let committed = log.state(StateKind::Offsets).into_iter();
         let committed = committed.filter(|(key, _)| !stored::is_key(key)).map(|(_, value)| value);
-        let orders = committed.chain(pending).filter_map(|value| order_of(value.clone()));
+        let orders = committed.chain(pending).filter_map(order_of);
         Self(AtomicU64::new(orders.max().unwrap_or(0)))
     }
 
@@ -109,8 +109,17 @@ impl OffsetOrder {
     }
 }
 
-fn order_of(value: Bytes) -> Option<u64> {
-    CommittedOffset::decode(value).ok().map(|committed| committed.order)
+/// Looks no further than it must: the commit thread asks.
+fn order_of(mut value: Bytes) -> Option<u64> {
+    take_order(&mut value).ok()
+}
+
+fn take_order(bytes: &mut Bytes) -> Result<u64, UnreadableEntry> {
+    match bytes.try_get_u8() {
+        Ok(VERSION) => bytes.try_get_u64().map_err(|_| UnreadableEntry),
+        Ok(VERSION_WITHOUT_ORDER) => Ok(0),
+        _ => Err(UnreadableEntry),
+    }
 }
 
 /// Whether what stands came after the offset that is to take its place (OFFSETS-4).
@@ -177,11 +186,7 @@ impl CommittedOffset {
     }
 
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, UnreadableEntry> {
-        let order = match bytes.try_get_u8() {
-            Ok(VERSION) => bytes.try_get_u64().map_err(|_| UnreadableEntry)?,
-            Ok(VERSION_WITHOUT_ORDER) => 0,
-            _ => return Err(UnreadableEntry),
-        };
+        let order = take_order(&mut bytes)?;
         let offset = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
         let leader_epoch = bytes.try_get_i32().map_err(|_| UnreadableEntry)?;
         let committed_at_ms = bytes.try_get_i64().map_err(|_| UnreadableEntry)?;
