@@ -118,14 +118,14 @@ fn an_address_that_others_reach_needs_a_word_of_the_operator() {
 }
 
 /// Group `g` has read so much of each partition.
-fn commit(client: &mut Client, offsets: &[i64]) {
+fn commit(client: &mut Client, topic: &str, offsets: &[i64]) {
     let partition = |(partition_index, offset): (i32, &i64)| OffsetCommitRequestPartition {
         partition_index,
         committed_offset: *offset,
         ..Default::default()
     };
     let partitions = (0..).zip(offsets).map(partition).collect();
-    let topic = OffsetCommitRequestTopic { name: "news".into(), partitions, ..Default::default() };
+    let topic = OffsetCommitRequestTopic { name: topic.into(), partitions, ..Default::default() };
     let request = OffsetCommitRequest {
         group_id: "g".into(),
         generation_id_or_member_epoch: -1,
@@ -186,7 +186,7 @@ fn operators_read_figures_and_readiness() {
     let mut offsets = [0; 4];
     offsets[read] = most;
     let mut client = Client::connect(server);
-    commit(&mut client, &offsets);
+    commit(&mut client, "news", &offsets);
     let (_, page) = get(address, "/metrics");
     let number = |sample: &str| value(&page, sample).parse::<i64>().unwrap();
     assert!(number("lossproof_broker_connections") >= 1, "this one");
@@ -222,20 +222,7 @@ fn furnish(client: &mut Client) {
     let request = DeleteRecordsRequest { topics, timeout_ms: 60_000 };
     let answer: DeleteRecordsResponse = client.call(&request, 2);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
-    let partition = OffsetCommitRequestPartition { committed_offset: 2, ..Default::default() };
-    let topic = OffsetCommitRequestTopic {
-        name: "t".into(),
-        partitions: vec![partition],
-        ..Default::default()
-    };
-    let request = OffsetCommitRequest {
-        group_id: "g".into(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![topic],
-        ..Default::default()
-    };
-    let answer: OffsetCommitResponse = client.call(&request, 8);
-    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    commit(client, "t", &[2]);
     let protocol = JoinGroupRequestProtocol { name: "range".into(), ..Default::default() };
     // Before version 4 nobody has to ask for a member id first.
     let request = JoinGroupRequest {
