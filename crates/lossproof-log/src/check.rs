@@ -383,7 +383,7 @@ impl Look<'_> {
             None => Some("its lock file is gone".to_owned()),
         };
         if let Some(what) = difference {
-            let note = format!("it was copied or restored, and a start refuses it: {what}");
+            let note = format!("it was copied or restored ({what}): a start refuses it without --adopt");
             self.report.notes.push(note);
         }
         Ok(())

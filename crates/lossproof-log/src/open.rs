@@ -154,12 +154,29 @@ fn moved_files(env: &Environment, paths: &Paths) -> Result<Vec<PathBuf>, OpenErr
 fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenError> {
     let disk = &*env.disk;
     make_directory(disk, &paths.directory)?;
+    refuse_foreign(disk, paths)?;
     match disk.lock(&paths.lock) {
         Ok(lock) => Ok(lock),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(OpenError::Locked { path: paths.directory.clone() })
         }
         Err(error) => Err(failed("lock", &paths.lock)(error)),
+    }
+}
+
+/// Refuses a directory that is no log's and holds files of others, before anything is written: it was
+/// hardly meant, and what becomes of them there (or of the log) nobody could say.
+fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
+    let list = disk.list(&paths.directory).map_err(failed("list", &paths.directory))?;
+    if list.contains(&meta::path_of(&paths.directory)) {
+        return Ok(());
+    }
+    match list.iter().find(|path| !paths.is_ours(path)) {
+        Some(foreign) => Err(OpenError::Foreign {
+            directory: paths.directory.clone(),
+            found: foreign.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,8 @@
 use std::path::{Path, PathBuf};
 
+/// `meta.new` becomes the meta file, `ballast` is given up on a full disk.
+const OTHER_NAMES: [&str; 4] = ["meta", "meta.new", "ballast", "lost+found"];
+
 /// The places in a log's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -21,5 +24,14 @@ impl Paths {
             quarantine: directory.join("quarantine"),
             lock: directory.join("lock"),
         }
+    }
+
+    /// What a start that was cut short may leave in a directory that is new, and what a file system
+    /// of its own has from the beginning.
+    pub(crate) fn is_ours(&self, path: &Path) -> bool {
+        [&self.journal, &self.cold, &self.checkpoint, &self.quarantine, &self.lock]
+            .into_iter()
+            .any(|ours| ours == path)
+            || OTHER_NAMES.iter().any(|name| path.ends_with(name))
     }
 }

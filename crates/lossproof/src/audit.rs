@@ -8,7 +8,9 @@ use comfy_table::Table;
 use lossproof_audit::auditor::{
     Audit, Plan, PlannedPipeline, Query, SinkRead, Trace, audit_with_sinks,
 };
+use lossproof_audit::report::RECEIPTS_TOPIC;
 use lossproof_audit::verdict::{self, Verdict};
+use lossproof_client::ConsumeError;
 use lossproof_client::librdkafka::{self, ClientSettings};
 use lossproof_env::Environment;
 use lossproof_pipeline::Config;
@@ -16,7 +18,9 @@ use lossproof_pipeline::sink::read;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::exit::{AUDIT_CLIENT, AUDIT_NOT_FOUND, AUDIT_QUERY, AUDIT_SINK, Exit, Failure};
+use crate::exit::{
+    AUDIT_CLIENT, AUDIT_NOT_FOUND, AUDIT_QUERY, AUDIT_SINK, AUDIT_UNREACHABLE, Exit, Failure,
+};
 use crate::output::say;
 use crate::run;
 
@@ -129,6 +133,11 @@ fn look(source: &Source, query: Option<&Query>) -> Result<Audit, Failure> {
     let settings = ClientSettings::new(&source.bootstrap_server);
     let admin = librdkafka::admin(&settings);
     let mut admin = admin.map_err(|error| Failure::new(AUDIT_CLIENT, error))?;
+    // Asked for by itself: of a cluster that is away each question would end by its own time-out.
+    if let Err(error @ ConsumeError::Unreachable { .. }) = admin.partitions(RECEIPTS_TOPIC) {
+        let message = format_args!("no answer from {}: {error}", source.bootstrap_server);
+        return Err(Failure::new(AUDIT_UNREACHABLE, message));
+    }
     let environment = Environment::real();
     let mut plan =
         Plan { topics: source.topic.clone(), groups: source.group.clone(), ..Plan::default() };
@@ -249,6 +258,9 @@ pub(crate) fn status_text(verdict: &Verdict) -> String {
     }
     for waiting in &verdict.waiting {
         let _ = writeln!(text, "waiting {}: {}", waiting.ids, waiting.place);
+    }
+    for unknown in &verdict.unknown {
+        let _ = writeln!(text, "unknown {}: {}", unknown.ids, unknown.silent);
     }
     for duplicate in &verdict.duplicates {
         let _ = writeln!(text, "duplicate {}: {}", duplicate.id, duplicate.detail);

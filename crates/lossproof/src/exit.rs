@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Proven = 0,
     /// It could not be decided, or the command failed.
     Failed = 1,
+    /// A command line, a setting or a file of settings that cannot be; as by clap.
+    Usage = 2,
     /// At least one message is lost.
     Loss = 3,
     /// Nothing is lost, but something is there twice.
@@ -33,6 +35,10 @@ impl Failure {
     pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
     }
+
+    pub(crate) fn exit(&self) -> Exit {
+        if USAGE_CODES.contains(&self.code.name) { Exit::Usage } else { Exit::Failed }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -51,6 +57,10 @@ pub(crate) struct Code {
     /// The page `docs/errors/NAME.md`.
     pub(crate) page: &'static str,
 }
+
+/// What is to be corrected is what the user wrote: nothing was tried yet.
+const USAGE_CODES: [&str; 5] =
+    [SETTINGS.name, LISTENER_OPEN.name, PIPELINE_FILE.name, AUDIT_QUERY.name, UNKNOWN_CODE.name];
 
 /// Defines the codes, each with its page; a code without a page does not compile.
 macro_rules! codes {
@@ -81,6 +91,7 @@ codes! {
     PIECES_DAMAGED = "LP1012": "copy the directory before anything else, then check the disk";
     LISTENER_OPEN = "LP1013": "listen on 127.0.0.1, or add --insecure-listen on a trusted network";
     OTHER_CLUSTER = "LP1014": "correct cluster.id, or name the directory of that cluster";
+    DIRECTORY_FOREIGN = "LP1015": "choose another directory, or an empty one inside it";
     NO_LOG = "LP1020": "name the directory that `broker --data` was given";
     LOSS_NOT_ACCEPTED = "LP1021": "see `broker --check DIR`, and name exactly what it calls lost";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";
@@ -98,6 +109,7 @@ codes! {
     AUDIT_QUERY = "LP4002": "give an identity, a place, or --field NAME=VALUE";
     AUDIT_NOT_FOUND = "LP4003": "check the identity, or name its topic with --topic";
     AUDIT_SINK = "LP4004": "see that the sink answers, and that the pipeline file is its own";
+    AUDIT_UNREACHABLE = "LP4005": "see that the cluster runs, and correct --bootstrap-server";
     DEMO_FAILED = "LP5001": "run it again with --keep and look into its directory";
     UNKNOWN_CODE = "LP9001": "see the list that `lossproof explain` prints";
 }

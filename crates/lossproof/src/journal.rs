@@ -78,6 +78,7 @@ pub(crate) fn open_code(error: &OpenError) -> exit::Code {
         | OpenError::MetaMissing { .. }
         | OpenError::MarksUnreadable { .. }
         | OpenError::CheckpointUnreadable { .. } => exit::JOURNAL_DAMAGED,
+        OpenError::Foreign { .. } => exit::DIRECTORY_FOREIGN,
         OpenError::NoLog { .. } => exit::NO_LOG,
         OpenError::Config { .. } => exit::SETTINGS,
         OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {

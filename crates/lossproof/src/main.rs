@@ -26,8 +26,8 @@ use crate::exit::{Exit, Failure};
 #[command(
     name = "lossproof",
     version,
-    after_help = "Exit codes: 0 proven complete, 1 could not decide or failed, 2 usage, 3 loss \
-                  found, 4 duplicates only.\nData goes to standard output, talk to standard error."
+    after_help = "Exit codes: 0 proven complete, 1 could not decide or failed, 2 wrong usage \
+                  or settings, 3 loss found, 4 duplicates only.\nData goes to standard output, talk to standard error."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -79,8 +79,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
+            let exit = failure.exit();
             output::tell(failure);
-            Exit::Failed.into()
+            exit.into()
         }
     }
 }

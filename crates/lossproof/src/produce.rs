@@ -125,6 +125,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Failure::new(exit::SETTINGS, "--journal is missing"));
     };
     let environment = Environment::real();
+    if let Some(file) = &arguments.file {
+        // Told before a cluster is waited for.
+        source::look_at(&environment, file)?;
+    }
     let spool = Arc::new(open_spool(&environment, directory)?);
     let shipping = Shipping::start(&environment, &spool, arguments)?;
     let accepted = accept_all(&environment, &spool, arguments, &stop, &shipping);

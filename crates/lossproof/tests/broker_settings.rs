@@ -17,7 +17,7 @@ use support::{Broker, Produce, binary};
 fn refusal(arguments: &[&str]) -> String {
     let output = binary().arg("broker").args(arguments).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("\n  next: "), "{said}");
     said
 }

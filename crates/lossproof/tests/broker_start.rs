@@ -109,6 +109,22 @@ fn the_directory_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn a_directory_with_files_of_others_is_refused_and_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    fs::create_dir_all(data.join("lost+found")).unwrap();
+    fs::write(data.join("meta.properties"), "of another broker").unwrap();
+    let said = refusal("127.0.0.1:0", &data);
+    assert!(said.contains("error[LP1015]") && said.contains("meta.properties"), "{said}");
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 2, "something was made");
+    fs::remove_file(data.join("meta.properties")).unwrap();
+    Broker::start(&data, &[]).stop();
+    // What is put there later is no business of a start.
+    fs::write(data.join("notes"), "of the operator").unwrap();
+    Broker::start(&data, &[]).stop();
+}
+
+#[test]
 fn a_directory_without_permission_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");

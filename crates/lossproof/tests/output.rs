@@ -1,4 +1,5 @@
-//! Nobody has to read standard output to its end.
+//! How commands end: exit codes, errors that say what to do, and nobody has to read standard output
+//! to its end.
 
 use std::process::Command;
 
@@ -9,4 +10,48 @@ fn a_reader_that_went_away_is_no_error() {
     let mut explain = Command::new(env!("CARGO_BIN_EXE_lossproof"));
     let output = explain.arg("explain").stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+/// What it said, and its exit code.
+fn refused(arguments: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_lossproof")).args(arguments).output().unwrap();
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+    (String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+/// A TCP port where nobody answers: below 1024 no system gives one away by itself, and 9 (discard)
+/// is served by none for decades.
+const NOBODY: &str = "127.0.0.1:9";
+
+#[test]
+fn an_audit_of_a_cluster_that_is_away_says_so_in_a_few_lines() {
+    let (said, code) = refused(&["audit", "status", "-b", NOBODY]);
+    assert!(code == Some(1) && said.contains("error[LP4005]") && said.contains(NOBODY), "{said}");
+    // librdkafka tries to connect tens of times meanwhile.
+    assert!(said.lines().count() < 20, "{said}");
+}
+
+#[test]
+fn an_input_that_is_not_there_is_named_before_a_cluster_is_waited_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (journal, input) = (scratch.path().join("journal"), scratch.path().join("tweets.jsonl"));
+    let arguments = ["produce", "-b", NOBODY, "--topic", "news", "--journal"];
+    let places = [journal.to_str().unwrap(), input.to_str().unwrap()];
+    let (said, code) = refused(&[&arguments[..], &places].concat());
+    assert!(code == Some(1) && said.contains("error[LP2001]"), "{said}");
+    assert!(said.contains("tweets.jsonl") && !journal.exists(), "{said}");
+}
+
+#[test]
+fn what_the_user_wrote_wrongly_ends_with_exit_code_2() {
+    for (arguments, expected) in [
+        (&["explain", "LP0000"][..], "error[LP9001]"),
+        (&["audit", "show", "x", "-b", NOBODY], "error[LP4002]"),
+        (&["run", "/dev/null"], "error[LP3001]"),
+        (&["broker", "--set", "num.partition=1", "--data", "/dev/null/x"], "error[LP1008]"),
+        (&["broker", "--listen", "nowhere"], "error: invalid value"),
+    ] {
+        let (said, code) = refused(arguments);
+        assert!(code == Some(2) && said.contains(expected), "{arguments:?}: {said}");
+    }
 }

@@ -11,7 +11,7 @@ use ::rdkafka::types::RDKafkaRespErr;
 use ::rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use bytes::Bytes;
 
-use super::{ConsumerSettings, SettingsError, end_within, log_line};
+use super::{ConsumerSettings, SettingsError, end_within, error_line, log_line};
 use crate::{
     CommitError, ConsumeError, LogConsumer, Rebalance, Record, TopicPartition, Watermarks,
 };
@@ -45,7 +45,7 @@ impl ClientContext for Wishes {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", "{error}: {reason}");
+        error_line(&error, reason);
     }
 }
 

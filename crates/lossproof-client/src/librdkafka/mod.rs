@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use ::rdkafka::ClientContext;
 use ::rdkafka::config::RDKafkaLogLevel;
-use ::rdkafka::error::KafkaError;
+use ::rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::{Admin, LogConsumer, LogProducer};
 
@@ -58,7 +58,7 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", "{error}: {reason}");
+        error_line(&error, reason);
     }
 }
 
@@ -77,6 +77,20 @@ fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
             tracing::info!(target: "librdkafka", facility, "{message}");
         }
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// Of a cluster that is away librdkafka tells with each try to connect, tens of times a second; its
+/// own log lines ([`log_line`]) say the same, with the address, and leave out what they have said.
+fn error_line(error: &KafkaError, reason: &str) {
+    let is_away = matches!(
+        error.rdkafka_error_code(),
+        Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve)
+    );
+    if is_away {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+    } else {
+        tracing::warn!(target: "librdkafka", "{error}: {reason}");
     }
 }
 

@@ -13,7 +13,7 @@ use ::rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
 };
 
-use super::{ClientSettings, ProducerSettings, SettingsError, admin, end_within, log_line};
+use super::{ClientSettings, ProducerSettings, SettingsError, admin, end_within, error_line, log_line};
 use crate::{
     ConsumeError, Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored,
 };
@@ -58,7 +58,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", "{error}: {reason}");
+        error_line(&error, reason);
     }
 }
 

@@ -202,6 +202,12 @@ impl FileInput {
     }
 }
 
+/// Whether the input can be opened at all.
+pub(super) fn look_at(environment: &Environment, path: &Path) -> Result<(), Failure> {
+    let opened = environment.disk.open_read_only(path);
+    opened.map(drop).map_err(|error| unreadable(&path.display().to_string(), &error))
+}
+
 fn unreadable(name: &str, error: &std::io::Error) -> Failure {
     Failure::new(exit::INPUT_UNREADABLE, format_args!("{name}: {error}"))
 }
