@@ -14,12 +14,14 @@
 //!   session id 0 and goes on with full requests.
 //! - SESSION-4: a partition that gave records is asked last the next time, so that no partition
 //!   starves behind others that fill every answer.
+//! - SESSION-5: ids are drawn, so that a consumer that goes on with a session of before a restart is
+//!   not given what another one asks for today, and with it steps over records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lossproof_env::Clock;
+use lossproof_env::{Clock, Rng};
 use lossproof_wire::{
     EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     PartitionData, Uuid,
@@ -83,18 +85,18 @@ struct Inner {
     sessions: HashMap<i32, Session>,
     /// Of all sessions.
     partitions: usize,
-    last_id: i32,
 }
 
 #[derive(Debug)]
 pub(crate) struct FetchSessions {
     clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
     inner: Mutex<Inner>,
 }
 
 impl FetchSessions {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, inner: Mutex::default() }
+    pub(crate) fn new(clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        Self { clock, rng, inner: Mutex::default() }
     }
 
     /// The full request that a request stands for.
@@ -142,7 +144,7 @@ impl FetchSessions {
                     return response; // SESSION-3
                 }
                 let session = Session { by_id, next_epoch: INITIAL_EPOCH, used: now, partitions };
-                response.session_id = inner.insert(session);
+                response.session_id = inner.insert(session, self.rng.next_u64());
                 inner.answered(now, response.session_id, INITIAL_EPOCH, &mut response);
             }
             SessionStep::Next { id, epoch } => {
@@ -160,17 +162,16 @@ impl FetchSessions {
 }
 
 impl Inner {
-    fn insert(&mut self, session: Session) -> i32 {
+    /// Under the id that was drawn, or the next one that is free (SESSION-5).
+    fn insert(&mut self, session: Session, drawn: u64) -> i32 {
+        let mut id = ((drawn >> 33) as i32).max(1);
         // Ends: there are far fewer sessions than ids.
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.sessions.contains_key(&self.last_id) {
-                break;
-            }
+        while self.sessions.contains_key(&id) {
+            id = id.checked_add(1).unwrap_or(1);
         }
         self.partitions += session.partitions.len();
-        self.sessions.insert(self.last_id, session);
-        self.last_id
+        self.sessions.insert(id, session);
+        id
     }
 
     fn remove(&mut self, id: i32) {
@@ -349,7 +350,7 @@ fn topics_of(partitions: &[SessionPartition]) -> Vec<FetchTopic> {
 
 #[cfg(test)]
 mod tests {
-    use lossproof_env::ManualClock;
+    use lossproof_env::{ManualClock, SeededRng};
 
     use super::*;
 
@@ -358,6 +359,10 @@ mod tests {
         let partitions = (0..partitions).map(wanted).collect();
         let topics = vec![FetchTopic { topic: "t".into(), partitions, ..Default::default() }];
         FetchRequest { session_epoch: INITIAL_EPOCH, topics, ..Default::default() }
+    }
+
+    fn started(clock: &Arc<ManualClock>, seed: u64) -> FetchSessions {
+        FetchSessions::new(clock.clone(), Arc::new(SeededRng::new(seed)))
     }
 
     fn open(sessions: &FetchSessions, partitions: i32) -> i32 {
@@ -369,7 +374,7 @@ mod tests {
     #[test]
     fn sessions_are_bounded_and_only_old_ones_are_taken_away() {
         let clock = Arc::new(ManualClock::new(0));
-        let sessions = FetchSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let sessions = started(&clock, 1);
         let ids: Vec<i32> = (0..SESSIONS_MAX).map(|_| open(&sessions, 1)).collect();
         assert!(!ids.contains(&0));
         assert_eq!(open(&sessions, 1), 0);
@@ -385,10 +390,22 @@ mod tests {
         assert_eq!(sessions.lock().partitions, PARTITIONS_MAX);
     }
 
+    /// SESSION-5.
+    #[test]
+    fn a_session_of_before_a_restart_is_none_of_today() {
+        let clock = Arc::new(ManualClock::new(0));
+        let before = open(&started(&clock, 1), 1);
+        let today = started(&clock, 2);
+        open(&today, 1);
+        let next = FetchRequest { session_id: before, session_epoch: 1, ..Default::default() };
+        let answer = today.begin(next, false).map(|_| ());
+        assert_eq!(answer, Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
+    }
+
     /// SESSION-3: nothing is copied for it, and a session that asks for it ends.
     #[test]
     fn what_no_session_can_have_is_not_taken_for_one() {
-        let sessions = FetchSessions::new(Arc::new(ManualClock::new(0)));
+        let sessions = started(&Arc::new(ManualClock::new(0)), 1);
         let mut long = request(1);
         long.topics[0].topic = "x".repeat(NAME_CHARS_MAX + 1);
         let mut many = request(1);

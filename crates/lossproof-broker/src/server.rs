@@ -134,7 +134,7 @@ impl Server {
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
-            fetch_sessions: FetchSessions::new(clock),
+            fetch_sessions: FetchSessions::new(clock, Arc::clone(&env.rng)),
             transactions: Arc::new(transactions),
             groups,
             offset_gates: OffsetGates::new(),

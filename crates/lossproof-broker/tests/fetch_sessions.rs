@@ -139,7 +139,7 @@ async fn another_epoch_or_session_is_refused_and_changes_nothing() {
         for (session_id, session_epoch, refused) in [
             (right.session_id, 2, ErrorCode::INVALID_FETCH_SESSION_EPOCH),
             (right.session_id, -2, ErrorCode::INVALID_FETCH_SESSION_EPOCH),
-            (right.session_id + 1, 1, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
+            (right.session_id ^ 1, 1, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
             (0, 1, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
         ] {
             let topics = consumer.topic(&[(0, 7)]);

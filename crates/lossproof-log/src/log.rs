@@ -190,7 +190,8 @@ impl Log {
     }
 
     /// Aborted transactions with batches from `from` to below `to`, by first offset. A committed
-    /// reader leaves out their records.
+    /// reader leaves out their records. An error where the log start has gone above `from` since the
+    /// records were read: nobody knows any more which of them were aborted.
     pub fn aborted(
         &self,
         id: PartitionId,
@@ -198,7 +199,10 @@ impl Log {
         to: i64,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
-        Ok(partition.aborted(from, to))
+        partition.aborted(from, to).ok_or_else(|| {
+            let (log_start, high_watermark) = partition.bounds();
+            ReadError::OffsetOutOfRange { offset: from, log_start, high_watermark }
+        })
     }
 
     /// Whole batches from the one that holds `from` on, at least one, further ones up to

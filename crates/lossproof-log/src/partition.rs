@@ -124,6 +124,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| u64::from(entry.bytes)).sum()
+    }
+
     /// From the entry on that holds `offset`, or is the next one.
     fn entries_from(&self, offset: i64) -> &[IndexEntry] {
         let at = self.entries.partition_point(|entry| entry.last_offset() < offset);
@@ -328,9 +332,11 @@ impl Partition {
         self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
 
-    /// Aborted transactions with batches from `from` to below `to`, by first offset.
-    pub(crate) fn aborted(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
-        self.read(|inner| inner.transactions.aborted(from, to))
+    /// Aborted transactions with batches from `from` to below `to`, by first offset. `None` once the
+    /// log start is above `from`: those below it are forgotten, and who has read records of them
+    /// before could not know them (TXN-2).
+    pub(crate) fn aborted(&self, from: i64, to: i64) -> Option<Vec<AbortedTransaction>> {
+        self.read(|inner| (from >= inner.log_start).then(|| inner.transactions.aborted(from, to)))
     }
 
     /// Adds a batch to the index; true if that took a new entry (VIEW-2).
@@ -365,7 +371,7 @@ impl Partition {
 
     /// Bytes of all batches from the log start on, and of those that share an index entry with it.
     pub(crate) fn bytes(&self) -> u64 {
-        self.read(|inner| inner.entries.iter().map(|entry| u64::from(entry.bytes)).sum())
+        self.read(Inner::bytes)
     }
 
     /// Bytes of the batches from `offset` on, and of those that share an index entry with it; no
@@ -387,8 +393,10 @@ impl Partition {
     /// `before_ms`, and no more than `bytes_max` but for a part. Goes by whole index entries, keeps
     /// rather too much, and stops at what is damaged.
     pub(crate) fn expired(&self, before_ms: Option<i64>, bytes_max: Option<u64>) -> i64 {
-        let mut bytes = self.bytes();
         self.read(|inner| {
+            // Of the same moment as the entries: counted before an append, what is left would fall
+            // below zero at the last of them.
+            let mut bytes = inner.bytes();
             let mut log_start = inner.log_start;
             for entry in &inner.entries {
                 let is_old = before_ms.is_some_and(|before_ms| {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
     AbortedTransaction, Append, Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig,
-    PartitionChange, PartitionId, StateChange, StateKind, Stepper,
+    PartitionChange, PartitionId, ReadError, StateChange, StateKind, Stepper,
 };
 use lossproof_wire::batch::BatchBuilder;
 use support::{P1, P2, append, create, produced, simulated};
@@ -270,4 +270,23 @@ fn damage(disk: &SimDisk, bytes: &[u8]) {
     let journal = disk.bytes(path).unwrap();
     let at = journal.windows(bytes.len()).position(|window| window == bytes).unwrap();
     disk.damage(path, at as u64, &[!bytes[0]]).unwrap();
+}
+
+/// TXN-2. A reader has the records of an aborted transaction in its hands, and asks which they are
+/// when they have just been deleted: an empty list would make them committed ones.
+#[test]
+fn what_was_aborted_below_the_log_start_is_not_known_and_no_list_says_otherwise() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk, FlushPolicy::Commit);
+    put(&mut stepper, P1, records(A, 0, 0)).unwrap();
+    put(&mut stepper, P1, marker(A, 0, false)).unwrap();
+    put(&mut stepper, P1, records(A, 0, 1)).unwrap();
+    let read = log.read(P1, 0, 1 << 20).unwrap();
+    assert_eq!(read.batches.len(), 3);
+    let start = PartitionChange::LogStart { id: P1, offset: 2 };
+    assert!(stepper.submit(vec![Commit::partition(start)]).iter().all(Result::is_ok));
+    let asked = log.aborted(P1, 0, 3);
+    let expected = ReadError::OffsetOutOfRange { offset: 0, log_start: 2, high_watermark: 3 };
+    assert_eq!(asked.unwrap_err().to_string(), expected.to_string());
+    assert_eq!(log.aborted(P1, 2, 3).unwrap(), []);
 }
