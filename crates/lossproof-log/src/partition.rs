@@ -290,7 +290,7 @@ impl Partition {
                 if !inner.damaged.contains(&range) {
                     inner.damaged.push(range);
                     inner.damaged.sort_unstable();
-                    inner.transactions.doubt(range.last);
+                    inner.transactions.doubt(range);
                 }
             }
         });
@@ -544,7 +544,9 @@ impl View {
 
     /// [`Partition::replace`]; a partition that was deleted meanwhile stays so.
     pub(crate) fn replace(&self, id: PartitionId, files: &BTreeSet<u32>, moved: &[IndexEntry]) {
-        if let Some(partition) = self.partition(id) {
+        // Held until it is counted, so that a deletion counts what was there before or after.
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(partition) = partitions.get(&id) {
             let (before, after) = partition.replace(files, moved);
             self.index_entries.fetch_add(after, Ordering::Relaxed);
             self.index_entries.fetch_sub(before, Ordering::Relaxed);
@@ -587,11 +589,11 @@ impl View {
                 self.highest_id.fetch_max(id.0, Ordering::Relaxed);
             }
             Effect::Delete { id } => {
-                let gone = self.with_partitions(|table| table.remove(id));
                 let size = |partition: Arc<Partition>| {
                     (partition.entries_len(), partition.transactions_len())
                 };
-                let (entries, transactions) = gone.map_or((0, 0), size);
+                let gone = self.with_partitions(|table| table.remove(id).map(size));
+                let (entries, transactions) = gone.unwrap_or_default();
                 self.index_entries.fetch_sub(entries, Ordering::Relaxed);
                 self.transactions.fetch_sub(transactions, Ordering::Relaxed);
             }

@@ -266,14 +266,17 @@ pub(crate) fn read(
         if failed && partition.entry_at(cursor.next_offset) != Some(entry) {
             continue; // READ-3
         }
-        match walked? {
-            ControlFlow::Break(stop) => break stop,
+        match walked {
+            Ok(ControlFlow::Break(stop)) => break stop,
             // The run does not hold what the index says of it.
-            ControlFlow::Continue(()) if failed => {
+            Ok(ControlFlow::Continue(())) if failed => {
                 let lost = OffsetRange { first: cursor.next_offset, last: entry.last_offset() };
                 break Stop::Damage(lost);
             }
-            ControlFlow::Continue(()) => {}
+            Ok(ControlFlow::Continue(())) => {}
+            Err(error) if cursor.batches.is_empty() => return Err(error),
+            // What stands before it is given; the error comes with the next read.
+            Err(_) => break Stop::Enough,
         }
     };
     match stop {
@@ -313,19 +316,20 @@ fn walk_run(
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
     let mut window = Window::open(segment, position, end - position);
+    // What the medium does not give back may come back: it is told as that, and not as damage.
+    let mut unread = None;
     while position < end {
         if position >= window.end() {
             window = Window::open(segment, position, end - position);
         }
-        let frame = match frame_in(&window, position)? {
-            Some(frame) => frame,
-            // What can be had of a damaged frame, or the next one: the batches in between are
-            // missed by their offsets.
-            None => match salvage(segment, position, end)? {
-                Some(frame) => frame,
-                None => break,
-            },
-        };
+        let looked = frame_in(&window, position).unwrap_or_else(|error| {
+            unread.get_or_insert(error);
+            None
+        });
+        // What can be had of a damaged frame, or the next one: the batches in between are missed by
+        // their offsets.
+        let found = looked.map_or_else(|| salvage(segment, position, end), |it| Ok(Some(it)))?;
+        let Some(frame) = found else { break };
         position = frame.position;
         let mut at = position + frame.header.payload_at() as u64;
         for entry in &frame.entries {
@@ -335,8 +339,10 @@ fn walk_run(
             if wanted {
                 let payload = window.get(at, entry.length as usize)?;
                 let payload = payload.unwrap_or_default();
-                if let ControlFlow::Break(stop) = cursor.take(entry, &payload, &segment.life) {
-                    return Ok(ControlFlow::Break(stop));
+                match (cursor.take(entry, &payload, &segment.life), unread) {
+                    (ControlFlow::Continue(()), still) => unread = still,
+                    (ControlFlow::Break(Stop::Damage(_)), Some(error)) => return Err(error),
+                    (ControlFlow::Break(stop), _) => return Ok(ControlFlow::Break(stop)),
                 }
                 cursor.held += window.hold(at, payload.len());
             }
@@ -344,7 +350,10 @@ fn walk_run(
         }
         position = frame.end();
     }
-    Ok(ControlFlow::Continue(()))
+    match unread {
+        Some(error) if cursor.next_offset <= index.last_offset() => Err(error),
+        _ => Ok(ControlFlow::Continue(())),
+    }
 }
 
 /// The frame at `position`, if its first header and directory verify.

@@ -11,7 +11,9 @@ use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload};
 use crate::partition::IndexEntry;
 use crate::producer::{ProducerFact, SentBatch, WINDOW};
-use crate::transactions::{Aborted, AbortedTransaction, OpenTransaction, Transactions};
+use crate::transactions::{
+    Aborted, AbortedTransaction, Doubtful, OpenTransaction, Transactions,
+};
 
 /// Index entries or producers in one fact.
 pub(crate) const MANY: usize = 2_000;
@@ -302,7 +304,8 @@ fn get_index_entry(from: &mut Bytes) -> Option<IndexEntry> {
 
 const OPEN: u8 = 1;
 const ABORTED: u8 = 2;
-const DOUBTFUL: u8 = 3;
+// 3 was that without the losses.
+const DOUBTFUL: u8 = 4;
 
 impl Transactions {
     /// The first `MANY` or fewer of what is left, for one fact; `None` where nothing is.
@@ -317,13 +320,15 @@ impl Transactions {
     }
 
     fn put(&self, out: &mut BytesMut) {
-        let sorts = [(OPEN, &self.open), (DOUBTFUL, &self.doubtful)];
-        for (sort, open) in
-            sorts.into_iter().flat_map(|(sort, all)| all.iter().map(move |it| (sort, it)))
-        {
+        let mut put_open = |sort: u8, open: &OpenTransaction, losses: &[i64]| {
             out.put_u8(sort);
             out.put_i64(open.producer_id);
             out.put_i64(open.first_offset);
+            losses.iter().for_each(|loss| out.put_i64(*loss));
+        };
+        self.open.iter().for_each(|open| put_open(OPEN, open, &[]));
+        for Doubtful { transaction, first_loss, last_loss } in &self.doubtful {
+            put_open(DOUBTFUL, transaction, &[*first_loss, *last_loss]);
         }
         for Aborted { transaction, stable } in &self.aborted {
             out.put_u8(ABORTED);
@@ -343,7 +348,11 @@ impl Transactions {
             let open = OpenTransaction { producer_id, first_offset };
             match sort {
                 OPEN => all.open.push(open),
-                DOUBTFUL => all.doubtful.push(open),
+                DOUBTFUL => all.doubtful.push(Doubtful {
+                    transaction: open,
+                    first_loss: from.try_get_i64().ok()?,
+                    last_loss: from.try_get_i64().ok()?,
+                }),
                 ABORTED => {
                     let last_offset = from.try_get_i64().ok()?;
                     let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
@@ -431,6 +440,7 @@ mod tests {
         let producer =
             ProducerFact { producer_id: 8, epoch: 1, transaction_start: None, used_ms: 5, batches };
         let open = OpenTransaction { producer_id: 8, first_offset: 3 };
+        let doubtful = Doubtful { transaction: open, first_loss: 5, last_loss: 9 };
         let transaction = AbortedTransaction { first_offset: 1, last_offset: 2, producer_id: 8 };
         let aborted = Aborted { transaction, stable: 3 };
         vec![
@@ -455,7 +465,7 @@ mod tests {
                 Transactions {
                     open: vec![open],
                     aborted: vec![aborted, aborted],
-                    doubtful: vec![open, open],
+                    doubtful: vec![doubtful, doubtful],
                 },
             ),
             Fact::StateDamaged(StateKind::Cursor),

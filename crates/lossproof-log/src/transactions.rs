@@ -34,6 +34,16 @@ pub(crate) struct OpenTransaction {
     pub(crate) first_offset: i64,
 }
 
+/// A transaction that was open where batches were lost: its marker may have been among them (TXN-4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Doubtful {
+    pub(crate) transaction: OpenTransaction,
+    /// Where the first and the last of those losses begin. What its producer wrote up to the last is
+    /// its own, or that of further ones whose end is not known either.
+    pub(crate) first_loss: i64,
+    pub(crate) last_loss: i64,
+}
+
 /// A transaction whose records a committed reader leaves out.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct AbortedTransaction {
@@ -58,7 +68,7 @@ pub(crate) struct Transactions {
     /// In the order in which they were aborted, so by last offset.
     pub(crate) aborted: Vec<Aborted>,
     /// Those whose marker may be lost, by first offset (TXN-4).
-    pub(crate) doubtful: Vec<OpenTransaction>,
+    pub(crate) doubtful: Vec<Doubtful>,
 }
 
 impl Transactions {
@@ -74,10 +84,12 @@ impl Transactions {
         self.doubtful.extend(more.doubtful);
     }
 
-    /// Those that were aborted below the log start concern nobody any more; how many.
+    /// Those that were aborted below the log start concern nobody any more; how many. Nor do those
+    /// in doubt of which nothing stands above it.
     pub(crate) fn forget_below(&mut self, log_start: i64) -> usize {
         let gone = self.aborted.partition_point(|it| it.transaction.last_offset < log_start);
         self.aborted.drain(..gone);
+        self.doubtful.retain(|it| it.last_loss > log_start);
         gone
     }
 
@@ -107,23 +119,36 @@ impl Transactions {
         }
     }
 
-    /// Batches up to `last` were lost, maybe with markers: what is open there stays so for ever
+    /// The batches of `lost` are gone, maybe with markers: what is open there stays so for ever
     /// (TXN-4).
-    pub(crate) fn doubt(&mut self, last: i64) {
-        self.doubtful.extend(self.open.iter().filter(|open| open.first_offset <= last));
-        self.doubtful.sort_unstable_by_key(|open| open.first_offset);
-        self.doubtful.dedup();
+    pub(crate) fn doubt(&mut self, lost: OffsetRange) {
+        for open in self.open.iter().filter(|open| open.first_offset <= lost.last) {
+            match self.doubtful.iter_mut().find(|it| it.transaction == *open) {
+                Some(known) => {
+                    known.first_loss = known.first_loss.min(lost.first);
+                    known.last_loss = known.last_loss.max(lost.first);
+                }
+                None => self.doubtful.push(Doubtful {
+                    transaction: *open,
+                    first_loss: lost.first,
+                    last_loss: lost.first,
+                }),
+            }
+        }
+        self.doubtful.sort_unstable_by_key(|it| it.transaction.first_offset);
     }
 
-    /// `range` is given up: transactions that were open where it begins count as aborted, up to
-    /// there (ACCEPT-4): what their producers wrote behind it is none of theirs. One that has not
-    /// ended yet stays open; its end is still to come.
+    /// `range` is given up: transactions that came into doubt by it count as aborted (ACCEPT-4), but
+    /// not what their producers wrote behind it, which is none of theirs. One that has not ended yet
+    /// stays open; its end is still to come.
     pub(crate) fn accept(&mut self, range: OffsetRange) {
-        let concerned = self.doubtful.partition_point(|it| it.first_offset <= range.last);
-        for doubtful in self.doubtful.drain(..concerned).collect::<Vec<_>>() {
-            let OpenTransaction { producer_id, first_offset } = doubtful;
-            let last_offset = range.first - 1;
-            if self.open.contains(&doubtful) || first_offset > last_offset {
+        let (decided, left): (Vec<Doubtful>, Vec<Doubtful>) =
+            self.doubtful.drain(..).partition(|it| range.contains(it.first_loss));
+        self.doubtful = left;
+        for Doubtful { transaction: open, last_loss, .. } in decided {
+            let OpenTransaction { producer_id, first_offset } = open;
+            let last_offset = last_loss - 1;
+            if self.open.contains(&open) || first_offset > last_offset {
                 continue;
             }
             let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
@@ -136,7 +161,8 @@ impl Transactions {
     /// The last stable offset (TXN-1).
     pub(crate) fn last_stable(&self, high_watermark: i64) -> i64 {
         let open = self.open.first().filter(|_| !planted(Planted::StableTooFar));
-        let first = [open, self.doubtful.first()].into_iter().flatten();
+        let doubtful = self.doubtful.first().map(|it| &it.transaction);
+        let first = [open, doubtful].into_iter().flatten();
         first.map(|open| open.first_offset).min().unwrap_or(high_watermark)
     }
 
@@ -225,7 +251,7 @@ mod tests {
         let mut known = Transactions::default();
         take(&mut known, 1, Step::Records, 2);
         take(&mut known, 2, Step::Records, 3);
-        known.doubt(range.last);
+        known.doubt(range);
         take(&mut known, 1, Step::Commit, 20);
         take(&mut known, 3, Step::Records, 21);
         take(&mut known, 3, Step::Abort, 22);
@@ -242,17 +268,66 @@ mod tests {
         assert_eq!((known.last_stable(24), known.aborted(0, 4).len()), (24, 2));
     }
 
+    /// ACCEPT-4. Two losses, of which the later one is given up first: it decides nothing of a
+    /// transaction that the earlier one brought into doubt, and hides nothing that was committed
+    /// between the two.
+    #[test]
+    fn a_transaction_is_decided_with_the_loss_that_brought_it_into_doubt() {
+        let [early, late] = [(4, 9), (30, 39)].map(|(first, last)| OffsetRange { first, last });
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 2);
+        known.doubt(early);
+        take(&mut known, 1, Step::Records, 10);
+        take(&mut known, 1, Step::Commit, 11);
+        known.doubt(late);
+        known.accept(late);
+        assert_eq!((known.last_stable(40), known.aborted(0, 40)), (2, vec![]), "not decided yet");
+        known.accept(early);
+        let aborted = AbortedTransaction { first_offset: 2, last_offset: 3, producer_id: 1 };
+        assert_eq!((known.last_stable(40), known.aborted(0, 40)), (40, vec![aborted]));
+        assert_eq!(known.aborted(10, 40), [], "what was committed behind it is shown");
+    }
+
+    /// ACCEPT-4. Two losses in what seems one transaction: all of it up to the second is in doubt.
+    #[test]
+    fn what_stands_between_two_losses_never_looks_committed() {
+        let [early, late] = [(4, 9), (30, 39)].map(|(first, last)| OffsetRange { first, last });
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 2);
+        known.doubt(early);
+        take(&mut known, 1, Step::Records, 10);
+        known.doubt(late);
+        take(&mut known, 1, Step::Records, 40);
+        take(&mut known, 1, Step::Commit, 41);
+        known.accept(early);
+        assert_eq!(known.aborted(10, 30).len(), 1, "its marker may be in the second loss");
+        assert_eq!(known.aborted(40, 42), []);
+    }
+
+    /// Else nothing would ever be committed there again.
+    #[test]
+    fn doubt_ends_where_all_of_it_is_below_the_log_start() {
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 2);
+        known.doubt(OffsetRange { first: 4, last: 9 });
+        take(&mut known, 1, Step::Commit, 10);
+        known.forget_below(3);
+        assert_eq!(known.last_stable(11), 2);
+        known.forget_below(4);
+        assert_eq!(known.last_stable(11), 11);
+    }
+
     #[test]
     fn a_marker_that_may_be_lost_leaves_its_transaction_open_for_ever() {
         // TXN-4
         let mut known = Transactions::default();
         take(&mut known, 1, Step::Records, 3);
-        known.doubt(19);
+        known.doubt(OffsetRange { first: 4, last: 19 });
         take(&mut known, 1, Step::Records, 20);
         take(&mut known, 1, Step::Commit, 21);
         assert_eq!(known.last_stable(22), 3);
         let mut calm = Transactions::default();
-        calm.doubt(21);
+        calm.doubt(OffsetRange { first: 20, last: 21 });
         assert_eq!(calm.last_stable(22), 22, "nothing was open");
     }
 }

@@ -295,6 +295,48 @@ fn an_unreadable_sector_takes_no_neighbour_with_it() {
     assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Damaged { .. })));
 }
 
+/// The first sector of a frame is gone, the batch behind it and the second header are not: what a
+/// start finds whole is served, and so is what stands around a frame of which nothing is left.
+#[test]
+fn a_frame_without_its_first_sector_is_served_by_its_second_header() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    let long = "x".repeat(6_000);
+    let commits = [vec![append(P2, &["a"]), append(P1, &[&long])], vec![append(P1, &["b"])]];
+    for commit in commits {
+        assert!(stepper.submit(commit).iter().all(Result::is_ok));
+    }
+    stepper.mark();
+    // The third block: the first of the frame that holds "a" and the long one.
+    disk.make_unreadable(&segment(1), 3 * 4096..3 * 4096 + 512).unwrap();
+    let expected = [(0, long.clone()), (1, "b".to_owned())];
+    assert_eq!(values(&log, P1, 0), expected, "while it is open");
+    assert!(matches!(log.read(P2, 0, 1), Err(ReadError::Io { .. })), "it may come back");
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert_eq!(values(&log, P1, 0), expected, "after the start");
+}
+
+/// What stands before it in the partition is given, and only then comes the error.
+#[test]
+fn an_unreadable_batch_keeps_no_earlier_one_from_its_readers() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]);
+    let long = "x".repeat(200_000);
+    for value in ["a", &long, "b"] {
+        assert!(stepper.submit(vec![append(P1, &[value])]).iter().all(Result::is_ok));
+    }
+    stepper.mark();
+    disk.make_unreadable(&segment(1), 10 * 4096..10 * 4096 + 512).unwrap();
+    let read = log.read(P1, 0, 1 << 20).unwrap();
+    assert_eq!(read.batches.len(), 1, "what stands before it");
+    assert!(matches!(log.read(P1, 1, 1 << 20), Err(ReadError::Io { .. })));
+    assert_eq!(log.read(P1, 2, 1 << 20).unwrap().batches.len(), 1, "what stands behind it");
+}
+
 #[test]
 fn a_missing_segment_in_the_middle_leaves_the_rest_readable() {
     let records = 30;
