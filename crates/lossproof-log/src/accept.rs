@@ -14,7 +14,9 @@ use crate::error::{CommitCause, OffsetRange, ReadError};
 use crate::log::Log;
 use crate::partition::View;
 use crate::queue::{Reply, Submission, abandoned};
+use crate::reader::{self, Slice, Unread};
 use crate::report::{Finding, PartitionRange};
+use crate::shared::Shared;
 
 /// Something that was acknowledged and cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +72,13 @@ impl Log {
         done.map_err(AcceptError::Commit)
     }
 
+    /// As [`Log::read`]; what the medium does not give back is damage to who gives it up.
+    fn read_or_damage(&self, id: PartitionId, offset: i64) -> Result<Slice, ReadError> {
+        let Shared { view, segments, .. } = &**self.shared();
+        let partition = view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        reader::read(segments, id, &partition, offset, 1, Unread::IsDamage)
+    }
+
     /// Nothing of `lost` may be there (ACCEPT-1). Only where the end is not known may it reach
     /// beyond what is.
     fn check_unreadable(&self, lost: PartitionRange) -> Result<(), AcceptError> {
@@ -86,7 +95,7 @@ impl Log {
                 let last = range.last;
                 return if is_closed { Ok(()) } else { Err(never_given(partition, last)) };
             }
-            match self.read(partition, offset, 1) {
+            match self.read_or_damage(partition, offset) {
                 Err(ReadError::Damaged { range: found, .. }) => {
                     offset = found.last.saturating_add(1);
                 }

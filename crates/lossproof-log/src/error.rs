@@ -63,7 +63,7 @@ impl fmt::Display for FenceCause {
 }
 
 /// A latched stop of all writes. Only a new open, with its recovery, ends it; where the end is lost
-/// not even that.
+/// only one that gives it up ([`LogConfig::accept_lost_end`](crate::LogConfig::accept_lost_end)).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fenced {
     pub cause: FenceCause,
@@ -76,7 +76,7 @@ impl fmt::Display for Fenced {
         let Self { cause, since_ms } = self;
         let what_to_do = match cause {
             FenceCause::EndLost => {
-                "restore it from a copy, or keep this directory for reading and begin a new one"
+                "restore it from a copy, or keep it for reading, or give the lost end up for good"
             }
             FenceCause::Write(_) | FenceCause::Sync(_) | FenceCause::Panic => "reopen it",
         };

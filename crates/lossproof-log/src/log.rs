@@ -26,7 +26,7 @@ use crate::mover::Mover;
 use crate::open;
 use crate::partition::{Dirt, PartitionView};
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
-use crate::reader::{self, Slice};
+use crate::reader::{self, Slice, Unread};
 use crate::recovery::failed;
 use crate::report::RecoveryReport;
 use crate::scrub::Scrubber;
@@ -211,7 +211,7 @@ impl Log {
     pub fn read(&self, id: PartitionId, from: i64, max_bytes: usize) -> Result<Slice, ReadError> {
         let shared = self.shared();
         let partition = shared.view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
-        reader::read(&shared.segments, id, &partition, from, max_bytes)
+        reader::read(&shared.segments, id, &partition, from, max_bytes, Unread::IsError)
     }
 
     pub fn partition(&self, id: PartitionId) -> Option<PartitionView> {

@@ -25,7 +25,7 @@ use crate::commit::{LaneRange, PartitionId};
 use crate::error::{OffsetRange, ReadError};
 use crate::frame::{BLOCK, COLD_KEY, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life};
 use crate::partition::{IndexEntry, Partition};
-use crate::scan::{FoundFrame, Scan};
+use crate::scan::{FoundFrame, Scan, is_unreadable};
 
 /// A batch as it is stored: base offset and leader epoch set, everything else as it came.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -149,10 +149,20 @@ fn read_bytes(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Option<
     }
 }
 
+/// What becomes of what the medium does not give back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unread {
+    /// An error: it may come back.
+    IsError,
+    /// Damage, as at a start: for who looks for damage, or for a person who gives it up.
+    IsDamage,
+}
+
 /// One read in progress.
 struct Cursor<'a> {
     id: PartitionId,
     partition: &'a Partition,
+    unread: Unread,
     next_offset: i64,
     high_watermark: i64,
     bytes_left: usize,
@@ -168,6 +178,18 @@ impl Cursor<'_> {
 
     fn is_full(&self) -> bool {
         !self.batches.is_empty() && self.bytes_left == 0
+    }
+
+    /// Goes on without what the medium does not give back; `unread` is told of it where it is no
+    /// damage. Any other error is one of the whole read.
+    fn miss<T>(&self, error: io::Error, unread: &mut Option<io::Error>) -> io::Result<Option<T>> {
+        if !is_unreadable(&error) {
+            return Err(error);
+        }
+        if self.unread == Unread::IsError {
+            unread.get_or_insert(error);
+        }
+        Ok(None)
     }
 
     /// Takes a batch if it is the next one and fits; breaks where the read has to end.
@@ -228,6 +250,7 @@ pub(crate) fn read(
     partition: &Partition,
     from: i64,
     max_bytes: usize,
+    unread: Unread,
 ) -> Result<Slice, ReadError> {
     let (log_start, high_watermark) = partition.bounds();
     if from < log_start || from > high_watermark {
@@ -236,6 +259,7 @@ pub(crate) fn read(
     let mut cursor = Cursor {
         id,
         partition,
+        unread,
         next_offset: from,
         high_watermark,
         bytes_left: max_bytes,
@@ -316,19 +340,19 @@ fn walk_run(
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
     let mut window = Window::open(segment, position, end - position);
-    // What the medium does not give back may come back: it is told as that, and not as damage.
+    // The first error that stands for damage only as long as nobody says so.
     let mut unread = None;
     while position < end {
         if position >= window.end() {
             window = Window::open(segment, position, end - position);
         }
-        let looked = frame_in(&window, position).unwrap_or_else(|error| {
-            unread.get_or_insert(error);
-            None
-        });
+        let looked = frame_in(&window, position).or_else(|error| cursor.miss(error, &mut unread));
         // What can be had of a damaged frame, or the next one: the batches in between are missed by
         // their offsets.
-        let found = looked.map_or_else(|| salvage(segment, position, end), |it| Ok(Some(it)))?;
+        let found = match looked? {
+            Some(frame) => Some(frame),
+            None => salvage(segment, position, end)?,
+        };
         let Some(frame) = found else { break };
         position = frame.position;
         let mut at = position + frame.header.payload_at() as u64;
@@ -337,7 +361,8 @@ fn walk_run(
                 && entry.partition == cursor.id
                 && entry.last_offset >= cursor.next_offset;
             if wanted {
-                let payload = window.get(at, entry.length as usize)?;
+                let payload = window.get(at, entry.length as usize);
+                let payload = payload.or_else(|error| cursor.miss(error, &mut unread))?;
                 let payload = payload.unwrap_or_default();
                 match (cursor.take(entry, &payload, &segment.life), unread) {
                     (ControlFlow::Continue(()), still) => unread = still,

@@ -11,7 +11,7 @@ use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::partition::{IndexEntry, Place};
 use crate::paths::Paths;
-use crate::reader::{self, ReadSegment};
+use crate::reader::{self, ReadSegment, Unread};
 use crate::recovery::{Recovery, failed};
 use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::snapshot::{ColdFact, Fact, LogFact, PartitionFact};
@@ -194,7 +194,14 @@ impl Recovery {
         partition.forget_damage(range);
         let mut next = range.first.max(partition.bounds().0);
         while next <= range.last {
-            let read = reader::read(&self.segments, id, &partition, next, READ_BYTES);
+            let read = reader::read(
+                &self.segments,
+                id,
+                &partition,
+                next,
+                READ_BYTES,
+                Unread::IsError,
+            );
             let Some(last) = read.ok().and_then(|slice| Some(slice.batches.last()?.last_offset))
             else {
                 partition.note_loss(range);

@@ -17,10 +17,14 @@ const WINDOW_BYTES: u64 = 1 << 20;
 const UNREADABLE: u8 = 0xff;
 const EIO: i32 = 5;
 
+/// Whether the medium does not give back what stands there.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
+}
+
 /// Fills `buffer` from `at`, around blocks that cannot be read: these come out as
 /// [`UNREADABLE`], to be judged as any damage is.
 pub(crate) fn read_around(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<()> {
-    let is_unreadable = |error: &io::Error| error.raw_os_error() == Some(EIO);
     let whole = file.read_exact_at(buffer, at);
     if !whole.as_ref().is_err_and(is_unreadable) {
         return whole;

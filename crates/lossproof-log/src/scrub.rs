@@ -21,7 +21,7 @@ use crate::effect::state_kind;
 use crate::error::{OffsetRange, ReadError};
 use crate::frame::{BLOCK, COLD_KEY};
 use crate::quarantine;
-use crate::reader::{self, ReadSegment};
+use crate::reader::{self, ReadSegment, Unread};
 use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::scan::{FoundFrame, Scan};
 use crate::segment::DATA_AT;
@@ -258,7 +258,11 @@ impl Scrubber {
             self.shared.mover.note_findings();
         }
         self.known.push(finding);
-        kept.map(drop).and(listed)
+        if let Err(error) = kept.map(drop).and(listed) {
+            // It is told above, and by the next checkpoint; the rest of the file is still to be read.
+            tracing::error!(%error, "what is damaged could not be copied to quarantine");
+        }
+        Ok(())
     }
 
     /// The offsets that cannot be read of what the index says is between `from` and `end`, and
@@ -276,7 +280,8 @@ impl Scrubber {
             for entry in partition.entries().into_iter().filter(concerned) {
                 let mut next = entry.base_offset.max(partition.bounds().0);
                 while next <= entry.last_offset() {
-                    match reader::read(segments, id, &partition, next, READ_BYTES) {
+                    let judged = Unread::IsDamage;
+                    match reader::read(segments, id, &partition, next, READ_BYTES, judged) {
                         Ok(slice) => match slice.batches.last() {
                             Some(last) => next = last.last_offset + 1,
                             None => break,

@@ -139,8 +139,8 @@ impl Transactions {
     }
 
     /// `range` is given up: transactions that came into doubt by it count as aborted (ACCEPT-4), but
-    /// not what their producers wrote behind it, which is none of theirs. One that has not ended yet
-    /// stays open; its end is still to come.
+    /// not what their producers wrote behind it, which is none of theirs. What seems to go on behind
+    /// it stays open, and may still end as it likes.
     pub(crate) fn accept(&mut self, range: OffsetRange) {
         let (decided, left): (Vec<Doubtful>, Vec<Doubtful>) =
             self.doubtful.drain(..).partition(|it| range.contains(it.first_loss));
@@ -148,7 +148,7 @@ impl Transactions {
         for Doubtful { transaction: open, last_loss, .. } in decided {
             let OpenTransaction { producer_id, first_offset } = open;
             let last_offset = last_loss - 1;
-            if self.open.contains(&open) || first_offset > last_offset {
+            if first_offset > last_offset {
                 continue;
             }
             let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
@@ -180,6 +180,8 @@ impl Transactions {
             }
         }
         found.sort_unstable();
+        // Of what was given up, and then aborted behind that as well.
+        found.dedup_by_key(|it| it.first_offset);
         found
     }
 }
@@ -261,11 +263,28 @@ mod tests {
             let found = known.aborted(from, to);
             found.iter().map(|it| (it.producer_id, it.first_offset)).collect()
         };
-        assert_eq!(firsts(0, 23), [(1, 2), (3, 21)]);
+        assert_eq!(firsts(0, 23), [(1, 2), (2, 3), (3, 21)]);
         assert_eq!(firsts(4, 23), [(3, 21)], "what comes behind is not touched by it");
         assert_eq!(known.last_stable(23), 3, "one of them has not ended yet");
         take(&mut known, 2, Step::Abort, 23);
         assert_eq!((known.last_stable(24), known.aborted(0, 4).len()), (24, 2));
+    }
+
+    /// ACCEPT-4. The next transaction of the same producer has begun where the range is given up: it
+    /// looks like more of the first, and with its commit that one must not look committed.
+    #[test]
+    fn what_goes_on_behind_a_loss_commits_nothing_before_it() {
+        let range = OffsetRange { first: 4, last: 19 };
+        let mut known = Transactions::default();
+        take(&mut known, 1, Step::Records, 3);
+        known.doubt(range);
+        take(&mut known, 1, Step::Records, 20);
+        known.accept(range);
+        assert_eq!(known.last_stable(21), 3);
+        take(&mut known, 1, Step::Commit, 21);
+        let aborted = AbortedTransaction { first_offset: 3, last_offset: 3, producer_id: 1 };
+        assert_eq!((known.last_stable(22), known.aborted(0, 22)), (22, vec![aborted]));
+        assert_eq!(known.aborted(20, 22), []);
     }
 
     /// ACCEPT-4. Two losses, of which the later one is given up first: it decides nothing of a

@@ -4,17 +4,14 @@
 
 use crate::support;
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Waker};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
     AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
     PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
 };
-use support::{P1, P2, append, create, only, simulated, values_of};
+use support::{P1, P2, accept, append, create, only, simulated, values_of};
 
 const DATA: &str = "/data";
 
@@ -75,19 +72,6 @@ fn write_over(disk: &SimDisk, wanted: &str, first: u8) {
 
 fn lost(partition: PartitionId, first: i64, last: i64) -> Loss {
     Loss::Offsets(PartitionRange { partition, range: OffsetRange { first, last } })
-}
-
-fn accept(log: &Log, stepper: &mut Stepper, losses: Vec<Loss>) -> Result<(), AcceptError> {
-    let mut accepting = pin!(log.accept_losses(losses));
-    let mut context = Context::from_waker(Waker::noop());
-    if let std::task::Poll::Ready(refused) = accepting.as_mut().poll(&mut context) {
-        return refused;
-    }
-    stepper.step();
-    match accepting.poll(&mut context) {
-        std::task::Poll::Ready(outcome) => outcome,
-        std::task::Poll::Pending => panic!("it was not answered"),
-    }
 }
 
 /// All records as a reader gets them that goes from slice to slice.

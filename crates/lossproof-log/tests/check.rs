@@ -208,14 +208,15 @@ fn lost_offsets_of_a_cold_file_are_named_exactly() {
 fn an_end_that_is_in_doubt_is_no_damage() {
     let (disk, mut stepper) = running();
     stepper.mark();
-    // The sync of this frame fails, and with it the process.
-    disk.inject(Fault::sync(0).torn());
+    // The write of this frame ends halfway, and with it the process.
+    disk.inject(Fault::change(0).torn());
     assert!(stepper.submit(vec![append(P1, &["never answered"])])[0].is_err());
     drop(stepper);
     disk.heal();
     let disk = disk.killed();
     let report = agree(&disk, "killed").unwrap();
     assert!(!report.is_damaged() && !report.recovery.clean, "{report:?}");
+    assert!(!report.recovery.in_doubt.is_empty(), "{report:?}");
 }
 
 #[test]

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lossproof_env::{Environment, ManualClock, SimDisk};
-use lossproof_log::{FlushPolicy, Log, LogConfig, OffsetRange, ReadError, RecoveryReport, Stepper};
+use lossproof_env::{Environment, Fault, ManualClock, SimDisk};
+use lossproof_log::{
+    FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionRange, ReadError, RecoveryReport,
+    Stepper,
+};
 use support::{P1, P2, append, create, simulated};
 
 /// Of 3 kB: some twenty of them fill a segment.
@@ -122,6 +125,44 @@ fn a_flipped_bit_in_a_cold_file_is_found_without_any_read() {
     let mut after = run.disk.bytes(&cold).unwrap();
     after[at as usize] ^= 1;
     assert_eq!(after, before, "SCRUB-2: nothing is repaired");
+}
+
+/// Nobody can step over a sector that is gone but the person who gives it up: so it is found, and
+/// named by its offsets, and `Log::accept_losses` takes it.
+#[test]
+fn a_block_that_cannot_be_read_is_found_named_and_given_up() {
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let at = FRAME_AT + 4_096;
+    run.disk.make_unreadable(&cold, at..at + 512).unwrap();
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 1);
+    assert!(run.list().contains("partition=1:"), "{}", run.list());
+    let damaged = run.log.partition(P1).unwrap().damaged;
+    assert_eq!(damaged.len(), 1, "SCRUB-2: offline before anybody reads it");
+    run.stepper.checkpoint().unwrap();
+    let (mut run, report) = run.restarted();
+    assert_eq!(report.damage[0].partitions[0].range, damaged[0]);
+    let loss = Loss::Offsets(PartitionRange { partition: P1, range: damaged[0] });
+    support::accept(&run.log, &mut run.stepper, vec![loss]).unwrap();
+    let next = run.log.read(P1, damaged[0].first, 1_000).unwrap();
+    assert_eq!(next.batches[0].base_offset, damaged[0].last + 1);
+}
+
+/// On a full disk nothing can be copied to quarantine, and still the whole file is read.
+#[test]
+fn a_finding_that_cannot_be_kept_hides_no_other() {
+    let mut run = run(true);
+    let cold = run.file("cold");
+    let before = run.disk.bytes(&cold).unwrap();
+    for at in [5_000, 100_000] {
+        let at = FRAME_AT + at;
+        run.disk.damage(&cold, at, &[before[at as usize] ^ 1]).unwrap();
+    }
+    run.disk.inject(Fault::change(0));
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 2);
+    assert_eq!(run.log.partition(P1).unwrap().damaged.len(), 2);
 }
 
 #[test]

@@ -382,8 +382,14 @@ impl Relay {
             }
         }
         for view in done {
-            self.spool.remove_lane(&view).map_err(RelayError::Remove)?;
-            self.lanes.remove(&view.id);
+            match self.spool.remove_lane(&view) {
+                Ok(()) => drop(self.lanes.remove(&view.id)),
+                Err(cause) if cause.is_retriable() => {
+                    tracing::warn!("a lane that is done was not removed: {cause}; trying again");
+                    return Ok(());
+                }
+                Err(cause) => return Err(RelayError::Remove(cause)),
+            }
         }
         Ok(())
     }

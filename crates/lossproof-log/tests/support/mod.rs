@@ -1,12 +1,15 @@
 //! What the behaviour tests share.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
 use lossproof_log::{
-    Append, Commit, Committed, FlushPolicy, LaneRange, Log, PartitionChange, PartitionId,
-    StoredBatch,
+    AcceptError, Append, Commit, Committed, FlushPolicy, LaneRange, Log, Loss, PartitionChange,
+    PartitionId, Stepper, StoredBatch,
 };
 use lossproof_wire::batch::BatchBuilder;
 
@@ -79,4 +82,18 @@ pub(crate) fn simulated(disk: &SimDisk) -> Environment {
 pub(crate) fn only(committed: &Committed) -> lossproof_log::Appended {
     assert_eq!(committed.appended.len(), 1);
     committed.appended[0]
+}
+
+/// Gives up `losses`, with one step of the commit thread where it comes to that.
+pub(crate) fn accept(log: &Log, stepper: &mut Stepper, losses: Vec<Loss>) -> Result<(), AcceptError> {
+    let mut accepting = pin!(log.accept_losses(losses));
+    let mut context = Context::from_waker(Waker::noop());
+    if let Poll::Ready(refused) = accepting.as_mut().poll(&mut context) {
+        return refused;
+    }
+    stepper.step();
+    match accepting.poll(&mut context) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it was not answered"),
+    }
 }
