@@ -91,17 +91,31 @@ impl OffsetKey {
     }
 }
 
+/// More than are given between two starts.
+const LEAP: u64 = 1 << 40;
+/// More than are given in a millisecond; the orders of all days to come fit into 64 bits by it.
+const ORDERS_PER_MS: u64 = 1 << 20;
+
 /// Gives each offset its place among all of them (OFFSETS-4).
 #[derive(Debug)]
 pub(crate) struct OffsetOrder(AtomicU64);
 
 impl OffsetOrder {
-    /// Goes on after what is committed, and after `pending`, which transactions hold.
-    pub(crate) fn open(log: &Log, pending: impl Iterator<Item = Bytes>) -> Self {
+    /// Goes on after what is committed, and after `pending`, which transactions hold. Where some of
+    /// them may be hidden by damage, which a later start may not meet, it goes on far above all that
+    /// can have been given: also by an earlier such start, hence `hidden_at_ms`, the time of day.
+    pub(crate) fn open(
+        log: &Log,
+        pending: impl Iterator<Item = Bytes>,
+        hidden_at_ms: Option<i64>,
+    ) -> Self {
         let committed = log.state(StateKind::Offsets).into_iter();
         let committed = committed.filter(|(key, _)| !stored::is_key(key)).map(|(_, value)| value);
         let orders = committed.chain(pending).filter_map(order_of);
-        Self(AtomicU64::new(orders.max().unwrap_or(0)))
+        let last = orders.max().unwrap_or(0);
+        let by_day = |ms: i64| (ms.max(0) as u64).saturating_mul(ORDERS_PER_MS);
+        let leap = |ms| last.saturating_add(LEAP).max(by_day(ms));
+        Self(AtomicU64::new(hidden_at_ms.map_or(last, leap)))
     }
 
     pub(crate) fn next(&self) -> u64 {

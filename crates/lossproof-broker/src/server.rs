@@ -132,13 +132,15 @@ impl Server {
         let transactions = TransactionCoordinator::open(log.clone(), clock.clone(), settings);
         let settings = config.groups.clone().within(&config.log);
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
+        let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);
+        let hidden_at_ms = hidden.then(|| env.clock.wall_ms());
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
             fetch_sessions: FetchSessions::new(clock, Arc::clone(&env.rng)),
             transactions: Arc::new(transactions),
             groups,
             offset_gates: OffsetGates::new(),
-            offset_order: OffsetOrder::open(&log, pending_offsets(&log)),
+            offset_order: OffsetOrder::open(&log, pending_offsets(&log), hidden_at_ms),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),

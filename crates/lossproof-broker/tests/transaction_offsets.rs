@@ -3,9 +3,14 @@
 
 use crate::common;
 
+use std::path::Path;
+
+use bytes::Bytes;
 use common::member::{Age, Member};
 use common::producer::Producer;
-use common::{Broker, Client, records};
+use common::{Broker, Client, environment, log_config, records};
+use lossproof_env::SimDisk;
+use lossproof_log::{Commit, Log, StateKind};
 use lossproof_wire::*;
 
 async fn started() -> (Broker, Producer) {
@@ -113,6 +118,40 @@ async fn the_end_of_a_transaction_takes_no_later_offset_back() {
         assert_eq!(client.committed("h", "t", 0).await, (3, ErrorCode::NONE), "2 came before it");
         broker.stop().await;
     }
+}
+
+/// What is kept of the transaction `payments`; something else takes its place.
+async fn exchange(disk: &SimDisk, put: Bytes) -> Bytes {
+    let (log, _) = Log::open(&environment(disk), Path::new("/data"), log_config()).expect("opens");
+    let mut kept = log.state(StateKind::Transactions).into_iter();
+    let (_, before) = kept.find(|(key, _)| key == "payments").expect("it is there");
+    let change = Commit::state(StateKind::Transactions, "payments", Some(put));
+    log.commit(change).await.expect("it is taken");
+    log.close().await.expect("it closes");
+    before
+}
+
+/// OFFSETS-4. A transaction is not to be read at one start, and at the next one it is: what was
+/// committed meanwhile came after what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_could_not_see_takes_no_later_offset_back() {
+    let (broker, mut producer) = started().await;
+    assert_eq!(producer.add_group("g", 3).await, ErrorCode::NONE);
+    let offsets = producer.offsets_request("g", "t", 3);
+    assert_eq!(producer.offsets(&offsets).await, ErrorCode::NONE);
+    let disk = broker.stop().await;
+    let kept = exchange(&disk, Bytes::from_static(b"of a newer version")).await;
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(client.commit("g", "t", 0, 1).await, ErrorCode::NONE);
+    let disk = broker.stop().await;
+    exchange(&disk, kept).await;
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut producer = again(&broker, producer).await;
+    assert_eq!(producer.end(true).await, ErrorCode::NONE);
+    let mut client = broker.client().await;
+    assert_eq!(client.committed("g", "t", 0).await, (1, ErrorCode::NONE), "3 came before it");
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

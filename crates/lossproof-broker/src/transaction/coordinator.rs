@@ -490,6 +490,11 @@ impl TransactionCoordinator {
         Ok(all)
     }
 
+    /// Whether there may be transactions that it does not know of.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Transaction>, TransactionError> {
         match self.find(id) {
             Ok(entry) => Ok(entry.read().await.transaction.clone()),
@@ -512,10 +517,11 @@ impl Index {
     }
 }
 
-/// Offsets that transactions of the journal hold.
+/// Offsets that transactions of the journal hold, as far as these can be read.
 pub(crate) fn pending_offsets(log: &Log) -> impl Iterator<Item = Bytes> {
-    let transactions = known(log).into_iter().flatten();
-    transactions.flat_map(|(_, transaction)| transaction.offsets.into_values())
+    let values = log.state(StateKind::Transactions).into_iter().map(|(_, value)| value);
+    let transactions = values.filter_map(|value| codec::decode(value).ok());
+    transactions.flat_map(|transaction| transaction.offsets.into_values())
 }
 
 /// The transactions of the journal.
