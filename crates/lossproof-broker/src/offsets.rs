@@ -9,7 +9,8 @@
 //! - OFFSETS-3: an entry that cannot be read is damage, never "no offset".
 //! - OFFSETS-4: of all that was said yes to for a key, in a transaction or outside, the last
 //!   stands, in the order in which it came, and not in that in which transactions end. The order is
-//!   kept with the offsets, so that it is the same after a restart.
+//!   kept with the offsets, so that it is the same after a restart. A removal leaves nothing to be
+//!   compared with: what a transaction holds by then is committed with it all the same.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
