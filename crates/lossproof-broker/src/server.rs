@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lossproof_env::{Environment, Listener, Net};
-use lossproof_log::{CloseError, Log, OpenError, PartitionId, RecoveryReport};
+use lossproof_log::{CloseError, Log, OpenError, PartitionId, RecoveryReport, StateKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 

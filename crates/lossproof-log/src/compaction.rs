@@ -31,7 +31,7 @@ use crate::commit::PartitionId;
 use crate::error::ReadError;
 use crate::frame::{Entry, EntryKind, NO_RECORDS};
 use crate::partition::Partition;
-use crate::reader::{Segments, StoredBatch, read};
+use crate::reader::{Segments, StoredBatch, Unread, read};
 
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -100,7 +100,8 @@ impl Iterator for Batches<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.read.len() == 0 && self.next < self.end {
-            match read(self.segments, self.id, self.partition, self.next, READ_BYTES) {
+            let (segments, unread) = (self.segments, Unread::IsError);
+            match read(segments, self.id, self.partition, self.next, READ_BYTES, unread) {
                 Ok(slice) => self.read = slice.batches.into_iter(),
                 Err(error) => {
                     self.next = self.end;
@@ -241,7 +242,9 @@ impl<'a> Pass<'a> {
             return false;
         }
         let base_offset = header.base_offset;
-        let aborted = self.partition.aborted(base_offset, base_offset + 1);
+        // Below the log start nobody knows; there its records are shown to nobody, nor any that they
+        // could take the place of.
+        let aborted = self.partition.aborted(base_offset, base_offset + 1).unwrap_or_default();
         aborted.iter().any(|it| {
             it.producer_id == header.producer_id
                 && (it.first_offset..=it.last_offset).contains(&base_offset)
