@@ -383,7 +383,8 @@ impl Look<'_> {
             None => Some("its lock file is gone".to_owned()),
         };
         if let Some(what) = difference {
-            let note = format!("it was copied or restored ({what}): a start refuses it without --adopt");
+            let note =
+                format!("it was copied or restored ({what}): a start refuses it without --adopt");
             self.report.notes.push(note);
         }
         Ok(())

@@ -194,14 +194,8 @@ impl Recovery {
         partition.forget_damage(range);
         let mut next = range.first.max(partition.bounds().0);
         while next <= range.last {
-            let read = reader::read(
-                &self.segments,
-                id,
-                &partition,
-                next,
-                READ_BYTES,
-                Unread::IsError,
-            );
+            let read =
+                reader::read(&self.segments, id, &partition, next, READ_BYTES, Unread::IsError);
             let Some(last) = read.ok().and_then(|slice| Some(slice.batches.last()?.last_offset))
             else {
                 partition.note_loss(range);

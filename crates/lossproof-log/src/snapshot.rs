@@ -11,9 +11,7 @@ use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload};
 use crate::partition::IndexEntry;
 use crate::producer::{ProducerFact, SentBatch, WINDOW};
-use crate::transactions::{
-    Aborted, AbortedTransaction, Doubtful, OpenTransaction, Transactions,
-};
+use crate::transactions::{Aborted, AbortedTransaction, Doubtful, OpenTransaction, Transactions};
 
 /// Index entries or producers in one fact.
 pub(crate) const MANY: usize = 2_000;

@@ -13,7 +13,9 @@ use ::rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
 };
 
-use super::{ClientSettings, ProducerSettings, SettingsError, admin, end_within, error_line, log_line};
+use super::{
+    ClientSettings, ProducerSettings, SettingsError, admin, end_within, error_line, log_line,
+};
 use crate::{
     ConsumeError, Delivery, DeliveryError, LogProducer, Record, SendCause, SendError, Stored,
 };

@@ -203,7 +203,8 @@ impl Model {
                 }
             }
             let (last_stable, aborted) = partition.transactions();
-            let found = log.aborted(id, 0, i64::MAX).map_err(|error| error.to_string())?;
+            let found =
+                log.aborted(id, view.log_start, i64::MAX).map_err(|error| error.to_string())?;
             // Of one that begins below the log start these batches do not tell.
             let is_all = view.log_start == 0;
             if is_all && (view.last_stable != last_stable || found != aborted) {

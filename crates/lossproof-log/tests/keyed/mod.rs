@@ -219,8 +219,9 @@ pub(crate) fn records_of(stored: &StoredBatch) -> Vec<Seen> {
 /// What a client sees that reads committed: it goes through the batches and the list of what was
 /// aborted side by side, by the last offset of each batch, as Apache Kafka's does.
 pub(crate) fn committed(log: &Log, all: &[StoredBatch]) -> Vec<Seen> {
-    let stable = log.partition(ID).unwrap().last_stable;
-    let mut ahead = log.aborted(ID, 0, stable).unwrap().into_iter().peekable();
+    let view = log.partition(ID).unwrap();
+    let (start, stable) = (view.log_start, view.last_stable);
+    let mut ahead = log.aborted(ID, start, stable).unwrap().into_iter().peekable();
     let (mut aborted, mut seen) = (HashSet::new(), Vec::new());
     for stored in all.iter().take_while(|stored| stored.last_offset < stable) {
         while let Some(next) = ahead.next_if(|it| it.first_offset <= stored.last_offset) {

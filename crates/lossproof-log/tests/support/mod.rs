@@ -85,7 +85,11 @@ pub(crate) fn only(committed: &Committed) -> lossproof_log::Appended {
 }
 
 /// Gives up `losses`, with one step of the commit thread where it comes to that.
-pub(crate) fn accept(log: &Log, stepper: &mut Stepper, losses: Vec<Loss>) -> Result<(), AcceptError> {
+pub(crate) fn accept(
+    log: &Log,
+    stepper: &mut Stepper,
+    losses: Vec<Loss>,
+) -> Result<(), AcceptError> {
     let mut accepting = pin!(log.accept_losses(losses));
     let mut context = Context::from_waker(Waker::noop());
     if let Poll::Ready(refused) = accepting.as_mut().poll(&mut context) {
