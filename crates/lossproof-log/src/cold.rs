@@ -27,7 +27,7 @@ const FRAME_TARGET_BYTES: usize = 120 << 10;
 /// An index entry covers so much of a file at most.
 const RUN_BLOCKS_MAX: u32 = (1 << 20) / BLOCK as u32;
 /// So much is written between two syncs: the journal's own syncs must not wait for more.
-const SYNC_BYTES: u64 = 8 << 20;
+const SYNC_BYTES: u64 = 1 << 20;
 
 pub(crate) fn path_of(directory: &Path, sequence: u64) -> PathBuf {
     directory.join(format!("{sequence:016}.cold"))

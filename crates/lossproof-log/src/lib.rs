@@ -50,6 +50,7 @@ mod meta;
 mod misfits;
 mod mover;
 mod open;
+mod pace;
 mod partition;
 mod paths;
 mod producer;

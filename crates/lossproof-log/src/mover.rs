@@ -37,6 +37,7 @@ use crate::error::{FullCause, OffsetRange, OpenError, ReadError};
 use crate::frame::{COLD_KEY, Life};
 use crate::gather::Gathered;
 use crate::helper::Helper;
+use crate::pace::Pace;
 use crate::partition::{IndexEntry, Partition, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, verifies};
@@ -368,6 +369,7 @@ impl Mover {
                 .map_err(MoveError::Read)?;
         }
         recovery.located = Some(Vec::new());
+        recovery.pace = Some(Pace::begin(&self.shared));
         let (segments, durable) = (sealed.to_vec(), end - 1);
         let gathered = Gathered { segments, durable, ..Gathered::default() };
         recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
@@ -472,8 +474,10 @@ impl Mover {
         copied.compacted = self.compact(recovery, orders, &mut writer)?;
         located.retain(|batch| !copied.compacted.contains_key(&batch.entry.partition));
         located.sort_unstable_by_key(|batch| (batch.entry.partition, batch.entry.base_offset));
+        let mut pace = Pace::begin(&self.shared);
         for batch in &located {
             self.check_stop()?;
+            pace.give_way();
             let bytes = read_located(recovery, batch)?;
             writer.push(batch.entry, bytes).map_err(failed(COPY))?;
         }

@@ -85,6 +85,12 @@ impl Segments {
         open.range(..COLD_KEY).map(|(_, segment)| segment.clone()).collect()
     }
 
+    /// How many of them are the journal's.
+    pub(crate) fn journal_len(&self) -> usize {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.range(..COLD_KEY).count()
+    }
+
     pub(crate) fn cold(&self) -> Vec<Arc<ReadSegment>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.range(COLD_KEY..).map(|(_, segment)| segment.clone()).collect()

@@ -26,6 +26,7 @@ use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Entry, EntryKind, FrameHeader, Item, Payload};
 use crate::gather::Gathered;
 use crate::misfits::Misfits;
+use crate::pace::Pace;
 use crate::partition::{Place, View};
 use crate::quarantine;
 use crate::reader::{ReadSegment, Segments};
@@ -93,6 +94,8 @@ pub(crate) struct Recovery {
     misfits: Misfits,
     /// Where the batches are that were applied, for who wants to know.
     pub(crate) located: Option<Vec<Located>>,
+    /// Of a move; a start has nobody to give way to.
+    pub(crate) pace: Option<Pace>,
 }
 
 /// A verified batch, and where it stands.
@@ -134,6 +137,7 @@ impl Recovery {
             ends: Vec::new(),
             misfits: Misfits::default(),
             located: None,
+            pace: None,
         }
     }
 
@@ -170,6 +174,9 @@ impl Recovery {
         let mut position = begin.map_or(DATA_AT, |(at, _)| at);
         let mut counted = DATA_AT;
         while limit.is_none_or(|limit| self.expected < limit) {
+            if let Some(pace) = &mut self.pace {
+                pace.give_way();
+            }
             let frame = scan.frame_at(position)?;
             let frame = frame.filter(|frame| frame.header.number == self.expected);
             match frame {

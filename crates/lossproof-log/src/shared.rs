@@ -141,6 +141,14 @@ impl MoverSignal {
         }
         *woken = false;
     }
+
+    /// Waits for `pause`, or less where it is woken; what woke it is still to be looked at.
+    pub(crate) fn pause(&self, pause: Duration) {
+        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_stopped() {
+            drop(self.wake.wait_timeout(woken, pause));
+        }
+    }
 }
 
 /// Who a log is, and when it was there last.
