@@ -263,14 +263,12 @@ impl Partition {
     }
 
     /// What cannot be read any more of batches that were applied: nothing is in doubt but they.
-    /// Whether any of it is news.
-    pub(crate) fn note_loss(&self, range: OffsetRange) -> bool {
+    pub(crate) fn note_loss(&self, range: OffsetRange) {
         self.write(|inner| {
             let unknown = without(range, &inner.damaged).into_iter();
             let news: Vec<_> = unknown.flat_map(|part| without(part, &inner.accepted)).collect();
             inner.damaged.extend_from_slice(&news);
             inner.damaged.sort_unstable();
-            !news.is_empty()
         })
     }
 

@@ -240,10 +240,10 @@ impl Scrubber {
         if self.known.iter().any(same) {
             return Ok(());
         }
-        let (partitions, is_news) = self.lose(from, to.0);
-        finding.partitions = partitions;
-        if !is_news && !finding.partitions.is_empty() {
-            // A checkpoint tells of it, and the start has reported it.
+        finding.partitions = self.lose(from, to.0);
+        let is_known = finding.partitions.iter().all(|held| self.was_told_at_start(held));
+        if is_known && !finding.partitions.is_empty() {
+            // A checkpoint tells of it.
             self.known.push(finding);
             return Ok(());
         }
@@ -265,11 +265,20 @@ impl Scrubber {
         Ok(())
     }
 
-    /// The offsets that cannot be read of what the index says is between `from` and `end`, and
-    /// whether any of it is news.
-    fn lose(&self, from: Place, end: u64) -> (Vec<PartitionRange>, bool) {
+    fn was_told_at_start(&self, held: &PartitionRange) -> bool {
+        let before = self.known.iter().filter(|it| it.kind == FindingKind::DamagedBefore);
+        before.flat_map(|it| &it.partitions).any(|told| {
+            told.partition == held.partition
+                && told.range.first <= held.range.first
+                && held.range.last <= told.range.last
+        })
+    }
+
+    /// The offsets that cannot be read of what the index says is between `from` and `end`, and of
+    /// what shares an index entry with it.
+    fn lose(&self, from: Place, end: u64) -> Vec<PartitionRange> {
         let Shared { view, segments, .. } = &*self.shared;
-        let (mut lost, mut is_news) = (Vec::new(), false);
+        let mut lost = Vec::new();
         for id in view.partition_ids() {
             let Some(partition) = view.partition(id) else { continue };
             let concerned = |entry: &crate::partition::IndexEntry| {
@@ -289,7 +298,7 @@ impl Scrubber {
                         Err(ReadError::Damaged { range, .. }) => {
                             let last = range.last.min(entry.last_offset());
                             let range = OffsetRange { first: next, last };
-                            is_news |= partition.note_loss(range);
+                            partition.note_loss(range);
                             lost.push(PartitionRange { partition: id, range });
                             next = last + 1;
                         }
@@ -298,7 +307,7 @@ impl Scrubber {
                 }
             }
         }
-        (lost, is_news)
+        lost
     }
 }
 

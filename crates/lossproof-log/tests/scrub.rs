@@ -162,7 +162,10 @@ fn a_finding_that_cannot_be_kept_hides_no_other() {
     run.disk.inject(Fault::change(0));
     run.round();
     assert!(run.disk.was_struck());
-    assert_eq!(run.log.figures().scrub.findings, 2);
+    assert_eq!(run.log.figures().scrub.findings, 2, "{}", run.list());
+    let kept = run.disk.paths().into_iter();
+    let kept = kept.filter(|path| path.extension().is_some_and(|it| it == "piece"));
+    assert_eq!((kept.count(), run.list().lines().count()), (1, 2), "{}", run.list());
 }
 
 #[test]
