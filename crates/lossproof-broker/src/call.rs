@@ -164,9 +164,7 @@ impl Answerer {
             let source = EncodeError::TooLong { length };
             return Err(CallError::Answer { key, version, source });
         };
-        if let Some(front) = out.front_mut() {
-            *front = announced.to_be_bytes();
-        }
+        *out.front_mut().expect("its place was put first") = announced.to_be_bytes();
         Ok(out)
     }
 }

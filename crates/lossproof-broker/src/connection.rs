@@ -216,3 +216,71 @@ async fn write_all(
     }
     stream.flush().await.map_err(ConnectionError::Write)
 }
+
+#[cfg(test)]
+mod tests {
+    use core::pin::Pin;
+    use core::task::{Context, Poll};
+    use std::io;
+
+    use lossproof_env::ManualClock;
+
+    use super::*;
+
+    /// Takes no more than `most` bytes at a time.
+    struct Narrow {
+        most: usize,
+        taken: Vec<u8>,
+        pieces_most: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.pieces_most = self.pieces_most.max(pieces.len());
+            let bytes = pieces.iter().flat_map(|piece| piece.iter());
+            let bytes: Vec<u8> = bytes.take(self.most).copied().collect();
+            self.taken.extend_from_slice(&bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Ends of what is taken at a time lie inside of pieces, between them, and beyond all of them.
+    #[tokio::test]
+    async fn an_answer_of_many_pieces_is_written_whole_in_whatever_portions_it_is_taken() {
+        let piece = |index: usize| Bytes::from(vec![index as u8; 1 + index % 7]);
+        let pieces: VecDeque<Bytes> = (0..3 * PIECES_MAX + 1).map(piece).collect();
+        let whole = Vec::from(pieces.clone()).concat();
+        let clock = ManualClock::new(0);
+        for most in (1..=30).chain([PIECES_MAX, whole.len(), usize::MAX]) {
+            let mut stream = Narrow { most, taken: Vec::new(), pieces_most: 0 };
+            let sent = write_all(&clock, Duration::from_secs(1), &mut stream, pieces.clone());
+            sent.await.expect("it is taken");
+            assert!(stream.taken == whole, "by {most} bytes");
+            assert_eq!(stream.pieces_most, PIECES_MAX, "as many at a time as there may be");
+        }
+    }
+}

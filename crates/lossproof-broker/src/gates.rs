@@ -7,8 +7,8 @@
 //!   end of a transaction is no such commit: its offsets show as pending from their check on, and
 //!   whether they become durable just before a removal, and go with it, or after it, nobody can
 //!   tell. Expiry leaves them alone (OFFSET-EXPIRY-2).
-//! - GATES-2: a removal never waits for a commit, whose client may hold it up; commits wait for a
-//!   removal, which only waits for the disk.
+//! - GATES-2: a removal never waits for a commit; commits wait for a removal. Both are under way
+//!   only for as long as the disk takes, whatever their clients do.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -31,8 +31,11 @@ const LARGE_BYTES: usize = 200 << 10;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// The broker answers at once, or closes: only a broken one keeps a test waiting for so long.
 const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
+/// What goes on in the background is looked for this often: a minute and more.
+const LOOKS_MAX: u32 = 12_000;
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-async fn server() -> (Server, MemoryNet) {
+pub(crate) async fn server() -> (Server, MemoryNet) {
     server_on(SimDisk::new()).await
 }
 
@@ -43,6 +46,10 @@ pub(crate) async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
         clock: Arc::new(RealClock::new()),
         rng: Arc::new(SeededRng::new(7)),
     };
+    (Server::start(&env, &net, small_config()).await.expect("the broker starts"), net)
+}
+
+pub(crate) fn small_config() -> BrokerConfig {
     let mut config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
     config.request_bytes_max = REQUEST_BYTES_MAX;
     config.memory_budget_bytes = REQUEST_BYTES_MAX + (4 << 20);
@@ -51,14 +58,14 @@ pub(crate) async fn server_on(disk: SimDisk) -> (Server, MemoryNet) {
     config.log.initial_zero_bytes = 1 << 20;
     config.log.zero_step_bytes = 1 << 20;
     config.log.reserve_bytes = 64 << 10;
-    (Server::start(&env, &net, config).await.expect("the broker starts"), net)
+    config
 }
 
 pub(crate) fn topic(name: &str, partitions: i32) -> NewTopic {
     NewTopic { name: name.into(), partitions, config: TopicConfig::default() }
 }
 
-fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
+pub(crate) fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
     let mut body = BytesMut::new();
     let header = RequestHeader {
         request_api_key: M::API_KEY.code(),
@@ -74,7 +81,7 @@ fn frame<M: Message>(request: &M, version: i16) -> BytesMut {
 }
 
 /// Everything that topic `t` has from `fetch_offset` on.
-fn one_partition(fetch_offset: i64) -> FetchRequest {
+pub(crate) fn one_partition(fetch_offset: i64) -> FetchRequest {
     let partition =
         FetchPartition { fetch_offset, partition_max_bytes: i32::MAX, ..Default::default() };
     FetchRequest {
@@ -348,7 +355,7 @@ pub(crate) fn batch_of(timestamp_ms: i64) -> Bytes {
     builder.build().expect("a batch")
 }
 
-async fn with_manual_clock(config: BrokerConfig) -> (Server, ManualClock) {
+pub(crate) async fn with_manual_clock(config: BrokerConfig) -> (Server, ManualClock) {
     let clock = ManualClock::new(1_700_000_000_000);
     let env = Environment {
         disk: Arc::new(SimDisk::new()),
@@ -488,8 +495,12 @@ async fn topics_are_compacted_when_their_settings_say_so() {
     assert_eq!(broker.log.believed_wall_ms(), None, "it has jumped again");
     clock.advance(Duration::from_hours(1));
     retention::run_once(broker).await;
-    while !due(now()).is_empty() {
-        tokio::task::yield_now().await;
+    for round in 0.. {
+        if due(now()).is_empty() {
+            break;
+        }
+        assert!(round < LOOKS_MAX, "{:?} are never compacted", due(now()));
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
     broker.log.close().await.expect("the log closes");
 }

@@ -7,7 +7,7 @@ use crate::common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Broker, Client};
+use common::{Broker, Client, eventually};
 use lossproof_wire::batch::{BatchBuilder, Compression, records, split};
 use lossproof_wire::*;
 
@@ -75,17 +75,13 @@ async fn of_each_key_the_last_record_stays_at_its_offset() {
         send(&mut client, topic, &[("c", Some("5"))]).await;
     }
     let expected = [record(2, "a", "2"), record(5, "c", "5")];
-    while all(&mut client, "t").await != expected {
-        tokio::task::yield_now().await;
-    }
+    eventually("compacted", async || all(&mut client, "t").await == expected).await;
     assert_eq!(all(&mut client, "kept").await.len(), 6, "nobody has asked for it");
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;
     assert_eq!(all(&mut client, "t").await, expected);
     assert_eq!(send(&mut client, "t", &[("a", Some("6"))]).await, 6);
     let expected = [record(5, "c", "5"), record(6, "a", "6")];
-    while all(&mut client, "t").await != expected {
-        tokio::task::yield_now().await;
-    }
+    eventually("compacted", async || all(&mut client, "t").await == expected).await;
     broker.stop().await;
 }

@@ -199,3 +199,34 @@ async fn no_partition_starves_behind_one_that_fills_every_answer() {
     assert_eq!(given, [0, 1, 2, 0, 1, 2]);
     broker.stop().await;
 }
+
+/// BUDGET-6: of what is named twice the last word holds, as in Apache Kafka.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_named_again_is_told_of_once() {
+    for version in VERSIONS {
+        let broker = Broker::start().await;
+        let mut consumer = consumer(&broker, version).await;
+        for value in ["a", "b"] {
+            consumer.produce(0, value).await;
+        }
+        consumer.produce(1, "c").await;
+        for session_epoch in [-1, 0] {
+            let mut request = consumer.request(&[(0, 0), (1, 0), (0, 0)], &[]);
+            request.session_epoch = session_epoch;
+            request.topics.extend(consumer.topic(&[(0, 1), (2, 0)]));
+            let answer = consumer.send(&request).await;
+            consumer.session_id = answer.session_id;
+            let partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
+            let told = partitions.map(|data| {
+                let records = data.records.expect("records").into_bytes();
+                (data.partition_index, values_of(&records, 0).join(" "))
+            });
+            assert_eq!(told.collect::<Vec<_>>(), shown(&[(1, "c"), (0, "b"), (2, "")]));
+        }
+        // The session has each once, too, and the answers are those of its partitions.
+        consumer.epoch = 1;
+        consumer.produce(2, "d").await;
+        assert_eq!(consumer.fetch(&[(0, 2)], &[]).await, shown(&[(2, "d"), (1, "c")]));
+        broker.stop().await;
+    }
+}

@@ -4,10 +4,9 @@
 //! and without a restart. (`docs/adr/0018-a-ballast-beside-the-reserve.md`)
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::common::producer::Producer;
-use crate::common::{Broker, Client, records};
+use crate::common::{Broker, Client, eventually, records};
 use lossproof_broker::BrokerConfig;
 use lossproof_env::{Disk, SimDisk};
 use lossproof_wire::*;
@@ -29,15 +28,12 @@ fn settings(config: &mut BrokerConfig) {
     config.log.checkpoint_bytes = 1 << 20;
 }
 
-async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
-    while !is_so().await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// From the first frame on, in the background.
 async fn ballast_is_whole(disk: &SimDisk) {
-    eventually(async || disk.exists(Path::new("/data/ballast")).expect("a disk")).await;
+    eventually("the ballast is whole", async || {
+        disk.exists(Path::new("/data/ballast")).expect("a disk")
+    })
+    .await;
 }
 
 /// Sends `value` until it is refused; how many were acknowledged.
@@ -89,13 +85,13 @@ async fn records_wait_for_space_and_what_frees_it_does_not() {
     assert!(!is_taken(&mut client, "kept", "early").await, "what that took is not for records");
     assert_eq!(client.delete_records("cut", 0, 1).await.1, ErrorCode::NONE);
     assert_eq!(delete_topic(&mut client, "bulk").await, ErrorCode::NONE);
-    eventually(async || is_taken(&mut client, "kept", "freed").await).await;
+    eventually("space is free", async || is_taken(&mut client, "kept", "freed").await).await;
 
     // Once more, until somebody else frees space.
     let more = fill(&mut client, "kept", &"y".repeat(20_000)).await;
     assert!(more > 0, "what was deleted is free");
     broker.disk.heal();
-    eventually(async || is_taken(&mut client, "kept", "healed").await).await;
+    eventually("it is healed", async || is_taken(&mut client, "kept", "healed").await).await;
 
     let broker = broker.power_cut().await;
     let mut client = broker.client().await;

@@ -3,6 +3,7 @@
 
 use crate::common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -94,14 +95,17 @@ async fn random_frames_do_no_harm() {
     let broker = Broker::start().await;
     let mut bystander = broker.client().await;
     bystander.create("t", 1).await;
-    let frames = prop::collection::vec(
-        (0..40_i16, 0..14_i16, prop::collection::vec(any::<u8>(), 0..200)),
-        1_000,
-    );
+    let key = prop::sample::select(ApiKey::ALL.to_vec());
+    let body = prop::collection::vec(any::<u8>(), 0..200);
+    let frames = prop::collection::vec((key, any::<prop::sample::Index>(), body), 1_000);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let frames = frames.new_tree(&mut runner).expect("frames").current();
+    let met: BTreeSet<ApiKey> = frames.iter().map(|(key, ..)| *key).collect();
+    assert_eq!(met.len(), ApiKey::ALL.len(), "all that is served");
     for (key, version, body) in frames {
-        let mut frame = header(key, version);
+        let versions = key.served();
+        let version = *versions.start() + version.index(versions.count()) as i16;
+        let mut frame = header(key.code(), version);
         frame.put_slice(&body);
         let mut client = broker.client().await;
         client.send_frame(&frame).await;

@@ -516,3 +516,21 @@ async fn an_epoch_below_the_known_one_is_refused() {
     assert_eq!(client.values("t", 0).await, ["a"]);
     broker.stop().await;
 }
+
+/// Each batch is sent from the memory it was read into: more pieces than are written at a time, and
+/// more bytes than the network takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_very_many_batches_arrives_whole() {
+    /// Nearly fills the blocks that it takes on the disk, or it would be copied.
+    const VALUE_BYTES: usize = 7_700;
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    let values: Vec<String> = (0..100).map(|it| format!("{it:0>VALUE_BYTES$}")).collect();
+    for value in &values {
+        assert_eq!(client.produce("t", 0, records(&[value])).await.error_code, ErrorCode::NONE);
+    }
+    let data = client.fetch("t", 0, 0).await;
+    assert!(values_of(&data.records.expect("records").into_bytes(), 0) == values);
+    broker.stop().await;
+}

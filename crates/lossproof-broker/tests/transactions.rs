@@ -84,21 +84,6 @@ async fn aborted_transactions_are_listed_by_first_offset() {
     broker.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_committed_reader_that_waits_is_woken_by_the_end_of_a_transaction() {
-    let (broker, mut producer) = started(1).await;
-    producer.add("t", &[0]).await;
-    producer.send("t", 0, 0, &["a"]).await;
-    let mut reader = broker.client().await;
-    let waiting =
-        FetchRequest { isolation_level: 1, max_wait_ms: 60_000, ..common::fetch("t", 0, 0) };
-    reader.send(&waiting, 12).await;
-    assert_eq!(producer.end(true).await, ErrorCode::NONE);
-    let answer: FetchResponse = reader.receive(12).await;
-    assert!(answer.responses[0].partitions[0].records.as_ref().is_some_and(|it| !it.is_empty()));
-    broker.stop().await;
-}
-
 /// PRODUCE-4: so no transaction can be left hanging, which would hold committed readers for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_outside_of_an_open_transaction_are_refused() {

@@ -64,7 +64,7 @@ pub(crate) const ZERO_STEP_BYTES: u64 = 1 << 20;
 pub(crate) const ZERO_AHEAD_BYTES: u64 = 16 << 20;
 pub(crate) const FRAME_BYTES_TARGET: usize = 4 << 20;
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// 32 bytes each.
+/// 40 bytes each.
 pub(crate) const INDEX_ENTRIES_MAX: usize = 4 << 20;
 pub(crate) const PRODUCERS_MAX: usize = 100_000;
 /// As long as Apache Kafka's `producer.id.expiration.ms`.

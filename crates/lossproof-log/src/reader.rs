@@ -9,10 +9,12 @@
 //! - READ-4: a read goes on behind what was given up, and none has batches from both sides of it:
 //!   a client that leaves out a transaction which was aborted with the range forgets that with the
 //!   next read.
+//! - READ-5: the batches of a read keep at most [`HELD_TIMES_MAX`] times the memory that they fill.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::mem;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -44,7 +46,8 @@ pub struct Slice {
     pub batches: Vec<StoredBatch>,
     pub high_watermark: i64,
     pub log_start: i64,
-    /// Memory that the batches keep, in bytes: that of others is in it, which was read with them.
+    /// Memory that the batches keep, in bytes: that of others is in it, which was read with them
+    /// (READ-5).
     pub held: usize,
 }
 
@@ -99,13 +102,14 @@ impl Segments {
 
 /// At most this much is read ahead at a time.
 const WINDOW_BYTES_MAX: u64 = 128 << 10;
+/// What fills less than this part of what was read with it is copied.
+const HELD_TIMES_MAX: usize = 4;
 
 /// Part of a segment, read at once; what lies outside is read by itself.
 struct Window<'a> {
     segment: &'a ReadSegment,
     start: u64,
     bytes: Bytes,
-    is_held: bool,
 }
 
 impl<'a> Window<'a> {
@@ -113,7 +117,7 @@ impl<'a> Window<'a> {
         let length = length.min(WINDOW_BYTES_MAX) as usize;
         // Where it cannot be read as a whole, what is wanted of it is read by itself.
         let bytes = read_bytes(&*segment.file, start, length).ok().flatten().unwrap_or_default();
-        Self { segment, start, bytes, is_held: false }
+        Self { segment, start, bytes }
     }
 
     fn end(&self) -> u64 {
@@ -122,28 +126,11 @@ impl<'a> Window<'a> {
 
     /// `None` where the file ends before.
     fn get(&self, at: u64, length: usize) -> io::Result<Option<Bytes>> {
-        match self.range(at, length) {
-            Some(range) => Ok(Some(self.bytes.slice(range))),
+        let from = (at - self.start) as usize;
+        match from.checked_add(length).filter(|to| *to <= self.bytes.len()) {
+            Some(to) => Ok(Some(self.bytes.slice(from..to))),
             None => read_bytes(&*self.segment.file, at, length),
         }
-    }
-
-    /// Memory that is held from now on for what [`Window::get`] gives.
-    fn hold(&mut self, at: u64, length: usize) -> usize {
-        match self.range(at, length) {
-            Some(_) if self.is_held => 0,
-            Some(_) => {
-                self.is_held = true;
-                self.bytes.len()
-            }
-            None => length,
-        }
-    }
-
-    fn range(&self, at: u64, length: usize) -> Option<Range<usize>> {
-        let from = (at - self.start) as usize;
-        let to = from.checked_add(length)?;
-        (to <= self.bytes.len()).then_some(from..to)
     }
 }
 
@@ -173,13 +160,35 @@ struct Cursor<'a> {
     high_watermark: i64,
     bytes_left: usize,
     batches: Vec<StoredBatch>,
+    /// What is read at the moment, as a whole.
+    window: Bytes,
+    /// How many of the batches come from what was read before that, and what they keep.
+    settled: usize,
     held: usize,
 }
 
 impl Cursor<'_> {
-    fn into_slice(self, log_start: i64) -> Slice {
+    fn into_slice(mut self, log_start: i64) -> Slice {
+        self.enter(Bytes::new());
         let Self { batches, high_watermark, held, .. } = self;
         Slice { batches, high_watermark, log_start, held }
+    }
+
+    /// Goes on to another window: of the last one all is kept, or copies of what was taken (READ-5).
+    fn enter(&mut self, window: Bytes) {
+        let left = mem::replace(&mut self.window, window);
+        let place = left.as_ptr_range();
+        let taken = self.batches.get_mut(self.settled..).unwrap_or_default().iter_mut();
+        let (shared, alone): (Vec<_>, Vec<_>) =
+            taken.partition(|batch| place.contains(&batch.bytes.as_ptr()));
+        let length = |of: &[&mut StoredBatch]| of.iter().map(|it| it.bytes.len()).sum::<usize>();
+        let (shared_bytes, alone_bytes) = (length(&shared), length(&alone));
+        let copies = shared_bytes * HELD_TIMES_MAX < left.len();
+        for batch in shared.into_iter().filter(|_| copies) {
+            batch.bytes = Bytes::copy_from_slice(&batch.bytes);
+        }
+        self.held += alone_bytes + if copies { shared_bytes } else { left.len() };
+        self.settled = self.batches.len();
     }
 
     fn is_full(&self) -> bool {
@@ -270,6 +279,8 @@ pub(crate) fn read(
         high_watermark,
         bytes_left: max_bytes,
         batches: Vec::new(),
+        window: Bytes::new(),
+        settled: 0,
         held: 0,
     };
     let stop = loop {
@@ -346,11 +357,13 @@ fn walk_run(
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
     let mut window = Window::open(segment, position, end - position);
+    cursor.enter(window.bytes.clone());
     // The first error that stands for damage only as long as nobody says so.
     let mut unread = None;
     while position < end {
         if position >= window.end() {
             window = Window::open(segment, position, end - position);
+            cursor.enter(window.bytes.clone());
         }
         let looked = frame_in(&window, position).or_else(|error| cursor.miss(error, &mut unread));
         // What can be had of a damaged frame, or the next one: the batches in between are missed by
@@ -375,7 +388,6 @@ fn walk_run(
                     (ControlFlow::Break(Stop::Damage(_)), Some(error)) => return Err(error),
                     (ControlFlow::Break(stop), _) => return Ok(ControlFlow::Break(stop)),
                 }
-                cursor.held += window.hold(at, payload.len());
             }
             at += u64::from(entry.length);
         }

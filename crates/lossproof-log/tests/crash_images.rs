@@ -87,7 +87,7 @@ impl Trial {
         }
         panic!(
             "seed {}, {image}: {error}\nagain: LOSSPROOF_CRASH_SEED={} cargo test -p \
-             lossproof-log --test crash_images",
+             lossproof-log --test it crash_images::",
             self.seed, self.seed
         )
     }

@@ -6,7 +6,7 @@
 //! to it.
 //!
 //! To write the fixtures of a new version:
-//! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test format_v1`.
+//! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test it format_v1::`.
 
 use crate::support;
 

@@ -25,6 +25,7 @@ mod moving;
 mod moving_live;
 mod policies;
 mod producers;
+mod read_memory;
 mod reopen;
 mod scrub;
 mod support;

@@ -31,8 +31,13 @@ use crate::transacting::{assigned, read_to_end};
 
 pub(crate) const TOPIC: &str = "torture-compacted";
 /// Whatever is written is to be compacted at once.
-const TOPIC_SETTINGS: [(&str, &str); 3] =
-    [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "1")];
+const TOPIC_SETTINGS: [(&str, &str); 4] = [
+    // Of what is compacted only nothing can be deleted by offset.
+    ("cleanup.policy", "compact,delete"),
+    ("retention.ms", "-1"),
+    ("min.cleanable.dirty.ratio", "0"),
+    ("segment.ms", "1"),
+];
 const PAYLOAD_BYTES: usize = 100;
 /// After so many records half of what is left of a partition is deleted.
 const CUT_EVERY: u64 = 16;

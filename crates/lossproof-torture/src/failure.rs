@@ -1,5 +1,6 @@
 use std::fmt::{self, Display};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::error::KafkaError;
 
@@ -19,6 +20,27 @@ impl Failure {
 
     pub(crate) fn broken(what: impl Into<String>) -> Self {
         Self::Broken(what.into())
+    }
+}
+
+/// Something that a machine may not let us do. Where it has once, it is not missing.
+#[derive(Debug)]
+pub(crate) struct Ability {
+    is_here: AtomicBool,
+}
+
+impl Ability {
+    pub(crate) const fn new() -> Self {
+        Self { is_here: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn seen(&self) {
+        self.is_here.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn failure(&self, what: impl Into<String>) -> Failure {
+        let is_here = self.is_here.load(Ordering::SeqCst);
+        if is_here { Failure::broken(what) } else { Failure::missing(what) }
     }
 }
 
@@ -50,5 +72,18 @@ impl<T> Context<T> for Result<T, KafkaError> {
 impl<T> Context<T> for serde_json::Result<T> {
     fn context(self, what: impl Display) -> Result<T, Failure> {
         self.map_err(|error| Failure::broken(format!("{what}: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_once_is_not_missing() {
+        let ability = Ability::new();
+        assert!(matches!(ability.failure("not allowed"), Failure::Missing(_)));
+        ability.seen();
+        assert!(matches!(ability.failure("not allowed"), Failure::Broken(_)));
     }
 }

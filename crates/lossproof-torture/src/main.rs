@@ -8,6 +8,7 @@
 //! The product is seen as its users see it: a program, a port, a log. Of our crates only the judge
 //! is used.
 
+mod asking;
 mod broker;
 mod client;
 mod committing;
@@ -185,16 +186,9 @@ impl Run {
         if 4 * cycles < 3 * tried {
             return Err(Failure::broken(format!("of {tried} strikes only {cycles} have struck")));
         }
-        let Tally { transactions, struck_open, struck_in_doubt, compacted, .. } = self.tally;
-        let met = [
-            ("transaction was committed", transactions),
-            ("transaction was open at a strike", struck_open),
-            ("commit was in doubt at a strike", struck_in_doubt),
-            ("record was compacted", compacted),
-        ];
-        let is_concerned = self.fault.meets_all && self.tally.cycles >= self.fault.cycles_min;
-        match met.iter().find(|(_, count)| is_concerned && *count == 0) {
-            Some((what, _)) => Err(Failure::broken(format!("no {what}"))),
+        let is_concerned = cycles >= self.fault.cycles_min;
+        match self.fault.meets.iter().find(|met| is_concerned && met.count(&self.tally) == 0) {
+            Some(met) => Err(Failure::broken(format!("no {}", met.name()))),
             None => Ok(()),
         }
     }
@@ -260,6 +254,32 @@ mod tests {
             let run = Run { fault, seeds: 1, tally, began: Instant::now() };
             assert_eq!(run.check_met().is_ok(), is_enough, "{cycles} of 12");
         }
+    }
+
+    #[test]
+    fn a_fault_that_has_not_met_what_it_is_there_for_fails() {
+        let all = Tally {
+            cycles: 60,
+            transactions: 1,
+            struck_open: 1,
+            struck_in_doubt: 1,
+            compacted: 1,
+            reported: 1,
+            ..Tally::default()
+        };
+        let is_enough = |fault: &str, tally: Tally| {
+            let fault = fault.parse().unwrap();
+            Run { fault, seeds: 1, tally, began: Instant::now() }.check_met().is_ok()
+        };
+        for fault in ["kill", "power-cut", "bit-flip"] {
+            assert!(is_enough(fault, all.clone()), "{fault}");
+            assert!(!is_enough(fault, Tally { transactions: 0, ..all.clone() }), "{fault}");
+        }
+        assert!(!is_enough("kill", Tally { struck_open: 0, ..all.clone() }));
+        assert!(!is_enough("kill", Tally { struck_in_doubt: 0, ..all.clone() }));
+        assert!(!is_enough("kill", Tally { compacted: 0, ..all.clone() }));
+        assert!(!is_enough("bit-flip", Tally { reported: 0, ..all }));
+        assert!(is_enough("kill", Tally { cycles: 59, ..Tally::default() }), "too few to say");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::failure::{Context, Failure};
+use crate::failure::{Ability, Context, Failure};
 use crate::round::find_program;
 
 /// Sparse: what is not written takes no space.
@@ -26,6 +26,8 @@ sys.stdin.read()
 os.write(control, b'unsynced')
 fcntl.ioctl(directory, 0x8004587d, how)
 ";
+
+static SHUTTING_DOWN: Ability = Ability::new();
 
 /// Of so many cuts one may keep its control: the kernel also writes by itself, and somebody else's
 /// sync takes that along.
@@ -201,8 +203,9 @@ impl PowerCut<'_> {
         drop(self.child.stdin.take());
         let status = self.child.wait().context("python3")?;
         if !status.success() {
-            return Err(Failure::missing(format!("FS_IOC_SHUTDOWN failed: {status}")));
+            return Err(SHUTTING_DOWN.failure(format!("FS_IOC_SHUTDOWN failed: {status}")));
         }
+        SHUTTING_DOWN.seen();
         self.disk.control = Some(self.control);
         let after = self.disk.path.join("after");
         match fs::write(&after, "after the cut") {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
-use crate::failure::{Context, Failure};
+use crate::failure::{Ability, Context, Failure};
 use crate::round::find_program;
 
 /// Calls that change what is on the disk; the broker makes no others but `openat`, and what that
@@ -17,6 +17,8 @@ pub(crate) const CALLS: [&str; 8] =
     ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink", "mkdir", "fallocate"];
 const ATTACH_TIME_MAX: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+static ATTACHING: Ability = Ability::new();
 
 /// Runs what follows under `strace` as the child of `strace`'s own parent (`-D`), so that signals
 /// to it meet the broker; `inject` is an expression of `strace -e inject=`. It stops at every call
@@ -54,19 +56,27 @@ pub(crate) struct Attached {
 
 impl Attached {
     /// Injects from the calls after this one on.
-    pub(crate) fn inject(broker: &Broker, inject: &str, directory: &Path) -> Result<Self, Failure> {
+    pub(crate) fn inject(
+        broker: &mut Broker,
+        inject: &str,
+        directory: &Path,
+    ) -> Result<Self, Failure> {
         let calls = inject.split(':').next().unwrap_or_default();
         let options = [format!("trace={calls}"), format!("inject={inject}")];
         Self::attach(broker, &options, Path::new("/dev/null"), directory)
     }
 
     /// Writes all changing calls to `log`.
-    pub(crate) fn observe(broker: &Broker, log: &Path, directory: &Path) -> Result<Self, Failure> {
+    pub(crate) fn observe(
+        broker: &mut Broker,
+        log: &Path,
+        directory: &Path,
+    ) -> Result<Self, Failure> {
         Self::attach(broker, &[trace_expression()], log, directory)
     }
 
     fn attach(
-        broker: &Broker,
+        broker: &mut Broker,
         options: &[String],
         log: &Path,
         directory: &Path,
@@ -82,13 +92,19 @@ impl Attached {
         let mut attached = Self { child: command.spawn().context("strace")? };
         let deadline = Instant::now() + ATTACH_TIME_MAX;
         loop {
+            // Looked at before what was said: whoever ended had said all of it.
+            let broker_ended = broker.ended()?;
+            let ended = attached.child.try_wait().context("strace")?.is_some();
             let said = fs::read_to_string(&talk).context(talk.display())?;
             if said.contains("attached") {
+                ATTACHING.seen();
                 return Ok(attached);
             }
-            let ended = attached.child.try_wait().context("strace")?.is_some();
+            if let Some(status) = broker_ended {
+                return Err(Failure::broken(format!("the broker ended by itself: {status}")));
+            }
             if ended || Instant::now() >= deadline {
-                return Err(Failure::missing(format!("strace cannot attach: {}", said.trim())));
+                return Err(ATTACHING.failure(format!("strace cannot attach: {}", said.trim())));
             }
             thread::sleep(POLL_INTERVAL);
         }

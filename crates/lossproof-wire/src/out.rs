@@ -56,9 +56,10 @@ impl Pieces {
         self.length == 0
     }
 
-    /// The first four bytes, where they have been put.
+    /// The first four bytes, where they have been put as such.
     pub fn front_mut(&mut self) -> Option<&mut [u8; 4]> {
-        self.copied.first_chunk_mut()
+        let is_copied = self.shared.first().is_none_or(|(before, _)| *before >= 4);
+        self.copied.first_chunk_mut().filter(|_| is_copied)
     }
 
     /// None of them is empty.
@@ -97,6 +98,21 @@ mod tests {
     use super::*;
     use crate::{FetchResponse, FetchableTopicResponse, PartitionData, Records};
 
+    #[test]
+    fn the_front_is_what_was_put_first() {
+        let long = Bytes::from(vec![1; SHARED_BYTES_MIN]);
+        let mut out = Pieces::default();
+        assert_eq!(out.front_mut(), None);
+        out.put(b"abcd");
+        out.put_shared(&long);
+        *out.front_mut().unwrap() = *b"ABCD";
+        assert_eq!(out.into_pieces(), ["ABCD".into(), long.clone()]);
+        let mut out = Pieces::default();
+        out.put_shared(&long);
+        out.put(b"abcd");
+        assert_eq!(out.front_mut(), None);
+    }
+
     /// WIRE-4.
     #[test]
     fn pieces_are_the_same_bytes_and_long_ones_are_not_copied() {
@@ -112,6 +128,13 @@ mod tests {
             let topic =
                 FetchableTopicResponse { partitions: vec![partition], ..Default::default() };
             response.responses.push(topic);
+        }
+        let whole = |partition: &PartitionData| {
+            let records = partition.records.clone().map(|it| Records::from(it.into_bytes()));
+            PartitionData { records, ..partition.clone() }
+        };
+        for topic in &response.responses {
+            assert!(topic.partitions[0] == whole(&topic.partitions[0]), "equal by their bytes");
         }
         for version in [4, 12, 17] {
             let (mut whole, mut out) = (BytesMut::new(), Pieces::default());

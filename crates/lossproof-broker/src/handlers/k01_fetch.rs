@@ -20,6 +20,7 @@ use lossproof_wire::{
     FetchableTopicResponse, PartitionData, Records, Uuid,
 };
 
+use super::last_words;
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
 use crate::budget::{SMALL_ANSWER_BYTES, Share};
 use crate::call::{Call, Reply};
@@ -56,7 +57,12 @@ impl Plan {
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
-        let request: FetchRequest = call.decode()?;
+        let mut request: FetchRequest = call.decode()?;
+        last_words(
+            &mut request.topics,
+            |topic| (&topic.topic, topic.topic_id, &mut topic.partitions),
+            |wanted| wanted.partition,
+        );
         let by_id = call.version >= FIRST_WITH_IDS;
         let (request, session) = match broker.fetch_sessions.begin(request, by_id) {
             Ok(begun) => begun,
@@ -202,13 +208,17 @@ async fn read_small(broker: &Arc<Broker>, plan: &Plan) -> Option<FetchResponse> 
 async fn read(broker: &Arc<Broker>, plan: Arc<Plan>, mut share: Share) -> (FetchResponse, Share) {
     broker.answers.grow(&mut share, plan.share_bytes()).await;
     let reader = Arc::clone(broker);
-    let response = tokio::task::spawn_blocking(move || read_all(&reader, &plan)).await;
-    let response = response.unwrap_or_else(|panic| {
-        tracing::error!(%panic, "reading for a fetch failed");
-        FetchResponse { error_code: ErrorCode::UNKNOWN_SERVER_ERROR, ..Default::default() }
+    let read = tokio::task::spawn_blocking(move || {
+        let response = read_all(&reader, &plan);
+        // Held by the read itself, which runs to its end even if nobody waits (BUDGET-1).
+        share.shrink(bytes_of(&response).saturating_mul(2));
+        (response, share)
     });
-    share.shrink(bytes_of(&response).saturating_mul(2));
-    (response, share)
+    read.await.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "reading for a fetch failed");
+        let error_code = ErrorCode::UNKNOWN_SERVER_ERROR;
+        (FetchResponse { error_code, ..Default::default() }, Share::default())
+    })
 }
 
 fn bytes_of(response: &FetchResponse) -> usize {
@@ -373,4 +383,24 @@ fn aborted(
         first_offset: it.first_offset,
     });
     Ok(aborted.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn little_of_what_was_read_is_copied_and_most_of_it_is_sent_as_it_is() {
+        const HELD: usize = 100_000;
+        let read = Bytes::from(vec![7; HELD]);
+        for (length, is_copied) in [(100, true), (79_999, true), (80_000, false), (HELD, false)] {
+            let bytes = read.slice(..length);
+            let batch = StoredBatch { base_offset: 0, last_offset: 0, bytes, identity: None };
+            let sent = records_of(&[batch], HELD).into_bytes();
+            assert_eq!(sent, read.slice(..length));
+            assert_eq!(sent.as_ptr() != read.as_ptr(), is_copied, "{length} bytes");
+        }
+    }
 }

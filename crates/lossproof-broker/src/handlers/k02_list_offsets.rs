@@ -41,33 +41,50 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
         let request: ListOffsetsRequest = call.decode()?;
-        let looked_up = broker.decode(move |broker| look_up(broker, request, call.version)).await;
-        call.late(&looked_up.unwrap_or_else(|panic| {
-            tracing::error!(%panic, "looking up offsets failed");
-            ListOffsetsResponse::default()
-        }))
+        let response = look_up(&broker, request, call.version).await;
+        call.late(&response)
     }))
 }
 
-fn look_up(broker: &Broker, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+async fn look_up(
+    broker: &Arc<Broker>,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
     let catalog = broker.topics.catalog();
     let committed = request.isolation_level == READ_COMMITTED;
     let mut seen = HashSet::new();
-    let topics = request.topics.into_iter().map(|topic| {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
         let found = find_topic(&catalog, false, &topic.name, Uuid::default());
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let outcome = find_partition(&found, wanted.partition_index).and_then(|id| {
-                if !seen.insert(id) {
-                    // As in Apache Kafka. A batch may have to be decompressed for each.
-                    return Err(ErrorCode::INVALID_REQUEST);
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in topic.partitions {
+            let index = wanted.partition_index;
+            let outcome = match find_partition(&found, index) {
+                // As in Apache Kafka. A batch may have to be decompressed for each.
+                Ok(id) if !seen.insert(id) => Err(ErrorCode::INVALID_REQUEST),
+                Ok(id) if is_by_time(wanted.timestamp) => {
+                    let work = move |broker: &Arc<Broker>| {
+                        look_up_partition(broker, id, &wanted, version, committed)
+                    };
+                    broker.decode(work).await.unwrap_or_else(|panic| {
+                        tracing::error!(%panic, partition = %id, "looking up an offset failed");
+                        Err(ErrorCode::UNKNOWN_SERVER_ERROR)
+                    })
                 }
-                look_up_partition(broker, id, wanted, version, committed)
-            });
-            answer(wanted.partition_index, outcome, version)
-        });
-        ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
-    });
-    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+                Ok(id) => look_up_partition(broker, id, &wanted, version, committed),
+                Err(error_code) => Err(error_code),
+            };
+            partitions.push(answer(index, outcome, version));
+        }
+        topics.push(ListOffsetsTopicResponse { partitions, name: topic.name });
+    }
+    ListOffsetsResponse { topics, ..Default::default() }
+}
+
+/// Batches are read, and decompressed, to find the record.
+fn is_by_time(timestamp: i64) -> bool {
+    timestamp >= 0 || timestamp == MAX_TIMESTAMP
 }
 
 fn look_up_partition(
@@ -101,8 +118,7 @@ fn look_up_partition(
         }
     };
     // What a committed reader would not be given yet is not there for it.
-    let by_time = wanted.timestamp >= 0 || wanted.timestamp == MAX_TIMESTAMP;
-    let hidden = committed && by_time && found.offset >= view.last_stable;
+    let hidden = committed && is_by_time(wanted.timestamp) && found.offset >= view.last_stable;
     let found = if hidden { NOTHING } else { found };
     // The epoch with which a consumer later asks whether what it has read is still there.
     let leader_epoch = match found.offset {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lossproof_log::{Commit, StateChange, StateKind};
+use lossproof_log::{Commit, CommitCause, StateChange, StateKind};
 use lossproof_wire::{
     ErrorCode, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -45,13 +45,21 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
             fail(&mut response, group_storage_error(&error.cause));
             call.ready(&response)
         }
-        Ok(pending) => Ok(Reply::Later(Box::pin(async move {
-            if let Err(error) = pending.await {
-                fail(&mut response, group_storage_error(&error.cause));
-            }
-            drop(entered);
-            call.late(&response)
-        }))),
+        Ok(pending) => {
+            // GATES-2: not until the answers before this one are taken.
+            let committed = tokio::spawn(async move {
+                let committed = pending.await;
+                drop(entered);
+                committed.map_err(|error| error.cause)
+            });
+            Ok(Reply::Later(Box::pin(async move {
+                let committed = committed.await.unwrap_or(Err(CommitCause::Closed));
+                if let Err(cause) = committed {
+                    fail(&mut response, group_storage_error(&cause));
+                }
+                call.late(&response)
+            })))
+        }
     }
 }
 

@@ -89,10 +89,11 @@ async fn add(
     let (id, group) = (request.transactional_id, request.group_id);
     let offsets = offsets.into_iter().collect();
     let change = |broker: Arc<Broker>| async move {
-        broker.transactions.add_offsets(&id, bearer, &group, offsets).await
+        let added = broker.transactions.add_offsets(&id, bearer, &group, offsets).await;
+        drop(entered); // Here: the client may be gone before.
+        added
     };
     let added = broker.change_transaction(change).await;
-    drop(entered);
     // No version of this request knows PRODUCER_FENCED.
     added.map_err(|error| error.code(ErrorCode::INVALID_PRODUCER_EPOCH))
 }

@@ -45,10 +45,10 @@ mod k65_describe_transactions;
 mod k66_list_transactions;
 mod k75_describe_topic_partitions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use lossproof_wire::ApiKey;
+use lossproof_wire::{ApiKey, Uuid};
 
 use crate::broker::Broker;
 use crate::call::{Call, CallError, Reply};
@@ -115,3 +115,22 @@ fn once<T, K: Ord>(mut items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     items.retain(|item| seen.insert(key(item)));
     items
 }
+
+/// Of a partition that is named more than once the last word holds, as in Apache Kafka (BUDGET-6).
+fn last_words<T, P>(
+    topics: &mut Vec<T>,
+    parts: impl Fn(&mut T) -> (&str, Uuid, &mut Vec<P>),
+    index: impl Fn(&P) -> i32,
+) {
+    let mut named = HashSet::new();
+    for topic in topics.iter_mut().rev() {
+        let (name, id, partitions) = parts(topic);
+        partitions.reverse();
+        partitions.retain(|partition| named.insert((name, id, index(partition))));
+        partitions.reverse();
+    }
+    topics.retain_mut(|topic| !parts(topic).2.is_empty());
+}
+
+#[cfg(test)]
+mod tests;

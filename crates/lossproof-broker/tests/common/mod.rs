@@ -7,6 +7,7 @@ pub(crate) mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lossproof_broker::{BrokerConfig, Monitor, Server, Stopper};
@@ -18,6 +19,9 @@ use lossproof_wire::batch::{BatchBuilder, Compression};
 use lossproof_wire::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
+
+const LOOKS_MAX: usize = 12_000;
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 pub(crate) struct Broker {
     pub(crate) net: MemoryNet,
@@ -65,7 +69,7 @@ impl Broker {
         let net = MemoryNet::new();
         let listen = "127.0.0.1:9092".parse().expect("an address");
         let mut config = BrokerConfig::new(listen, "/data");
-        config.groups.initial_rebalance_delay = std::time::Duration::ZERO;
+        config.groups.initial_rebalance_delay = Duration::ZERO;
         config.log = log_config();
         settings(&mut config);
         let server = Server::start(&env, &net, config).await?;
@@ -124,6 +128,18 @@ pub(crate) fn log_config() -> LogConfig {
         ballast_bytes: 256 << 10,
         ..LogConfig::default()
     }
+}
+
+/// Looks for what goes on in the background until it has happened. Where it never does, that is
+/// told after a minute or more, and the test does not hang.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..LOOKS_MAX {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    panic!("it never happens: {what}");
 }
 
 /// The oldest and the newest version of an API that are served: what lies between has the fields

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::broker::{PARTITIONS, Started};
+use crate::asking::{Answer, Asking, Batch};
+use crate::broker::{Broker, PARTITIONS, Started};
 use crate::client::TOPIC;
 use crate::failure::{Context, Failure};
 use crate::journal::Region;
@@ -52,6 +53,10 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
                 restore(&round.settings.data, &baseline.files)?;
             }
         }
+        for _ in 0..FLIPS {
+            flip_batch_and_ask(round, &baseline)?;
+            restore(&round.settings.data, &baseline.files)?;
+        }
         Ok(())
     })
 }
@@ -75,6 +80,8 @@ struct Baseline {
     committed: BTreeMap<i32, i64>,
     /// What is shown of transactions.
     transactions: Records,
+    /// By topic and partition: all batches as they are served.
+    batches: BTreeMap<(&'static str, i32), Vec<Batch>>,
 }
 
 impl Baseline {
@@ -86,7 +93,14 @@ impl Baseline {
         if committed.values().all(|offset| *offset == 0) || transactions.is_empty() {
             return Err(Failure::broken("nothing is committed that a flip could change"));
         }
-        Ok(Self { files, records, committed, transactions })
+        let mut asking = Asking::new(&bootstrap)?;
+        let mut batches = BTreeMap::new();
+        for topic in [TOPIC, transacting::TOPIC] {
+            for partition in 0..PARTITIONS {
+                batches.insert((topic, partition), asking.read_all(topic, partition)?);
+            }
+        }
+        Ok(Self { files, records, committed, transactions, batches })
     }
 }
 
@@ -119,9 +133,45 @@ impl Flipped {
 
 fn flip_and_look(round: &mut Round, region: Region, baseline: &Baseline) -> Result<(), Failure> {
     let what = flip(round, region, &baseline.files)?;
+    let (broker, flipped) = start_flipped(round, what, region.must_be_found(), region.is_cold())?;
+    check_told(round, baseline, &flipped)?;
+    if check_records(round, baseline, &flipped)? {
+        check_transactions(round, baseline, &flipped)?;
+        check_committed(round, baseline, &flipped)?;
+        round.tally.reported += u64::from(flipped.checked.is_found);
+    } else {
+        round.tally.reported += 1;
+    }
+    broker.kill()
+}
+
+/// The same for a batch, in all copies of it that there are: it must be refused.
+fn flip_batch_and_ask(round: &mut Round, baseline: &Baseline) -> Result<(), Failure> {
+    let (what, (topic, partition), offset) = flip_batch(round, baseline)?;
+    let (broker, flipped) = start_flipped(round, what, true, false)?;
+    let lost = flipped.checked.lost_of(topic);
+    let answer = Asking::new(&round.settings.bootstrap())?.fetch(topic, partition, offset)?;
+    if !covers(&lost, (partition, offset)) || answer.error == 0 {
+        round.tally.undetected += 1;
+        let error = answer.error;
+        let why = format!("{topic}-{partition} at {offset}: error {error}, told of {lost:?}");
+        return Err(flipped.broken(why));
+    }
+    check_told(round, baseline, &flipped)?;
+    round.tally.reported += 1;
+    broker.kill()
+}
+
+/// A check and a start of what was flipped.
+fn start_flipped(
+    round: &mut Round,
+    what: String,
+    must_be_found: bool,
+    is_cold: bool,
+) -> Result<(Broker, Flipped), Failure> {
     round.note_strike();
     let checked = check(round)?;
-    if region.must_be_found() && !checked.is_found {
+    if must_be_found && !checked.is_found {
         round.tally.undetected += 1;
         return Err(Failure::broken(format!("{what}: a check does not find it")));
     }
@@ -133,15 +183,48 @@ fn flip_and_look(round: &mut Round, region: Region, baseline: &Baseline) -> Resu
         }
     };
     let said = round.settings.log_after(skip)?;
-    let flipped = Flipped { what, said, checked, is_cold: region.is_cold() };
-    if check_records(round, baseline, &flipped)? {
-        check_transactions(round, baseline, &flipped)?;
-        check_committed(round, baseline, &flipped)?;
-        round.tally.reported += u64::from(flipped.checked.is_found);
-    } else {
-        round.tally.reported += 1;
+    Ok((broker, Flipped { what, said, checked, is_cold }))
+}
+
+/// At both ends of each range that is told of, which the full reads go around: an error, or what was
+/// there before where a check has not called it lost.
+fn check_told(round: &mut Round, baseline: &Baseline, flipped: &Flipped) -> Result<(), Failure> {
+    let mut asking = Asking::new(&round.settings.bootstrap())?;
+    for ((topic, partition), before) in &baseline.batches {
+        let lost = flipped.checked.lost_of(topic);
+        let end = before.last().map_or(-1, |batch| batch.last);
+        let told = [reported(&flipped.said, topic), lost.clone()].concat();
+        let told = told.iter().filter(|(of, first, _)| of == partition && *first <= end);
+        let offsets: BTreeSet<i64> =
+            told.flat_map(|(_, first, last)| [*first, *last.min(&end)]).collect();
+        for offset in offsets {
+            let answer = asking.fetch(topic, *partition, offset)?;
+            let is_lost = covers(&lost, (*partition, offset));
+            if let Some(why) = wrong_with(&answer, before, offset, is_lost) {
+                round.tally.altered += 1;
+                return Err(flipped.broken(format!("{topic}-{partition} at {offset}: {why}")));
+            }
+        }
     }
-    broker.kill()
+    Ok(())
+}
+
+fn wrong_with(
+    answer: &Answer,
+    before: &[Batch],
+    offset: i64,
+    is_lost: bool,
+) -> Option<&'static str> {
+    if answer.batches.iter().any(|batch| !before.contains(batch)) {
+        return Some("a batch is served that was never written");
+    }
+    let is_there = |batch: &Batch| (batch.first..=batch.last).contains(&offset);
+    match answer.batches.first() {
+        _ if answer.error != 0 => None,
+        _ if is_lost => Some("it is lost, and that is no error"),
+        Some(batch) if is_there(batch) => None,
+        _ => Some("neither it nor an error is served"),
+    }
 }
 
 /// Whether the topic can be read. Without its name it cannot; then that must have been said.
@@ -299,6 +382,38 @@ fn flip(round: &mut Round, region: Region, files: &Files) -> Result<String, Fail
     Ok(format!("bit {bit} of byte {at} in {} ({region:?})", path.display()))
 }
 
+/// Changes one bit of a batch wherever it is, and says which, in which partition, and its offset.
+fn flip_batch(
+    round: &mut Round,
+    baseline: &Baseline,
+) -> Result<(String, (&'static str, i32), i64), Failure> {
+    let of_partition = |(place, batches): (&(_, _), &Vec<Batch>)| {
+        let place = *place;
+        batches.iter().map(move |batch| (place, batch.clone())).collect::<Vec<_>>()
+    };
+    let batches: Vec<_> = baseline.batches.iter().flat_map(of_partition).collect();
+    let (place, batch) = round.random.pick(&batches);
+    let at = round.random.between(0, batch.bytes.len() as u64) as usize;
+    let flipped = batch.bytes[at] ^ (1 << round.random.between(0, 8));
+    let mut what = format!("byte {at} of the batch at {} of {place:?}", batch.first);
+    for (path, bytes) in &baseline.files {
+        let mut from = 0;
+        while let Some(found) = find(&bytes[from..], &batch.bytes) {
+            let begin = from + found;
+            let file = OpenOptions::new().write(true).open(path).context(path.display())?;
+            file.write_all_at(&[flipped], (begin + at) as u64).context(path.display())?;
+            what = format!("{what}, at {begin} of {}", path.display());
+            from = begin + 1;
+        }
+    }
+    Ok((what, *place, batch.first))
+}
+
+/// Most of a file is zeros.
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
 /// The offsets that the log of a start tells of: `NAME-PARTITION: offsets A to B`, or `from A on`.
 fn reported(said: &str, topic: &str) -> Damaged {
     let of_line = |line: &str| {
@@ -367,6 +482,23 @@ mod tests {
         ] {
             assert_eq!(is_unharmed(&at(7), &found, is_told), expected, "{found:?}");
         }
+    }
+
+    #[test]
+    fn of_what_is_damaged_only_an_error_or_the_very_batch_is_right() {
+        let batch = |first: i64, fill: u8| Batch { first, last: first + 1, bytes: vec![fill; 9] };
+        let before = [batch(0, 1), batch(2, 2), batch(4, 3)];
+        let is_right = |error: i16, batches: &[Batch], is_lost: bool| {
+            let answer = Answer { error, end: 6, batches: batches.to_vec() };
+            wrong_with(&answer, &before, 3, is_lost).is_none()
+        };
+        assert!(is_right(56, &[], true) && is_right(56, &[], false));
+        assert!(is_right(0, &before[1..], false), "another copy has it");
+        assert!(!is_right(0, &before[1..], true), "who says that it is lost must not serve it");
+        assert!(!is_right(0, &[batch(2, 7)], false), "altered");
+        assert!(!is_right(56, &[batch(2, 7)], true), "altered, and an error beside it");
+        assert!(!is_right(0, &before[2..], false), "stepped over");
+        assert!(!is_right(0, &[], false), "silence");
     }
 
     #[test]

@@ -14,6 +14,44 @@ use crate::failure::Failure;
 use crate::round::Setup;
 use crate::tally::Tally;
 
+/// Something that a fault is there to meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Met {
+    Committed,
+    Open,
+    InDoubt,
+    Compacted,
+    Reported,
+}
+
+impl Met {
+    /// How often it was met.
+    pub(crate) fn count(self, tally: &Tally) -> u64 {
+        match self {
+            Self::Committed => tally.transactions,
+            Self::Open => tally.struck_open,
+            Self::InDoubt => tally.struck_in_doubt,
+            Self::Compacted => tally.compacted,
+            Self::Reported => tally.reported,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "transaction was committed",
+            Self::Open => "transaction was open at a strike",
+            Self::InDoubt => "commit was in doubt at a strike",
+            Self::Compacted => "record was compacted",
+            Self::Reported => "damage was reported",
+        }
+    }
+}
+
+/// In so many cycles some must meet each of these.
+const ALL_UNDER_LOAD: &[Met] = &[Met::Committed, Met::Open, Met::InDoubt, Met::Compacted];
+/// Before anything is flipped it waits for commits.
+const OF_FLIPS: &[Met] = &[Met::Committed, Met::Reported];
+
 /// A fault, and how it is injected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -24,9 +62,8 @@ pub(crate) struct Fault {
     pub(crate) round: fn(&Setup, u64, &mut Tally) -> Result<(), Failure>,
     /// Is it there to find something? Then its figures are no evidence.
     pub(crate) is_control: bool,
-    /// Has it so many cycles that some must meet a transaction that is open, some one in doubt,
-    /// and that something must be committed and compacted?
-    pub(crate) meets_all: bool,
+    /// What it is sure to meet in its least number of cycles; else it was not what it should be.
+    pub(crate) meets: &'static [Met],
 }
 
 impl Fault {
@@ -35,15 +72,15 @@ impl Fault {
         cycles_min: u64,
         round: fn(&Setup, u64, &mut Tally) -> Result<(), Failure>,
     ) -> Self {
-        Self { name, cycles_min, round, is_control: false, meets_all: false }
+        Self { name, cycles_min, round, is_control: false, meets: &[] }
     }
 }
 
 pub(crate) const FAULTS: [Fault; 7] = [
     Fault { is_control: true, ..Fault::new("canary", 1, canary::round) },
-    Fault { meets_all: true, ..Fault::new("kill", 60, kill::round) },
-    Fault { meets_all: true, ..Fault::new("power-cut", 60, power_cut::round) },
-    Fault::new("bit-flip", 36, bit_flip::round),
+    Fault { meets: ALL_UNDER_LOAD, ..Fault::new("kill", 60, kill::round) },
+    Fault { meets: ALL_UNDER_LOAD, ..Fault::new("power-cut", 60, power_cut::round) },
+    Fault { meets: OF_FLIPS, ..Fault::new("bit-flip", 36, bit_flip::round) },
     Fault::new("sync-error", 12, sync_error::round),
     Fault::new("disk-full", 6, disk_full::round),
     Fault::new("syscall-kill", 10, syscall_kill::round),

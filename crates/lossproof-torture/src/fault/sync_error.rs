@@ -25,14 +25,14 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         let mut disk = LoopDisk::make(&round.directory)?;
         round.settings.data = disk.path.join("data");
         for sticky in [false, true] {
-            let broker = round.settings.start()?;
+            let mut broker = round.settings.start()?;
             round.make_topics()?;
             make_probe_topic(round)?;
             let load = round.load()?;
             let (low, high) = SYNC;
             let at = round.random.between(low, high);
             let inject = format!("fdatasync:error=EIO:when={at}{}", if sticky { "+" } else { "" });
-            let strace = Attached::inject(&broker, &inject, &round.directory)?;
+            let strace = Attached::inject(&mut broker, &inject, &round.directory)?;
             wait_for_fence(round, &load)?;
             round.note_strike();
             disk.arm()?.strike()?;

@@ -63,8 +63,8 @@ fn reference(round: &mut Round) -> Result<Vec<Point>, Failure> {
     points.extend(points_in(Phase::Restart, &restart)?);
     load.end()?;
     broker.kill()?;
-    let broker = round.settings.start()?;
-    let strace = Attached::observe(&broker, &load_log, &round.directory)?;
+    let mut broker = round.settings.start()?;
+    let strace = Attached::observe(&mut broker, &load_log, &round.directory)?;
     let load = round.load()?;
     load.progress().wait_for(REFERENCE_RECORDS)?;
     broker.kill()?;
@@ -103,9 +103,9 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
             strike_start(round, &inject, Some(load))?
         }
         Phase::Load => {
-            let broker = round.settings.start()?;
+            let mut broker = round.settings.start()?;
             round.make_topics()?;
-            let strace = Attached::inject(&broker, &inject, &round.directory)?;
+            let strace = Attached::inject(&mut broker, &inject, &round.directory)?;
             let load = round.load_at_once();
             wait_for_death(round, broker)?;
             drop(strace);

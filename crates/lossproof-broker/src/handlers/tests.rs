@@ -1,0 +1,292 @@
+//! What handlers hold, and for how long, and when they answer: polled by hand, without a connection.
+
+use core::future::Future;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use lossproof_env::ManualClock;
+use lossproof_log::Commit;
+use lossproof_wire::batch::{BatchBuilder, split};
+use lossproof_wire::*;
+
+use super::start;
+use crate::broker::Broker;
+use crate::budget::{DECODERS_MAX, Share};
+use crate::call::{Answer, Call, Later, Reply};
+use crate::tests::{frame, one_partition, server, small_config, topic, with_manual_clock};
+
+/// Far more than what is at hand takes to be seen.
+const TURNS: usize = 1_000;
+
+fn call<M: Message>(request: &M, version: i16) -> Call {
+    let mut frame = frame(request, version).freeze();
+    frame.advance(size_of::<i32>());
+    Call::parse(frame, Ipv4Addr::LOCALHOST.into(), Share::default()).expect("a request")
+}
+
+fn read<M: Message>(answer: Answer, version: i16) -> M {
+    let mut bytes = Bytes::from(Vec::from(answer.pieces.into_pieces()).concat());
+    assert_eq!(bytes.get_i32() as usize, bytes.len());
+    let header_version = M::API_KEY.response_header_version(version);
+    ResponseHeader::decode(&mut bytes, header_version).expect("a header");
+    M::decode(&mut bytes, version).expect("an answer")
+}
+
+async fn later<M: Message>(broker: &Arc<Broker>, request: &M, version: i16) -> Later {
+    match start(broker, call(request, version)).await.expect("a request") {
+        Reply::Later(later) => later,
+        Reply::Ready(answer) => panic!("answered at once: {answer:?}"),
+    }
+}
+
+async fn ask<Q: Message, A: Message>(broker: &Arc<Broker>, request: &Q, version: i16) -> A {
+    match start(broker, call(request, version)).await.expect("a request") {
+        Reply::Later(later) => read(finished(later).await, version),
+        Reply::Ready(answer) => read(answer, version),
+    }
+}
+
+async fn finished(later: Later) -> Answer {
+    later.await.expect("an answer can be written").expect("an answer")
+}
+
+fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    core::pin::Pin::new(future).poll(&mut context).is_pending()
+}
+
+fn batch() -> BatchBuilder {
+    let mut builder = BatchBuilder::new();
+    builder.push(0, None, Some(b"value"), &[]);
+    builder
+}
+
+/// All that was queued before is durable then, and told to who waits for it.
+async fn settle(broker: &Broker) {
+    broker.log.commit(Commit::default()).await.expect("acknowledged");
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// In a time that stands.
+async fn waiting_world() -> (Arc<Broker>, ManualClock, lossproof_log::PartitionId) {
+    let (server, clock) = with_manual_clock(small_config()).await;
+    let broker = Arc::clone(&server.broker);
+    let id = broker.create_topic(topic("t", 1)).await.expect("a topic").partitions[0];
+    (broker, clock, id)
+}
+
+fn waiting(isolation_level: i8, max_wait_ms: i32) -> FetchRequest {
+    FetchRequest { min_bytes: 1, max_wait_ms, isolation_level, ..one_partition(0) }
+}
+
+fn batches_in(response: FetchResponse) -> usize {
+    let partition = response.responses.into_iter().next().expect("a topic").partitions.remove(0);
+    assert_eq!(partition.error_code, ErrorCode::NONE);
+    split(&partition.records.expect("records").into_bytes()).count()
+}
+
+/// The fetch stands waiting before there is anything, and nothing but the log wakes it.
+#[tokio::test]
+async fn a_fetch_that_waits_is_woken_by_the_next_batch() {
+    let (broker, _clock, id) = waiting_world().await;
+    let mut fetch = later(&broker, &waiting(0, i32::MAX), 12).await;
+    assert!(is_pending(&mut fetch));
+    let fetch = tokio::spawn(finished(fetch));
+    settle(&broker).await;
+    assert!(!fetch.is_finished(), "a commit without batches is no news");
+    let commit = Commit::append(id, batch().build().expect("a batch"));
+    broker.log.commit(commit).await.expect("acknowledged");
+    assert_eq!(batches_in(read(fetch.await.expect("no panic"), 12)), 1);
+    broker.log.close().await.expect("the log closes");
+}
+
+#[tokio::test]
+async fn a_fetch_with_nothing_to_come_is_answered_after_its_time_and_not_before() {
+    let (broker, clock, _) = waiting_world().await;
+    let mut fetch = later(&broker, &waiting(0, 20), 12).await;
+    assert!(is_pending(&mut fetch));
+    clock.advance(Duration::from_millis(19));
+    assert!(is_pending(&mut fetch));
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(batches_in(read(finished(fetch).await, 12)), 0);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// FETCH-1.
+#[tokio::test]
+async fn a_committed_reader_that_waits_is_woken_by_the_end_of_a_transaction() {
+    let (broker, _clock, _) = waiting_world().await;
+    let id = "payments".to_owned();
+    let init = InitProducerIdRequest {
+        transactional_id: Some(id.clone()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let bearer: InitProducerIdResponse = ask(&broker, &init, 4).await;
+    assert_eq!(bearer.error_code, ErrorCode::NONE);
+    let (producer_id, producer_epoch) = (bearer.producer_id, bearer.producer_epoch);
+    let add = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: id.clone(),
+        v3_and_below_producer_id: producer_id,
+        v3_and_below_producer_epoch: producer_epoch,
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+            name: "t".into(),
+            partitions: vec![0],
+        }],
+    };
+    let _: AddPartitionsToTxnResponse = ask(&broker, &add, 3).await;
+    let batch = batch().producer(producer_id, producer_epoch, 0).transactional(true);
+    let records = Some(batch.build().expect("a batch"));
+    let partition_data = vec![PartitionProduceData { index: 0, records }];
+    let produce = ProduceRequest {
+        transactional_id: Some(id.clone()),
+        acks: -1,
+        topic_data: vec![TopicProduceData {
+            name: "t".into(),
+            partition_data,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let sent: ProduceResponse = ask(&broker, &produce, 11).await;
+    assert_eq!(sent.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+
+    let mut fetch = later(&broker, &waiting(1, i32::MAX), 12).await;
+    assert!(is_pending(&mut fetch));
+    let fetch = tokio::spawn(finished(fetch));
+    settle(&broker).await;
+    assert!(!fetch.is_finished(), "the transaction is open");
+    let end = EndTxnRequest {
+        transactional_id: id,
+        producer_id,
+        producer_epoch,
+        committed: true,
+        ..Default::default()
+    };
+    let ended: EndTxnResponse = ask(&broker, &end, 3).await;
+    assert_eq!(ended.error_code, ErrorCode::NONE);
+    assert_eq!(batches_in(read(fetch.await.expect("no panic"), 12)), 2, "and the marker");
+    broker.log.close().await.expect("the log closes");
+}
+
+/// What was read for one partition, and is nearly all of what was read, is not copied.
+#[tokio::test]
+async fn batches_are_sent_from_the_memory_they_were_read_into() {
+    /// Nearly fills the blocks that it takes on the disk.
+    const VALUE_BYTES: usize = 7_700;
+    const BATCHES: usize = 100;
+    let (broker, _clock, id) = waiting_world().await;
+    let mut builder = BatchBuilder::new();
+    builder.push(0, None, Some(&vec![b'x'; VALUE_BYTES]), &[]);
+    let batch = builder.build().expect("a batch");
+    for _ in 0..BATCHES {
+        broker.log.commit(Commit::append(id, batch.clone())).await.expect("acknowledged");
+    }
+    let fetched = finished(later(&broker, &one_partition(0), 12).await).await;
+    let long = |piece: &&Bytes| piece.len() == batch.len();
+    assert_eq!(fetched.pieces.into_pieces().iter().filter(long).count(), BATCHES);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// BUDGET-1: the client of a fetch goes away while it is read for it.
+#[test]
+fn the_memory_of_a_read_is_held_until_the_read_has_ended() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // What is read waits behind what the test does there.
+    let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (server, _net) = server().await;
+        let broker = &server.broker;
+        let id = broker.create_topic(topic("t", 1)).await.expect("a topic").partitions[0];
+        let commit = Commit::append(id, batch().build().expect("a batch"));
+        broker.log.commit(commit).await.expect("acknowledged");
+        let (go_on, gate) = mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || gate.recv());
+        let free = broker.answers.free_bytes();
+        let mut fetch = later(broker, &one_partition(0), 12).await;
+        assert!(is_pending(&mut fetch));
+        let held = broker.answers.free_bytes();
+        assert!(held < free, "it has its share");
+        drop(fetch);
+        assert_eq!(broker.answers.free_bytes(), held, "BUDGET-1: it is still to be read");
+        go_on.send(()).expect("it waits");
+        busy.await.expect("no panic").expect("sent");
+        tokio::task::spawn_blocking(|| ()).await.expect("no panic");
+        assert_eq!(broker.answers.free_bytes(), free);
+        broker.log.close().await.expect("the log closes");
+    });
+}
+
+/// BUDGET-3: who looks up many partitions lets others in between.
+#[tokio::test]
+async fn a_place_to_decode_is_held_for_one_partition() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    broker.create_topic(topic("t", 2)).await.expect("a topic");
+    let partition =
+        |partition_index| ListOffsetsPartition { partition_index, ..Default::default() };
+    let topics =
+        vec![ListOffsetsTopic { name: "t".into(), partitions: vec![partition(0), partition(1)] }];
+    let by_time = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+    let others = DECODERS_MAX as u32 - 1;
+    let _others = broker.decoders.acquire_many(others).await.expect("nobody decodes");
+    let mut listed = later(broker, &by_time, 7).await;
+    assert!(is_pending(&mut listed));
+    let place = Arc::clone(&broker.decoders).acquire_owned().await.expect("never closed");
+    for _ in 0..TURNS {
+        assert!(is_pending(&mut listed), "BUDGET-3: it has had its place to the end");
+        tokio::task::yield_now().await;
+    }
+    drop(place);
+    let answer: ListOffsetsResponse = read(finished(listed).await, 7);
+    assert_eq!(answer.topics[0].partitions.len(), 2);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// GATES-2: the answer to a commit waits for its turn, and nobody waits for that.
+#[tokio::test]
+async fn a_gate_is_open_again_when_the_commit_is_durable() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    broker.create_topic(topic("t", 1)).await.expect("a topic");
+    let partitions = vec![OffsetCommitRequestPartition::default()];
+    let topics =
+        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
+    let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
+    let answer = later(broker, &request, 8).await;
+    settle(broker).await;
+    assert!(broker.offset_gates.close("g").is_some(), "GATES-2");
+    let answer: OffsetCommitResponse = read(finished(answer).await, 8);
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// GATES-1: the client of a commit goes away while it is under way.
+#[tokio::test]
+async fn a_gate_stays_closed_though_the_client_of_the_commit_goes_away() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    broker.create_topic(topic("t", 1)).await.expect("a topic");
+    let partitions = vec![TxnOffsetCommitRequestPartition::default()];
+    let topics = vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions }];
+    let request = TxnOffsetCommitRequest {
+        transactional_id: "id".into(),
+        group_id: "g".into(),
+        generation_id: -1,
+        topics,
+        ..Default::default()
+    };
+    let mut commit = Box::pin(start(broker, call(&request, 3)));
+    assert!(is_pending(&mut commit));
+    drop(commit);
+    assert!(broker.offset_gates.close("g").is_none(), "GATES-1: it has not even begun");
+    settle(broker).await;
+    assert!(broker.offset_gates.close("g").is_some(), "it is over");
+    broker.log.close().await.expect("the log closes");
+}
