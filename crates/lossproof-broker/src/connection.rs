@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_of_many_pieces_is_written_whole_in_whatever_portions_it_is_taken() {
         let piece = |index: usize| Bytes::from(vec![index as u8; 1 + index % 7]);
-        let pieces: VecDeque<Bytes> = (0..3 * PIECES_MAX + 1).map(piece).collect();
+        let pieces: VecDeque<Bytes> = (0..=3 * PIECES_MAX).map(piece).collect();
         let whole = Vec::from(pieces.clone()).concat();
         let clock = ManualClock::new(0);
         for most in (1..=30).chain([PIECES_MAX, whole.len(), usize::MAX]) {

@@ -14,8 +14,8 @@
 //!   session id 0 and goes on with full requests.
 //! - SESSION-4: a partition that gave records is asked last the next time, so that no partition
 //!   starves behind others that fill every answer.
-//! - SESSION-5: ids are drawn, so that a consumer that goes on with a session of before a restart is
-//!   not given what another one asks for today, and with it steps over records.
+//! - SESSION-5: ids are drawn, so that a consumer that goes on with a session of before a restart
+//!   is not given what another one asks for today, and with it steps over records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -103,8 +103,9 @@ pub(crate) struct OffsetOrder(AtomicU64);
 
 impl OffsetOrder {
     /// Goes on after what is committed, and after `pending`, which transactions hold. Where some of
-    /// them may be hidden by damage, which a later start may not meet, it goes on far above all that
-    /// can have been given: also by an earlier such start, hence `hidden_at_ms`, the time of day.
+    /// them may be hidden by damage, which a later start may not meet, it goes on far above all
+    /// that can have been given: also by an earlier such start, hence `hidden_at_ms`, the time of
+    /// day.
     pub(crate) fn open(
         log: &Log,
         pending: impl Iterator<Item = Bytes>,

@@ -242,8 +242,8 @@ impl<'a> Pass<'a> {
             return false;
         }
         let base_offset = header.base_offset;
-        // Below the log start nobody knows; there its records are shown to nobody, nor any that they
-        // could take the place of.
+        // Below the log start nobody knows; there its records are shown to nobody, nor any that
+        // they could take the place of.
         let aborted = self.partition.aborted(base_offset, base_offset + 1).unwrap_or_default();
         aborted.iter().any(|it| {
             it.producer_id == header.producer_id

@@ -190,8 +190,8 @@ impl Log {
     }
 
     /// Aborted transactions with batches from `from` to below `to`, by first offset. A committed
-    /// reader leaves out their records. An error where the log start has gone above `from` since the
-    /// records were read: nobody knows any more which of them were aborted.
+    /// reader leaves out their records. An error where the log start has gone above `from` since
+    /// the records were read: nobody knows any more which of them were aborted.
     pub fn aborted(
         &self,
         id: PartitionId,

@@ -164,8 +164,8 @@ fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenEr
     }
 }
 
-/// Refuses a directory that is no log's and holds files of others, before anything is written: it was
-/// hardly meant, and what becomes of them there (or of the log) nobody could say.
+/// Refuses a directory that is no log's and holds files of others, before anything is written: it
+/// was hardly meant, and what becomes of them there (or of the log) nobody could say.
 fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
     let list = disk.list(&paths.directory).map_err(failed("list", &paths.directory))?;
     if list.contains(&meta::path_of(&paths.directory)) {

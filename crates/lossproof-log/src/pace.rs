@@ -1,4 +1,5 @@
-//! How moving leaves processors and disk to the commits, as long as the journal stays short (ADR 14).
+//! How moving leaves processors and disk to the commits, as long as the journal stays short
+//! (ADR 14).
 
 use std::sync::Arc;
 use std::time::Duration;

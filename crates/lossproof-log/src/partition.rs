@@ -269,7 +269,7 @@ impl Partition {
             let news: Vec<_> = unknown.flat_map(|part| without(part, &inner.accepted)).collect();
             inner.damaged.extend_from_slice(&news);
             inner.damaged.sort_unstable();
-        })
+        });
     }
 
     /// Takes back what was noted of a range, while nobody reads.
@@ -330,9 +330,9 @@ impl Partition {
         self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
 
-    /// Aborted transactions with batches from `from` to below `to`, by first offset. `None` once the
-    /// log start is above `from`: those below it are forgotten, and who has read records of them
-    /// before could not know them (TXN-2).
+    /// Aborted transactions with batches from `from` to below `to`, by first offset. `None` once
+    /// the log start is above `from`: those below it are forgotten, and who has read records of
+    /// them before could not know them (TXN-2).
     pub(crate) fn aborted(&self, from: i64, to: i64) -> Option<Vec<AbortedTransaction>> {
         self.read(|inner| (from >= inner.log_start).then(|| inner.transactions.aborted(from, to)))
     }

@@ -174,7 +174,8 @@ impl Cursor<'_> {
         Slice { batches, high_watermark, log_start, held }
     }
 
-    /// Goes on to another window: of the last one all is kept, or copies of what was taken (READ-5).
+    /// Goes on to another window: of the last one all is kept, or copies of what was taken
+    /// (READ-5).
     fn enter(&mut self, window: Bytes) {
         let left = mem::replace(&mut self.window, window);
         let place = left.as_ptr_range();
@@ -283,44 +284,7 @@ pub(crate) fn read(
         settled: 0,
         held: 0,
     };
-    let stop = loop {
-        if let Some(known) = partition.damage_at(cursor.next_offset) {
-            break Stop::Damage(known);
-        }
-        if let Some(gone) = partition.accepted_at(cursor.next_offset) {
-            // READ-4
-            if !cursor.batches.is_empty() {
-                break Stop::Enough;
-            }
-            cursor.next_offset = gone.last + 1;
-            continue;
-        }
-        if cursor.is_full() || cursor.next_offset >= high_watermark {
-            break Stop::Enough;
-        }
-        let before = cursor.next_offset;
-        let rest = OffsetRange { first: before, last: high_watermark - 1 };
-        let Some(entry) = partition.entry_at(before) else { break Stop::Damage(rest) };
-        let walked = read_run(segments, &entry, &mut cursor);
-        let failed = !matches!(walked, Ok(ControlFlow::Break(Stop::Enough)))
-            && cursor.next_offset <= entry.last_offset();
-        if failed && partition.entry_at(cursor.next_offset) != Some(entry) {
-            continue; // READ-3
-        }
-        match walked {
-            Ok(ControlFlow::Break(stop)) => break stop,
-            // The run does not hold what the index says of it.
-            Ok(ControlFlow::Continue(())) if failed => {
-                let lost = OffsetRange { first: cursor.next_offset, last: entry.last_offset() };
-                break Stop::Damage(lost);
-            }
-            Ok(ControlFlow::Continue(())) => {}
-            Err(error) if cursor.batches.is_empty() => return Err(error),
-            // What stands before it is given; the error comes with the next read.
-            Err(_) => break Stop::Enough,
-        }
-    };
-    match stop {
+    match gather(segments, &mut cursor)? {
         Stop::Damage(range) if cursor.batches.is_empty() => {
             let (log_start, high_watermark) = partition.bounds();
             if from < log_start {
@@ -334,6 +298,50 @@ pub(crate) fn read(
             Err(ReadError::Damaged { partition: id, range })
         }
         _ => Ok(cursor.into_slice(log_start)),
+    }
+}
+
+/// Takes run after run, as far as it goes.
+fn gather(segments: &Segments, cursor: &mut Cursor<'_>) -> Result<Stop, ReadError> {
+    let Cursor { partition, high_watermark, .. } = *cursor;
+    loop {
+        if let Some(known) = partition.damage_at(cursor.next_offset) {
+            return Ok(Stop::Damage(known));
+        }
+        if let Some(gone) = partition.accepted_at(cursor.next_offset) {
+            // READ-4
+            if !cursor.batches.is_empty() {
+                return Ok(Stop::Enough);
+            }
+            cursor.next_offset = gone.last + 1;
+            continue;
+        }
+        if cursor.is_full() || cursor.next_offset >= high_watermark {
+            return Ok(Stop::Enough);
+        }
+        let before = cursor.next_offset;
+        let rest = OffsetRange { first: before, last: high_watermark - 1 };
+        let Some(entry) = partition.entry_at(before) else {
+            return Ok(Stop::Damage(rest));
+        };
+        let walked = read_run(segments, &entry, cursor);
+        let failed = !matches!(walked, Ok(ControlFlow::Break(Stop::Enough)))
+            && cursor.next_offset <= entry.last_offset();
+        if failed && partition.entry_at(cursor.next_offset) != Some(entry) {
+            continue; // READ-3
+        }
+        match walked {
+            Ok(ControlFlow::Break(stop)) => return Ok(stop),
+            // The run does not hold what the index says of it.
+            Ok(ControlFlow::Continue(())) if failed => {
+                let lost = OffsetRange { first: cursor.next_offset, last: entry.last_offset() };
+                return Ok(Stop::Damage(lost));
+            }
+            Ok(ControlFlow::Continue(())) => {}
+            Err(error) if cursor.batches.is_empty() => return Err(error),
+            // What stands before it is given; the error comes with the next read.
+            Err(_) => return Ok(Stop::Enough),
+        }
     }
 }
 

@@ -180,7 +180,7 @@ impl Scrubber {
                 None => behind_damage(&mut scan, at, limit)?,
             };
             let is_whole = found.as_ref().is_some_and(|frame| frame.whole);
-            if !is_whole && !self.judge(&segment, found.as_ref(), at, (position, number))? {
+            if !is_whole && !self.judge(&segment, found.as_ref(), at, (position, number)) {
                 return Ok(at.position - place.position);
             }
             at = Place { position, number, ..at };
@@ -202,12 +202,13 @@ impl Scrubber {
         found: Option<&FoundFrame>,
         from: Place,
         to: (u64, u64),
-    ) -> io::Result<bool> {
+    ) -> bool {
         let is_there = self.shared.segments.get(from.key);
         if !is_there.is_some_and(|it| Arc::ptr_eq(&it, segment)) {
-            return Ok(false); // SCRUB-3
+            return false; // SCRUB-3
         }
-        self.report(segment, found, from, to).map(|()| true)
+        self.report(segment, found, from, to);
+        true
     }
 
     /// Keeps and tells of the frames from `from` to below `to`, a position and a frame (SCRUB-2).
@@ -217,7 +218,7 @@ impl Scrubber {
         found: Option<&FoundFrame>,
         from: Place,
         to: (u64, u64),
-    ) -> io::Result<()> {
+    ) {
         let is_cold = from.key >= COLD_KEY;
         let kind = match found {
             _ if is_cold => FindingKind::ColdDamaged,
@@ -238,14 +239,14 @@ impl Scrubber {
                 && known.bytes >= finding.bytes
         };
         if self.known.iter().any(same) {
-            return Ok(());
+            return;
         }
         finding.partitions = self.lose(from, to.0);
         let is_known = finding.partitions.iter().all(|held| self.was_told_at_start(held));
         if is_known && !finding.partitions.is_empty() {
             // A checkpoint tells of it.
             self.known.push(finding);
-            return Ok(());
+            return;
         }
         let disk = &*self.shared.env.disk;
         let kept = quarantine::keep(disk, &self.quarantine, &*segment.file, &finding);
@@ -259,10 +260,9 @@ impl Scrubber {
         }
         self.known.push(finding);
         if let Err(error) = kept.map(drop).and(listed) {
-            // It is told above, and by the next checkpoint; the rest of the file is still to be read.
+            // It is told above, and by the next checkpoint; the rest of the file is to be read yet.
             tracing::error!(%error, "what is damaged could not be copied to quarantine");
         }
-        Ok(())
     }
 
     fn was_told_at_start(&self, held: &PartitionRange) -> bool {
@@ -377,7 +377,7 @@ mod tests {
             let (key, number) = (segment.life.file_key(), segment.first_frame);
             let place = Place { key, position: DATA_AT, number };
             let judged = scrubber.judge(segment, None, place, (DATA_AT + BLOCK, number + 1));
-            assert_eq!(judged.unwrap(), expected == 1);
+            assert_eq!(judged, expected == 1);
             assert_eq!(log.figures().scrub.findings, expected);
         }
     }

@@ -322,7 +322,9 @@ impl Transactions {
             out.put_u8(sort);
             out.put_i64(open.producer_id);
             out.put_i64(open.first_offset);
-            losses.iter().for_each(|loss| out.put_i64(*loss));
+            for loss in losses {
+                out.put_i64(*loss);
+            }
         };
         self.open.iter().for_each(|open| put_open(OPEN, open, &[]));
         for Doubtful { transaction, first_loss, last_loss } in &self.doubtful {

@@ -34,12 +34,13 @@ pub(crate) struct OpenTransaction {
     pub(crate) first_offset: i64,
 }
 
-/// A transaction that was open where batches were lost: its marker may have been among them (TXN-4).
+/// A transaction that was open where batches were lost: its marker may have been among them
+/// (TXN-4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Doubtful {
     pub(crate) transaction: OpenTransaction,
-    /// Where the first and the last of those losses begin. What its producer wrote up to the last is
-    /// its own, or that of further ones whose end is not known either.
+    /// Where the first and the last of those losses begin. What its producer wrote up to the last
+    /// is its own, or that of further ones whose end is not known either.
     pub(crate) first_loss: i64,
     pub(crate) last_loss: i64,
 }
@@ -138,9 +139,9 @@ impl Transactions {
         self.doubtful.sort_unstable_by_key(|it| it.transaction.first_offset);
     }
 
-    /// `range` is given up: transactions that came into doubt by it count as aborted (ACCEPT-4), but
-    /// not what their producers wrote behind it, which is none of theirs. What seems to go on behind
-    /// it stays open, and may still end as it likes.
+    /// `range` is given up: transactions that came into doubt by it count as aborted (ACCEPT-4),
+    /// but not what their producers wrote behind it, which is none of theirs. What seems to go on
+    /// behind it stays open, and may still end as it likes.
     pub(crate) fn accept(&mut self, range: OffsetRange) {
         let (decided, left): (Vec<Doubtful>, Vec<Doubtful>) =
             self.doubtful.drain(..).partition(|it| range.contains(it.first_loss));
@@ -270,8 +271,8 @@ mod tests {
         assert_eq!((known.last_stable(24), known.aborted(0, 4).len()), (24, 2));
     }
 
-    /// ACCEPT-4. The next transaction of the same producer has begun where the range is given up: it
-    /// looks like more of the first, and with its commit that one must not look committed.
+    /// ACCEPT-4. The next transaction of the same producer has begun where the range is given up:
+    /// it looks like more of the first, and with its commit that one must not look committed.
     #[test]
     fn what_goes_on_behind_a_loss_commits_nothing_before_it() {
         let range = OffsetRange { first: 4, last: 19 };

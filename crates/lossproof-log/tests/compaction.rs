@@ -301,8 +301,8 @@ fn a_read_that_fails_ends_neither_the_moving_nor_what_else_is_compacted() {
             break;
         }
     }
-    // The first batch of each is read for the plan, and once more; what fails behind it is asked for
-    // again, and comes.
+    // The first batch of each is read for the plan, and once more; what fails behind it is asked
+    // for again, and comes.
     assert!(passed_over >= 4, "{passed_over}");
 }
 

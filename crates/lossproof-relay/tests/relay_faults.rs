@@ -84,8 +84,9 @@ impl World {
         panic!("no end: {relay:?}");
     }
 
-    /// The relay dies in the middle of its work, its client with it. The journal is closed in order:
-    /// what a start makes of one that was not is for the tests of the log, and `produce_kills.rs`.
+    /// The relay dies in the middle of its work, its client with it. The journal is closed in
+    /// order: what a start makes of one that was not is for the tests of the log, and
+    /// `produce_kills.rs`.
     fn kill(spool: Arc<Spool>, relay: Relay) {
         drop(relay);
         spool.log().close_blocking().unwrap();
