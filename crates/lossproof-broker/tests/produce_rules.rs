@@ -105,6 +105,23 @@ async fn a_duplicate_is_answered_with_the_time_of_the_original() {
     broker.stop().await;
 }
 
+/// There is one replica, and that is all of them: a topic that was made for several is no dead end.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_replicas_are_not_waited_for_than_there_are() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create_with("t", &[("min.insync.replicas", "2")]).await;
+    for acks in [-1, 1] {
+        let request = produce("t", 0, acks, records(&["a"]));
+        let answer: ProduceResponse = client.call(&request, 9).await;
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    }
+    drop(client);
+    let broker = broker.power_cut().await;
+    assert_eq!(broker.client().await.values("t", 0).await, ["a", "a"]);
+    broker.stop().await;
+}
+
 async fn set_timestamp_type(client: &mut Client, topic: &str, value: &str) {
     let config = IncrementalAlterableConfig {
         name: "message.timestamp.type".into(),

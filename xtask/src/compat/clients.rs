@@ -199,8 +199,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Does it say where each record was stored?
-    pub(crate) fn says_acked(&self) -> bool {
+    /// Does it say which record was stored where? Otherwise it says, in its log, where one was.
+    pub(crate) fn says_which(&self) -> bool {
         !self.is_kcat
     }
 
@@ -239,8 +239,9 @@ fn kcat_order(command: &mut Command, order: &str, address: &str, topic: &str, ch
     // -E: it does not end when its only broker is away.
     command.args(["-E", "-b", address]);
     if order == "produce" {
-        // Without a key, and each record to a partition of its own choice.
-        command.args(["-q", "-P", "-t", topic, "-z", choice, "-X", "enable.idempotence=true"]);
+        // Without a key, and each record to a partition of its own choice; it says of each where it
+        // was stored.
+        command.args(["-vv", "-P", "-t", topic, "-z", choice, "-X", "enable.idempotence=true"]);
         command.args(["-X", "sticky.partitioning.linger.ms=0"]);
     } else {
         for setting in [

@@ -12,6 +12,8 @@ pub(crate) type Place = (i32, i64);
 pub(crate) enum Line {
     /// The broker has stored the value there.
     Acked(Place, String),
+    /// The same, of a client that does not say which value.
+    Placed(Place),
     /// It was read from there.
     Record(Place, String),
     /// The partition is committed up to, but not including, the offset.
@@ -19,6 +21,19 @@ pub(crate) enum Line {
     /// `partitions`, `config` or `topics`, and the rest.
     Fact(String, String),
 }
+
+impl Line {
+    /// The partition of an acknowledgement.
+    pub(crate) fn stored_in(&self) -> Option<i32> {
+        match self {
+            Self::Acked((partition, _), _) | Self::Placed((partition, _)) => Some(*partition),
+            _ => None,
+        }
+    }
+}
+
+/// What kcat says of each record, ahead of its partition and offset.
+const KCAT_PLACED: &str = "% Message delivered to partition ";
 
 /// Whole lines only: what is still being written comes with the next look. Other lines are the
 /// client's own chatter.
@@ -28,6 +43,11 @@ pub(crate) fn parse(text: &str) -> Vec<Line> {
 }
 
 fn parse_line(line: &str) -> Option<Line> {
+    if let Some(place) = line.strip_prefix(KCAT_PLACED) {
+        let (partition, rest) = place.split_once(" (offset ")?;
+        let (offset, _) = rest.split_once(')')?;
+        return Some(Line::Placed((partition.parse().ok()?, offset.parse().ok()?)));
+    }
     let (word, rest) = line.split_once(' ')?;
     if ["partitions", "config", "topics"].contains(&word) {
         return Some(Line::Fact(word.to_owned(), rest.to_owned()));
@@ -62,7 +82,8 @@ pub(crate) fn fact<'a>(lines: &'a [Line], word: &str) -> Vec<&'a str> {
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     values: Vec<String>,
-    places: BTreeMap<Place, String>,
+    /// Where something is, and what, where the client has said so.
+    places: BTreeMap<Place, Option<String>>,
 }
 
 impl Sent {
@@ -70,27 +91,39 @@ impl Sent {
         &self.values
     }
 
-    /// Takes what a producer was given and what it says about it. With `says_acked` each value
-    /// must be acknowledged exactly once, at a place of its own.
+    /// Takes what a producer was given and what it says about it: each value must be acknowledged
+    /// exactly once, at a place of its own. Where it does not say which, as many as there are.
     pub(crate) fn add(
         &mut self,
         values: &[String],
         lines: &[Line],
-        says_acked: bool,
+        says_which: bool,
     ) -> Result<(), Failure> {
-        let mut acked = BTreeSet::new();
+        let (mut acked, mut count) = (BTreeSet::new(), 0);
         for line in lines {
-            let Line::Acked(place, value) = line else { continue };
-            if !acked.insert(value.clone()) {
+            let (place, value) = match line {
+                Line::Acked(place, value) => (*place, Some(value.clone())),
+                Line::Placed(place) => (*place, None),
+                _ => continue,
+            };
+            count += 1;
+            if let Some(value) = &value
+                && !acked.insert(value.clone())
+            {
                 return Err(Failure::broken(format!("{value} was acknowledged twice")));
             }
-            if let Some(other) = self.places.insert(*place, value.clone()) {
-                return Err(Failure::broken(format!("{other} and {value} both at {place:?}")));
+            if let Some(other) = self.places.insert(place, value.clone()) {
+                let what = format!("two records at {place:?}: {other:?} and {value:?}");
+                return Err(Failure::broken(what));
             }
         }
         let missing = values.iter().find(|value| !acked.contains(*value));
-        if let Some(value) = missing.filter(|_| says_acked) {
+        if let Some(value) = missing.filter(|_| says_which) {
             return Err(Failure::broken(format!("{value} was never acknowledged")));
+        }
+        if count != values.len() {
+            let given = values.len();
+            return Err(Failure::broken(format!("{count} of {given} values were acknowledged")));
         }
         self.values.extend_from_slice(values);
         Ok(())
@@ -99,7 +132,9 @@ impl Sent {
     /// What was read from a place is what was stored there, whoever read it.
     pub(crate) fn check_values(&self, records: &[(Place, String)]) -> Result<(), Failure> {
         for (place, value) in records {
-            if let Some(stored) = self.places.get(place).filter(|stored| *stored != value) {
+            if let Some(Some(stored)) = self.places.get(place)
+                && stored != value
+            {
                 let what = format!("{place:?} holds {stored}, but {value} was read");
                 return Err(Failure::broken(what));
             }
@@ -107,12 +142,15 @@ impl Sent {
         Ok(())
     }
 
-    /// A whole read by one member: all of it, nothing twice, in the order of sending within each
-    /// partition.
+    /// A whole read by one member: all of it, each from a place that was acknowledged, nothing
+    /// twice, in the order of sending within each partition.
     pub(crate) fn check_whole(&self, records: &[(Place, String)]) -> Result<(), Failure> {
         let read: Vec<String> = records.iter().map(|(_, value)| value.clone()).collect();
         crate::e2e::same_once(&self.values, &read)?;
         self.check_values(records)?;
+        if let Some((place, _)) = records.iter().find(|it| !self.places.contains_key(&it.0)) {
+            return Err(Failure::broken(format!("{place:?} was read and never acknowledged")));
+        }
         let turns: BTreeMap<&String, usize> =
             self.values.iter().enumerate().map(|(turn, value)| (value, turn)).collect();
         let mut last: BTreeMap<i32, (i64, usize)> = BTreeMap::new();
@@ -148,7 +186,7 @@ impl Floor {
                     }
                 }
                 Line::Committed((partition, offset)) => self.raise(*partition, *offset),
-                Line::Acked(..) | Line::Fact(..) => {}
+                Line::Acked(..) | Line::Placed(_) | Line::Fact(..) => {}
             }
         }
         Ok(())
@@ -216,7 +254,13 @@ mod tests {
         let add = |text: &str, says| Sent::default().add(&values, &parse(text), says);
         assert!(add("acked 0 0 a\n", true).is_ok());
         assert!(add("", true).unwrap_err().to_string().contains("never"));
-        assert!(add("", false).is_ok());
+        let placed = |offset: u8| format!("{KCAT_PLACED}0 (offset {offset}) on broker 1\n");
+        assert!(add(&placed(7), false).is_ok());
+        assert!(add("", false).unwrap_err().to_string().contains("0 of 1"));
+        assert!(add(&(placed(7) + &placed(8)), false).is_err(), "more than were sent");
+        let both = ["a".to_owned(), "b".to_owned()];
+        let lines = parse(&placed(7).repeat(2));
+        assert!(Sent::default().add(&both, &lines, false).is_err(), "two at one place");
         assert!(add("acked 0 0 a\nacked 0 1 a\n", true).is_err());
         assert!(add("acked 0 0 a\nacked 0 0 b\n", true).is_err());
     }
@@ -232,6 +276,7 @@ mod tests {
         assert!(twice.is_err(), "b came twice");
         assert!(whole("record 0 0 a\nrecord 1 0 c\nrecord 0 1 b\n").is_err(), "exchanged");
         assert!(whole("record 0 1 c\nrecord 1 0 b\nrecord 0 0 a\n").is_err(), "disorder");
+        assert!(whole("record 0 0 a\nrecord 1 0 b\nrecord 0 2 c\n").is_err(), "another place");
     }
 
     #[test]

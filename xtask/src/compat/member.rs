@@ -20,7 +20,8 @@ pub(crate) struct Member {
     process: Process,
     /// Gone once the program shall end.
     input: Option<ChildStdin>,
-    output: PathBuf,
+    /// Where it says what it did.
+    said: PathBuf,
     at_end_of_input: bool,
 }
 
@@ -30,6 +31,7 @@ impl Member {
         name: &str,
         mut command: Command,
         leaves_at_end_of_input: bool,
+        said_in_log: bool,
     ) -> Result<Self, Failure> {
         let output = run.join(format!("{name}.out"));
         let log = run.join(format!("{name}.log"));
@@ -37,7 +39,8 @@ impl Member {
         command.stdout(File::create(&output).context(output.display())?);
         let mut process = Process::start_with_pipes(name, &log, &mut command)?;
         let input = process.child().stdin.take();
-        Ok(Member { process, input, output, at_end_of_input: leaves_at_end_of_input })
+        let said = if said_in_log { log } else { output };
+        Ok(Member { process, input, said, at_end_of_input: leaves_at_end_of_input })
     }
 
     /// Hands it values, a line each.
@@ -68,7 +71,7 @@ impl Member {
     }
 
     fn read(&self) -> Result<Vec<Line>, Failure> {
-        let bytes = fs::read(&self.output).context(self.output.display())?;
+        let bytes = fs::read(&self.said).context(self.said.display())?;
         Ok(parse(&String::from_utf8_lossy(&bytes)))
     }
 }

@@ -136,7 +136,7 @@ fn console_producer(scene: &mut Scene<'_>) -> Result<(), Failure> {
     let mut command = scene.program.bare();
     command.args([scene.console_producer(), "--bootstrap-server", &scene.broker.address()]);
     command.args(["--topic", TOPIC, "--compression-codec", "zstd"]);
-    let mut producer = Member::start(scene.run, "console-producer", command, true)?;
+    let mut producer = Member::start(scene.run, "console-producer", command, true, false)?;
     producer.give(&numbered("tools", RECORDS))?;
     producer.leave().map(drop)
 }

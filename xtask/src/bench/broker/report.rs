@@ -172,10 +172,13 @@ impl Report {
         writeln!(out, "\n| case | bar | found | |\n|---|---|---|---|")?;
         for row in &self.rows {
             for alternatives in row.case.bars {
-                let found: Vec<f64> = alternatives.iter().map(|bar| self.ratio(row, bar)).collect();
-                if found.iter().all(|ratio| ratio.is_nan()) {
+                let found: Vec<Option<f64>> =
+                    alternatives.iter().map(|bar| self.ratio(row, bar)).collect();
+                if found.iter().all(Option::is_none) {
                     continue; // Who it is compared with did not take part.
                 }
+                // Who did and has no figure: that holds no bar.
+                let found: Vec<f64> = found.iter().map(|it| it.unwrap_or(f64::NAN)).collect();
                 let holds = alternatives.iter().zip(&found).any(|(bar, ratio)| bar.holds(*ratio));
                 let names: Vec<String> = alternatives.iter().map(ToString::to_string).collect();
                 let found: Vec<String> = found.iter().map(|ratio| format!("{ratio:.2}")).collect();
@@ -198,8 +201,8 @@ impl Report {
         Ok(())
     }
 
-    /// The median over the rounds.
-    fn ratio(&self, row: &Row, bar: &Bar) -> f64 {
+    /// The median over the rounds; `None` without a round of both.
+    fn ratio(&self, row: &Row, bar: &Bar) -> Option<f64> {
         let ours = row.of(Who::Ours).iter().map(|sample| sample.figure(bar.figure));
         let theirs: Vec<f64> = match bar.against {
             Against::One => vec![1.0; row.raw_rates.len()],
@@ -218,7 +221,8 @@ impl Report {
                     .collect()
             }
         };
-        spread(ours.zip(theirs).map(|(ours, theirs)| ours / theirs)).0
+        let ratios: Vec<f64> = ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        (!ratios.is_empty()).then(|| spread(ratios.into_iter()).0)
     }
 
     /// Adds everything to `docs/evidence`, with the commit and the machine.
@@ -238,12 +242,20 @@ impl Report {
         let data = folder.join(format!("broker-{day}.json"));
         let kept = fs::read_to_string(&data).unwrap_or_else(|_| "[]".to_owned());
         let mut runs: Vec<Value> = serde_json::from_str(&kept).context(data.display())?;
-        let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
-        runs.push(json!({
-            "commit": commit, "command": command, "machine": machine, "rows": rows,
-        }));
+        runs.push(self.to_json(commit, &command, &machine));
         let text = serde_json::to_string_pretty(&runs).context(data.display())? + "\n";
         fs::write(&data, text).context(data.display())
+    }
+}
+
+impl Report {
+    fn to_json(&self, commit: &str, command: &str, machine: &str) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
+        let idle: BTreeMap<&str, f64> = self.idle.iter().map(|it| (it.who.name(), it.mb)).collect();
+        json!({
+            "commit": commit, "command": command, "machine": machine, "rows": rows,
+            "resident_mb_before_any_load": idle,
+        })
     }
 }
 
@@ -357,6 +369,24 @@ mod tests {
         let bars: Vec<&str> = table.lines().filter(|line| line.contains("at ")).collect();
         assert_eq!(bars.len(), 1, "{table}");
         assert!(bars[0].contains("| ok |"), "{table}");
+    }
+
+    #[test]
+    fn who_took_part_and_has_no_figure_misses_the_bar() {
+        let ours = (Who::Ours, sample(96.0, f64::NAN));
+        let table = report("saturate-1k-1", &[ours, (Who::Defaults, sample(50.0, 2.0))]).table();
+        assert!(
+            table.contains("p99 at most 1 x Kafka, defaults (no fsync) | NaN | missed |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn what_stands_before_any_load_is_kept() {
+        let idle = Idle { who: Who::Ours, mb: 12.5 };
+        let report = Report::new(1, 1.0, 1, vec![idle]);
+        let json = report.to_json("c", "bench broker", "m");
+        assert_eq!(json["resident_mb_before_any_load"], json!({ "lossproof (fsync)": 12.5 }));
     }
 
     #[test]
