@@ -168,5 +168,8 @@ fn any_bytes_in_the_files_of_a_journal() {
     for _ in 0..rounds(150) {
         check(&draw_pieces(&mut random));
     }
-    assert!(10 * opened >= 9 * tried, "only {opened} of {tried} opened: nothing was read of others");
+    assert!(
+        10 * opened >= 9 * tried,
+        "only {opened} of {tried} opened: nothing was read of others"
+    );
 }
