@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| lossproof_fuzz::journal::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    lossproof_fuzz::journal::check(data);
+});

@@ -186,7 +186,7 @@ fn start_flipped(
     Ok((broker, Flipped { what, said, checked, is_cold }))
 }
 
-/// At both ends of each range that is told of, which the full reads go around: an error, or what was
+/// At both ends of each range that is told of, which full reads go around: an error, or what was
 /// there before where a check has not called it lost.
 fn check_told(round: &mut Round, baseline: &Baseline, flipped: &Flipped) -> Result<(), Failure> {
     let mut asking = Asking::new(&round.settings.bootstrap())?;
