@@ -31,9 +31,19 @@ const LARGE_BYTES: usize = 200 << 10;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// The broker answers at once, or closes: only a broken one keeps a test waiting for so long.
 const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
-/// What goes on in the background is looked for this often: a minute and more.
-const LOOKS_MAX: u32 = 12_000;
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks for what goes on in the background until it has happened. Where it never does, that is
+/// told after a minute or more, and the test does not hang.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    const LOOKS_MAX: u32 = 12_000;
+    for _ in 0..LOOKS_MAX {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never happens: {what}");
+}
 
 pub(crate) async fn server() -> (Server, MemoryNet) {
     server_on(SimDisk::new()).await
@@ -495,13 +505,7 @@ async fn topics_are_compacted_when_their_settings_say_so() {
     assert_eq!(broker.log.believed_wall_ms(), None, "it has jumped again");
     clock.advance(Duration::from_hours(1));
     retention::run_once(broker).await;
-    for round in 0.. {
-        if due(now()).is_empty() {
-            break;
-        }
-        assert!(round < LOOKS_MAX, "{:?} are never compacted", due(now()));
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
+    eventually("all are compacted", || due(now()).is_empty()).await;
     broker.log.close().await.expect("the log closes");
 }
 

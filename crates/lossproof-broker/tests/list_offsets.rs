@@ -127,6 +127,26 @@ async fn what_is_left_is_found_by_its_time() {
     broker.stop().await;
 }
 
+/// What is gone of the batch in which the log begins now was the newest of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_record_that_is_gone_is_not_told() {
+    for (left, newest, not_older) in
+        [(1_000, (2, 2_000), (1, 1_000)), (3_000, (1, 3_000), (1, 3_000))]
+    {
+        let broker = Broker::start().await;
+        let mut client = broker.client().await;
+        client.create("t", 1).await;
+        client.produce("t", 0, at(&[9_000, left])).await;
+        client.produce("t", 0, at(&[2_000])).await;
+        assert_eq!(found(&mut client, MAX_TIMESTAMP, 7).await, (0, 9_000));
+        assert_eq!(client.delete_records("t", 0, 1).await, (1, ErrorCode::NONE));
+        assert_eq!(found(&mut client, MAX_TIMESTAMP, 7).await, newest);
+        // There is none; what comes first is too early, and so never too late.
+        assert_eq!(found(&mut client, 5_000, 7).await, not_older);
+        broker.stop().await;
+    }
+}
+
 /// A batch may have to be decompressed for each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_is_looked_up_once_in_a_request() {

@@ -341,15 +341,19 @@ impl Log {
         Ok(None)
     }
 
-    /// The batch with the highest timestamp, the earliest of several.
-    pub fn max_timestamp(&self, id: PartitionId) -> Result<Option<TimestampedBatch>, ReadError> {
+    /// The batch with the highest timestamp, from `from` on; the earliest of several.
+    pub fn max_timestamp(
+        &self,
+        id: PartitionId,
+        mut from: i64,
+    ) -> Result<Option<TimestampedBatch>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
         let mut highest: Option<TimestampedBatch> = None;
-        let mut from = 0;
         while let Some(entry) = partition.entry_of_max_timestamp(from)
             && highest.is_none_or(|known| known.max_timestamp < entry.max_timestamp)
         {
-            let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
+            let range =
+                OffsetRange { first: entry.base_offset.max(from), last: entry.last_offset() };
             self.find_batch(id, range, |batch| {
                 if highest.is_none_or(|known| known.max_timestamp < batch.max_timestamp) {
                     highest = Some(*batch);

@@ -9,7 +9,7 @@
 //! - READ-4: a read goes on behind what was given up, and none has batches from both sides of it:
 //!   a client that leaves out a transaction which was aborted with the range forgets that with the
 //!   next read.
-//! - READ-5: the batches of a read keep at most [`HELD_TIMES_MAX`] times the memory that they fill.
+//! - READ-5: the batches of a read keep at most a quarter more memory than they fill.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use lossproof_env::DiskFile;
 
@@ -102,8 +102,6 @@ impl Segments {
 
 /// At most this much is read ahead at a time.
 const WINDOW_BYTES_MAX: u64 = 128 << 10;
-/// What fills less than this part of what was read with it is copied.
-const HELD_TIMES_MAX: usize = 4;
 
 /// Part of a segment, read at once; what lies outside is read by itself.
 struct Window<'a> {
@@ -184,9 +182,11 @@ impl Cursor<'_> {
             taken.partition(|batch| place.contains(&batch.bytes.as_ptr()));
         let length = |of: &[&mut StoredBatch]| of.iter().map(|it| it.bytes.len()).sum::<usize>();
         let (shared_bytes, alone_bytes) = (length(&shared), length(&alone));
-        let copies = shared_bytes * HELD_TIMES_MAX < left.len();
+        let copies = shared_bytes + shared_bytes / 4 < left.len();
+        let mut copy = BytesMut::with_capacity(if copies { shared_bytes } else { 0 });
         for batch in shared.into_iter().filter(|_| copies) {
-            batch.bytes = Bytes::copy_from_slice(&batch.bytes);
+            copy.extend_from_slice(&batch.bytes);
+            batch.bytes = copy.split().freeze();
         }
         self.held += alone_bytes + if copies { shared_bytes } else { left.len() };
         self.settled = self.batches.len();

@@ -364,7 +364,7 @@ fn what_is_left_expires_and_a_hole_is_of_no_time() {
     }
     seal(&mut stepper);
     compact(&log, &mut stepper, wish(0));
-    let highest = log.max_timestamp(ID).unwrap().unwrap();
+    let highest = log.max_timestamp(ID, 0).unwrap().unwrap();
     assert_eq!((highest.base_offset, highest.max_timestamp), (3, 3_000));
     assert_eq!(log.expired(ID, Some(3_000), None), Some(0), "one entry of the index");
     assert_eq!(log.expired(ID, Some(3_001), None), Some(4));

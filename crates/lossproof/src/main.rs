@@ -27,8 +27,8 @@ use crate::exit::{Exit, Failure};
     name = "lossproof",
     version,
     after_help = "Exit codes: 0 proven complete, 1 could not decide or failed, 2 wrong usage \
-                  or settings, 3 loss found, 4 duplicates only.\nData goes to standard output, talk \
-                  to standard error."
+                  or settings, 3 loss found, 4 duplicates only.\nData goes to standard output, \
+                  talk to standard error."
 )]
 struct Cli {
     #[command(subcommand)]

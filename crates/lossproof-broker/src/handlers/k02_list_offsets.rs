@@ -1,7 +1,8 @@
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use lossproof_log::{Log, PartitionId, ReadError, TimestampedBatch};
+use lossproof_log::{Log, PartitionId, TimestampedBatch};
 use lossproof_wire::batch::{Found, Limits, find_record};
 use lossproof_wire::{
     ErrorCode, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
@@ -100,22 +101,12 @@ fn look_up_partition(
     let view = broker.log.partition(id).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
     check_leader_epoch(wanted.current_leader_epoch, view.leader_epoch)?;
     let at = |offset| Found { offset, timestamp: -1 };
-    let storage = |error: ReadError| {
-        tracing::error!(%error, partition = %id, "cannot look up an offset");
-        ErrorCode::KAFKA_STORAGE_ERROR
-    };
     let found = match wanted.timestamp {
         LATEST => at(if committed { view.last_stable } else { view.high_watermark }),
         EARLIEST | EARLIEST_LOCAL => at(view.log_start),
-        MAX_TIMESTAMP => {
-            let batch = broker.log.max_timestamp(id).map_err(storage)?;
-            find_in(&broker.log, id, batch, |record, batch| record == batch)?
-        }
+        MAX_TIMESTAMP => newest(&broker.log, id)?,
         LATEST_TIERED => NOTHING,
-        timestamp => {
-            let batch = broker.log.offset_for_timestamp(id, timestamp).map_err(storage)?;
-            find_in(&broker.log, id, batch, |record, _| record >= timestamp)?
-        }
+        timestamp => not_older(&broker.log, id, timestamp)?,
     };
     // What a committed reader would not be given yet is not there for it.
     let hidden = committed && is_by_time(wanted.timestamp) && found.offset >= view.last_stable;
@@ -123,38 +114,65 @@ fn look_up_partition(
     // The epoch with which a consumer later asks whether what it has read is still there.
     let leader_epoch = match found.offset {
         ..0 => None,
-        offset => broker.log.epoch_at(id, offset).map_err(storage)?,
+        offset => broker.log.epoch_at(id, offset).map_err(|error| unreadable(id, &error))?,
     };
     Ok((found, leader_epoch.unwrap_or(-1)))
 }
 
-/// The first record of `batch` whose timestamp is the one sought. A batch whose header claims a
-/// timestamp that no record has, or none that is left, gives its first record: too early is safe,
-/// too late would skip.
+/// The first record of that time or later. A batch whose header claims a timestamp that no record
+/// has, or none that is left, gives its first record: too early is safe, too late would skip.
+fn not_older(log: &Log, id: PartitionId, timestamp: i64) -> Result<Found, ErrorCode> {
+    let batch = log.offset_for_timestamp(id, timestamp).map_err(|error| unreadable(id, &error))?;
+    let Some(batch) = batch else { return Ok(NOTHING) };
+    let found = find_in(log, id, &batch, |it| it.timestamp >= timestamp)?;
+    let first = || find_in(log, id, &batch, |_| true);
+    let found = found.map_or_else(first, |found| Ok(Some(found)))?;
+    Ok(found.unwrap_or(Found { offset: batch.last_offset, timestamp: -1 }))
+}
+
+/// The record with the highest timestamp. Where it is gone, and only the header of its batch still
+/// has its time, the newest of what is left of that batch and of the newest one behind it.
+fn newest(log: &Log, id: PartitionId) -> Result<Found, ErrorCode> {
+    let (mut from, newest) = (0, Cell::new(NOTHING));
+    for _ in 0..2 {
+        let batch = log.max_timestamp(id, from).map_err(|error| unreadable(id, &error))?;
+        let Some(batch) = batch else { break };
+        find_in(log, id, &batch, |it| {
+            if it.timestamp > newest.get().timestamp {
+                newest.set(it);
+            }
+            it.timestamp >= batch.max_timestamp
+        })?;
+        if newest.get().timestamp >= batch.max_timestamp {
+            break;
+        }
+        from = batch.last_offset + 1;
+    }
+    Ok(newest.get())
+}
+
+/// The first record that is sought of what is left of a batch.
 fn find_in(
     log: &Log,
     id: PartitionId,
-    batch: Option<TimestampedBatch>,
-    sought: impl Fn(i64, i64) -> bool,
-) -> Result<Found, ErrorCode> {
-    let Some(TimestampedBatch { base_offset, max_timestamp, .. }) = batch else {
-        return Ok(NOTHING);
-    };
-    let unreadable = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, partition = %id, base_offset, "cannot look into a batch");
-        ErrorCode::KAFKA_STORAGE_ERROR
-    };
+    batch: &TimestampedBatch,
+    sought: impl Fn(Found) -> bool,
+) -> Result<Option<Found>, ErrorCode> {
     // It may begin below the log start: of that nothing is left.
     let log_start = log.partition(id).map_or(0, |view| view.log_start);
-    let first = base_offset.max(log_start);
-    let slice = log.read(id, first, 0).map_err(|error| unreadable(&error))?;
+    let first = batch.base_offset.max(log_start);
+    let slice = log.read(id, first, 0).map_err(|error| unreadable(id, &error))?;
     let Some(stored) = slice.batches.first() else {
-        return Err(unreadable(&"it is not there any more"));
+        return Err(unreadable(id, &"it is not there any more"));
     };
-    let wanted = |it: Found| it.offset >= first && sought(it.timestamp, max_timestamp);
+    let wanted = |it: Found| it.offset >= first && sought(it);
     let found = find_record(&stored.bytes, &Limits::default(), wanted);
-    let found = found.map_err(|error| unreadable(&error))?;
-    Ok(found.unwrap_or(Found { offset: first, timestamp: max_timestamp }))
+    found.map_err(|error| unreadable(id, &error))
+}
+
+fn unreadable(id: PartitionId, error: &dyn std::fmt::Display) -> ErrorCode {
+    tracing::error!(%error, partition = %id, "cannot look up an offset");
+    ErrorCode::KAFKA_STORAGE_ERROR
 }
 
 fn answer(

@@ -1,4 +1,5 @@
-//! What handlers hold, and for how long, and when they answer: polled by hand, without a connection.
+//! What handlers hold, and for how long, and when they answer: polled by hand, without a
+//! connection.
 
 use core::future::Future;
 use std::net::Ipv4Addr;
@@ -17,7 +18,9 @@ use super::start;
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
 use crate::call::{Answer, Call, Later, Reply};
-use crate::tests::{frame, one_partition, server, small_config, topic, with_manual_clock};
+use crate::tests::{
+    eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
+};
 
 /// Far more than what is at hand takes to be seen.
 const TURNS: usize = 1_000;
@@ -65,7 +68,7 @@ fn batch() -> BatchBuilder {
     builder
 }
 
-/// All that was queued before is durable then, and told to who waits for it.
+/// Something without batches is acknowledged, and who waits has had the time to look.
 async fn settle(broker: &Broker) {
     broker.log.commit(Commit::default()).await.expect("acknowledged");
     for _ in 0..TURNS {
@@ -162,13 +165,7 @@ async fn a_committed_reader_that_waits_is_woken_by_the_end_of_a_transaction() {
     let fetch = tokio::spawn(finished(fetch));
     settle(&broker).await;
     assert!(!fetch.is_finished(), "the transaction is open");
-    let end = EndTxnRequest {
-        transactional_id: id,
-        producer_id,
-        producer_epoch,
-        committed: true,
-        ..Default::default()
-    };
+    let end = EndTxnRequest { transactional_id: id, producer_id, producer_epoch, committed: true };
     let ended: EndTxnResponse = ask(&broker, &end, 3).await;
     assert_eq!(ended.error_code, ErrorCode::NONE);
     assert_eq!(batches_in(read(fetch.await.expect("no panic"), 12)), 2, "and the marker");
@@ -238,7 +235,11 @@ async fn a_place_to_decode_is_held_for_one_partition() {
     let _others = broker.decoders.acquire_many(others).await.expect("nobody decodes");
     let mut listed = later(broker, &by_time, 7).await;
     assert!(is_pending(&mut listed));
-    let place = Arc::clone(&broker.decoders).acquire_owned().await.expect("never closed");
+    let place = tokio::select! {
+        biased; // It stands in the queue before the look-up asks again.
+        place = Arc::clone(&broker.decoders).acquire_owned() => place.expect("never closed"),
+        _ = &mut listed => panic!("BUDGET-3: it has had its place to the end"),
+    };
     for _ in 0..TURNS {
         assert!(is_pending(&mut listed), "BUDGET-3: it has had its place to the end");
         tokio::task::yield_now().await;
@@ -260,8 +261,7 @@ async fn a_gate_is_open_again_when_the_commit_is_durable() {
         vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
     let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
     let answer = later(broker, &request, 8).await;
-    settle(broker).await;
-    assert!(broker.offset_gates.close("g").is_some(), "GATES-2");
+    eventually("GATES-2", || broker.offset_gates.close("g").is_some()).await;
     let answer: OffsetCommitResponse = read(finished(answer).await, 8);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
     broker.log.close().await.expect("the log closes");
@@ -286,7 +286,6 @@ async fn a_gate_stays_closed_though_the_client_of_the_commit_goes_away() {
     assert!(is_pending(&mut commit));
     drop(commit);
     assert!(broker.offset_gates.close("g").is_none(), "GATES-1: it has not even begun");
-    settle(broker).await;
-    assert!(broker.offset_gates.close("g").is_some(), "it is over");
+    eventually("it is over", || broker.offset_gates.close("g").is_some()).await;
     broker.log.close().await.expect("the log closes");
 }
