@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use lossproof_env::ManualClock;
-use lossproof_log::Commit;
+use lossproof_log::{Commit, PartitionId};
 use lossproof_wire::batch::{BatchBuilder, split};
 use lossproof_wire::*;
 
 use super::start;
+use crate::Server;
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
 use crate::call::{Answer, Call, Later, Reply};
@@ -76,12 +77,11 @@ async fn settle(broker: &Broker) {
     }
 }
 
-/// In a time that stands.
-async fn waiting_world() -> (Arc<Broker>, ManualClock, lossproof_log::PartitionId) {
+/// In a time that stands. The server is to be kept: without it the broker drains.
+async fn waiting_world() -> (Server, ManualClock, PartitionId) {
     let (server, clock) = with_manual_clock(small_config()).await;
-    let broker = Arc::clone(&server.broker);
-    let id = broker.create_topic(topic("t", 1)).await.expect("a topic").partitions[0];
-    (broker, clock, id)
+    let topic = server.broker.create_topic(topic("t", 1)).await.expect("a topic");
+    (server, clock, topic.partitions[0])
 }
 
 fn waiting(isolation_level: i8, max_wait_ms: i32) -> FetchRequest {
@@ -97,7 +97,8 @@ fn batches_in(response: FetchResponse) -> usize {
 /// The fetch stands waiting before there is anything, and nothing but the log wakes it.
 #[tokio::test]
 async fn a_fetch_that_waits_is_woken_by_the_next_batch() {
-    let (broker, _clock, id) = waiting_world().await;
+    let (server, _clock, id) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
     let mut fetch = later(&broker, &waiting(0, i32::MAX), 12).await;
     assert!(is_pending(&mut fetch));
     let fetch = tokio::spawn(finished(fetch));
@@ -111,7 +112,8 @@ async fn a_fetch_that_waits_is_woken_by_the_next_batch() {
 
 #[tokio::test]
 async fn a_fetch_with_nothing_to_come_is_answered_after_its_time_and_not_before() {
-    let (broker, clock, _) = waiting_world().await;
+    let (server, clock, _) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
     let mut fetch = later(&broker, &waiting(0, 20), 12).await;
     assert!(is_pending(&mut fetch));
     clock.advance(Duration::from_millis(19));
@@ -124,7 +126,8 @@ async fn a_fetch_with_nothing_to_come_is_answered_after_its_time_and_not_before(
 /// FETCH-1.
 #[tokio::test]
 async fn a_committed_reader_that_waits_is_woken_by_the_end_of_a_transaction() {
-    let (broker, _clock, _) = waiting_world().await;
+    let (server, _clock, _) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
     let id = "payments".to_owned();
     let init = InitProducerIdRequest {
         transactional_id: Some(id.clone()),
@@ -178,7 +181,8 @@ async fn batches_are_sent_from_the_memory_they_were_read_into() {
     /// Nearly fills the blocks that it takes on the disk.
     const VALUE_BYTES: usize = 7_700;
     const BATCHES: usize = 100;
-    let (broker, _clock, id) = waiting_world().await;
+    let (server, _clock, id) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
     let mut builder = BatchBuilder::new();
     builder.push(0, None, Some(&vec![b'x'; VALUE_BYTES]), &[]);
     let batch = builder.build().expect("a batch");
@@ -221,33 +225,43 @@ fn the_memory_of_a_read_is_held_until_the_read_has_ended() {
 }
 
 /// BUDGET-3: who looks up many partitions lets others in between.
-#[tokio::test]
-async fn a_place_to_decode_is_held_for_one_partition() {
-    let (server, _net) = server().await;
-    let broker = &server.broker;
-    broker.create_topic(topic("t", 2)).await.expect("a topic");
-    let partition =
-        |partition_index| ListOffsetsPartition { partition_index, ..Default::default() };
-    let topics =
-        vec![ListOffsetsTopic { name: "t".into(), partitions: vec![partition(0), partition(1)] }];
-    let by_time = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
-    let others = DECODERS_MAX as u32 - 1;
-    let _others = broker.decoders.acquire_many(others).await.expect("nobody decodes");
-    let mut listed = later(broker, &by_time, 7).await;
-    assert!(is_pending(&mut listed));
-    let place = tokio::select! {
-        biased; // It stands in the queue before the look-up asks again.
-        place = Arc::clone(&broker.decoders).acquire_owned() => place.expect("never closed"),
-        _ = &mut listed => panic!("BUDGET-3: it has had its place to the end"),
-    };
-    for _ in 0..TURNS {
-        assert!(is_pending(&mut listed), "BUDGET-3: it has had its place to the end");
-        tokio::task::yield_now().await;
-    }
-    drop(place);
-    let answer: ListOffsetsResponse = read(finished(listed).await, 7);
-    assert_eq!(answer.topics[0].partitions.len(), 2);
-    broker.log.close().await.expect("the log closes");
+#[test]
+fn a_place_to_decode_is_held_for_one_partition() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // What is looked up waits behind what the test does there.
+    let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (server, _net) = server().await;
+        let broker = &server.broker;
+        broker.create_topic(topic("t", 2)).await.expect("a topic");
+        let partitions = [0, 1]
+            .map(|partition_index| ListOffsetsPartition { partition_index, ..Default::default() });
+        let topics = vec![ListOffsetsTopic { name: "t".into(), partitions: partitions.into() }];
+        let by_time = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+        let others = DECODERS_MAX as u32 - 1;
+        let _others = broker.decoders.acquire_many(others).await.expect("nobody decodes");
+        let (go_on, gate) = mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || gate.recv());
+        let mut listed = later(broker, &by_time, 7).await;
+        assert!(is_pending(&mut listed));
+        let mut place = Box::pin(Arc::clone(&broker.decoders).acquire_owned());
+        assert!(is_pending(&mut place), "all places are taken");
+        go_on.send(()).expect("it waits");
+        busy.await.expect("no panic").expect("sent");
+        let place = tokio::select! {
+            biased;
+            place = place => place.expect("never closed"),
+            _ = &mut listed => panic!("BUDGET-3: it has had its place to the end"),
+        };
+        for _ in 0..TURNS {
+            assert!(is_pending(&mut listed), "BUDGET-3: it has had its place to the end");
+            tokio::task::yield_now().await;
+        }
+        drop(place);
+        let answer: ListOffsetsResponse = read(finished(listed).await, 7);
+        assert_eq!(answer.topics[0].partitions.len(), 2);
+        broker.log.close().await.expect("the log closes");
+    });
 }
 
 /// GATES-2: the answer to a commit waits for its turn, and nobody waits for that.
