@@ -13,6 +13,7 @@ use crate::group::Coordinator;
 use crate::monitor::Counters;
 use crate::offsets::OffsetOrder;
 use crate::producer_ids::ProducerIdBlocks;
+use crate::told::Told;
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 use crate::transaction::{TransactionCoordinator, TransactionError};
@@ -31,6 +32,8 @@ pub(crate) struct Broker {
     pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) producer_ids: ProducerIdBlocks,
     pub(crate) counters: Counters,
+    /// Errors of fetches.
+    pub(crate) told: Told,
     /// For requests.
     pub(crate) budget: Budget,
     pub(crate) answers: Budget,
@@ -50,6 +53,16 @@ impl Broker {
     /// Of the one node: leader, controller and coordinator of everything.
     pub(crate) fn node_id(&self) -> i32 {
         self.config.node_id
+    }
+
+    /// What clients know a partition as: its topic and number. `None`: of no topic that is known.
+    pub(crate) fn name_of(&self, id: PartitionId) -> Option<String> {
+        let catalog = self.topics.catalog();
+        let mut names = catalog.iter().flat_map(|topic| {
+            let numbered = (0..).zip(&topic.partitions);
+            numbered.map(|(number, known): (i32, _)| (format!("{}-{number}", topic.name), *known))
+        });
+        names.find_map(|(name, known)| (known == id).then_some(name))
     }
 
     pub(crate) fn cluster_id(&self) -> String {

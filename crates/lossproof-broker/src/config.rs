@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lossproof_log::{FlushPolicy, LogConfig};
+use lossproof_log::{FlushPolicy, LogConfig, Purpose};
 
 use crate::group::GroupSettings;
 use crate::transaction::TransactionSettings;
@@ -96,7 +96,7 @@ impl BrokerConfig {
             drain_max: DRAIN_MAX,
             groups: GroupSettings::default(),
             transactions: TransactionSettings::default(),
-            log: LogConfig::default(),
+            log: LogConfig { purpose: Purpose::Broker, ..LogConfig::default() },
             given: BTreeMap::new(),
         }
     }
@@ -104,8 +104,8 @@ impl BrokerConfig {
     /// Why these settings cannot work, in words.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         if self.advertise.is_none() && self.listen.ip().is_unspecified() {
-            return Err("clients cannot connect to an unspecified address: set the advertised \
-                        host and port as well");
+            return Err("clients cannot connect to an unspecified address: set \
+                        advertised.listeners as well (--advertise HOST:PORT)");
         }
         if self.memory_budget_bytes < self.request_bytes_max.saturating_add(1 << 20) {
             return Err("the memory budget must exceed the largest request by at least 1 MiB");

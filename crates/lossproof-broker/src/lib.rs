@@ -54,6 +54,7 @@ mod server;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod told;
 mod topic_config;
 mod topics;
 mod transaction;

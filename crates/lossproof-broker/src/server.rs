@@ -30,6 +30,7 @@ use crate::monitor::{Counters, Monitor};
 use crate::offsets::OffsetOrder;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::retention;
+use crate::told::Told;
 use crate::topics::{Topics, TopicsUnreadable};
 use crate::transaction::{TransactionCoordinator, pending_offsets};
 
@@ -147,6 +148,7 @@ impl Server {
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             producer_ids: ProducerIdBlocks::new(log.clone()),
             counters: Counters::new(),
+            told: Told::default(),
             env: env.clone(),
             started_at_ms: env.clock.wall_ms(),
             topics,
@@ -171,12 +173,7 @@ impl Server {
 
     /// What clients know a partition as: its topic and number. `None`: of no topic that is known.
     pub fn name_of(&self, id: PartitionId) -> Option<String> {
-        let catalog = self.broker.topics.catalog();
-        let mut names = catalog.iter().flat_map(|topic| {
-            let numbered = (0..).zip(&topic.partitions);
-            numbered.map(|(number, known): (i32, _)| (format!("{}-{number}", topic.name), *known))
-        });
-        names.find_map(|(name, known)| (known == id).then_some(name))
+        self.broker.name_of(id)
     }
 
     /// For as long as the broker lives, and after.

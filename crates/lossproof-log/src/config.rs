@@ -5,6 +5,28 @@ use crate::error::OpenError;
 use crate::frame::BLOCK;
 use crate::segment::DATA_AT;
 
+/// Whose log a directory holds: the entries of one are not those of another, which would take them
+/// for damage.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Purpose {
+    /// Opens any, and says nothing of it: for looking.
+    #[default]
+    Any = 0,
+    Broker = 1,
+    Producer = 2,
+    Pipeline = 3,
+}
+
+/// In words; that of a program that is not known here yet as well.
+pub(crate) fn purpose_name(code: u8) -> &'static str {
+    match code {
+        1 => "the data of a broker",
+        2 => "the journal of a producer",
+        3 => "the journal of a pipeline",
+        _ => "something of another program",
+    }
+}
+
 /// Bounds and sizes of a [`Log`](crate::Log). The defaults suit a broker; tests make them small.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -49,6 +71,8 @@ pub struct LogConfig {
     /// A new directory is made with it, and one that has another is refused; `None` draws one and
     /// opens any.
     pub cluster_id: Option<ClusterId>,
+    /// A directory is made for it, and one of another is refused.
+    pub purpose: Purpose,
     /// A directory that was copied or restored is taken over, under a new identity.
     pub adopt: bool,
     /// Takes writes although acknowledged frames at the end are missing: from then on these count
@@ -106,6 +130,7 @@ impl Default for LogConfig {
             scrub_period: SCRUB_PERIOD,
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             cluster_id: None,
+            purpose: Purpose::Any,
             adopt: false,
             accept_lost_end: false,
             mark_after: MARK_AFTER,

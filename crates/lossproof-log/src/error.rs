@@ -216,6 +216,8 @@ pub enum OpenError {
          directory from a copy"
     )]
     CheckpointUnreadable { directory: PathBuf },
+    #[error("{directory} is {found}, and not {wanted}")]
+    OtherPurpose { directory: PathBuf, found: &'static str, wanted: &'static str },
     #[error("{directory} is no log's and not empty: it holds {found}")]
     Foreign { directory: PathBuf, found: String },
     #[error("{directory} holds no log: name the directory that a broker was started with")]

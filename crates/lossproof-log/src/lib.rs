@@ -83,7 +83,7 @@ pub use commit::{
     PartitionId, ProducerIds, ProducerView, StateChange, StateKind,
 };
 pub use compaction::Compaction;
-pub use config::LogConfig;
+pub use config::{LogConfig, Purpose};
 pub use counters::{Bounded, Histogram, LogFigures, ScrubFigures};
 pub use dump::{DumpOptions, Field, Line, dump};
 pub use epochs::EpochEnd;

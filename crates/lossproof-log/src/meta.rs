@@ -9,6 +9,8 @@
 //!   stays; until its new range of producer ids is in the journal it counts as being adopted.
 //! - META-5: a directory has one cluster id for ever; one of another cluster is not opened, and
 //!   nothing is written to it.
+//! - META-6: a directory is one program's for ever; another one does not open it, since it would take
+//!   the entries for damage and add its own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ const MACHINE_BYTES_MAX: usize = 128;
 const FLAGS_AT: usize = 47;
 const ADOPTED_AT: usize = 200;
 const CLUSTER_AT: usize = 208;
+const PURPOSE_AT: usize = 232;
 const ADOPTED: u8 = 1;
 const ADOPTING: u8 = 2;
 
@@ -51,6 +54,8 @@ pub(crate) struct Meta {
     pub(crate) machine_id: Option<String>,
     /// There is a durable mark (META-3).
     pub(crate) begun: bool,
+    /// A [`Purpose`](crate::Purpose), 0 where nobody has said it yet (META-6).
+    pub(crate) purpose: u8,
 }
 
 impl Meta {
@@ -70,6 +75,7 @@ impl Meta {
             stamp: None,
             machine_id: None,
             begun: false,
+            purpose: 0,
         }
     }
 
@@ -109,6 +115,7 @@ impl Meta {
             copy[MACHINE_AT..MACHINE_AT + bytes.len()].copy_from_slice(bytes);
         }
         copy[46] = u8::from(self.begun);
+        copy[PURPOSE_AT] = self.purpose;
         if let Some(id) = self.adopted_id {
             copy[FLAGS_AT] = ADOPTED | if self.adopting { ADOPTING } else { 0 };
             copy[ADOPTED_AT..ADOPTED_AT + 8].copy_from_slice(&id.to_be_bytes());
@@ -147,6 +154,7 @@ impl Meta {
             stamp: (copy.get(44) == Some(&1)).then_some(stamp),
             machine_id: (copy.get(45) == Some(&1)).then_some(machine),
             begun: copy.get(46) == Some(&1),
+            purpose: *copy.get(PURPOSE_AT)?,
         })
     }
 }
@@ -264,6 +272,7 @@ mod tests {
             stamp: Some(FileStamp { inode: 5, birth_ns: 6 }),
             machine_id: Some("seven".to_owned()),
             begun: true,
+            purpose: 2,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::cluster_id::ClusterId;
 use crate::cold;
 use crate::committer::{Committer, CommitterStart};
-use crate::config::LogConfig;
+use crate::config::{LogConfig, Purpose, purpose_name};
 use crate::error::{FenceCause, FullCause, OpenError};
 use crate::frame::frame_bytes;
 use crate::gather::{Gathered, gather};
@@ -56,6 +56,9 @@ fn open_once(
 ) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
     config.check()?;
     let paths = Paths::of(directory);
+    if config.adopt {
+        refuse_nothing(&*env.disk, &paths)?;
+    }
     let lock = prepare(env, &paths)?;
     let (mut meta, fresh) = count_open(env, &paths, &config)?;
     let (mut marks, mark) = Slots::open::<Mark>(&*env.disk, &paths.journal, meta.directory_id)
@@ -164,6 +167,16 @@ fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenEr
     }
 }
 
+/// Who takes over a log means one that is there.
+fn refuse_nothing(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
+    for path in [&meta::path_of(&paths.directory), &paths.journal] {
+        if disk.exists(path).map_err(failed("look at", path))? {
+            return Ok(());
+        }
+    }
+    Err(OpenError::NoLog { directory: paths.directory.clone() })
+}
+
 /// Refuses a directory that is no log's and holds files of others, before anything is written: it
 /// was hardly meant, and what becomes of them there (or of the log) nobody could say.
 fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
@@ -229,6 +242,7 @@ fn count_open(
     let mut mark_count = 0;
     if let Some(meta) = &known {
         check_cluster(paths, meta, config.cluster_id)?;
+        check_purpose(paths, meta, config.purpose)?;
         mark_count = check_begun(env, paths, meta)?.map_or(0, |mark| mark.open_count);
         difference = meta::difference(meta, stamp, machine.as_deref(), mark_count);
         if let Some(what) = difference.clone().filter(|_| !config.adopt) {
@@ -251,6 +265,9 @@ fn count_open(
         meta.adopt(env);
         meta.open_count = meta.open_count.max(mark_count);
         tracing::warn!(what, "a directory that was copied or restored is taken over");
+    }
+    if config.purpose != Purpose::Any {
+        meta.purpose = config.purpose as u8;
     }
     meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
@@ -295,6 +312,19 @@ fn check_cluster(paths: &Paths, meta: &Meta, wanted: Option<ClusterId>) -> Resul
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses the directory of another program, before anything is written (META-6).
+fn check_purpose(paths: &Paths, meta: &Meta, wanted: Purpose) -> Result<(), OpenError> {
+    let is_open_to_all = wanted == Purpose::Any || meta.purpose == Purpose::Any as u8;
+    if is_open_to_all || meta.purpose == wanted as u8 {
+        return Ok(());
+    }
+    Err(OpenError::OtherPurpose {
+        directory: paths.directory.clone(),
+        found: purpose_name(meta.purpose),
+        wanted: purpose_name(wanted as u8),
+    })
 }
 
 /// Whether there are files of a log: where nothing says which one it is, they are no new one's, and

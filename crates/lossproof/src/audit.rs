@@ -24,6 +24,9 @@ use crate::exit::{
 use crate::output::say;
 use crate::run;
 
+/// Lines of one sort that `status` lists one by one.
+const LISTED_MAX: usize = 20;
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     lossproof audit status --bootstrap-server 127.0.0.1:9092\n  \
@@ -256,19 +259,27 @@ pub(crate) fn status_text(verdict: &Verdict) -> String {
     if let Some(ms) = verdict.time_to_detect_ms() {
         let _ = writeln!(text, "time to detect: {ms} ms after the last word on a lost record");
     }
-    for waiting in &verdict.waiting {
-        let _ = writeln!(text, "waiting {}: {}", waiting.ids, waiting.place);
-    }
-    for unknown in &verdict.unknown {
-        let _ = writeln!(text, "unknown {}: {}", unknown.ids, unknown.silent);
-    }
-    for duplicate in &verdict.duplicates {
-        let _ = writeln!(text, "duplicate {}: {}", duplicate.id, duplicate.detail);
-    }
+    let waiting = verdict.waiting.iter().map(|it| format!("waiting {}: {}", it.ids, it.place));
+    list(&mut text, waiting, "-o json has all of them");
+    let unknown = verdict.unknown.iter().map(|it| format!("unknown {}: {}", it.ids, it.silent));
+    list(&mut text, unknown, "`audit unknown` has all of them");
+    let twice = verdict.duplicates.iter().map(|it| format!("duplicate {}: {}", it.id, it.detail));
+    list(&mut text, twice, "-o json has all of them");
     for remark in &verdict.remarks {
         let _ = writeln!(text, "remark: {remark}");
     }
     text
+}
+
+/// The first few; the verdict above is not to be pushed off the screen.
+fn list(text: &mut String, mut lines: impl Iterator<Item = String>, rest: &str) {
+    for line in lines.by_ref().take(LISTED_MAX) {
+        let _ = writeln!(text, "{line}");
+    }
+    let left = lines.count();
+    if left > 0 {
+        let _ = writeln!(text, "and {left} more like it: {rest}");
+    }
 }
 
 pub(crate) fn losses_text(verdict: &Verdict) -> String {

@@ -92,6 +92,7 @@ codes! {
     LISTENER_OPEN = "LP1013": "listen on 127.0.0.1, or add --insecure-listen on a trusted network";
     OTHER_CLUSTER = "LP1014": "correct cluster.id, or name the directory of that cluster";
     DIRECTORY_FOREIGN = "LP1015": "choose another directory, or an empty one inside it";
+    OTHER_PURPOSE = "LP1016": "name the directory that is meant: each program has one of its own";
     NO_LOG = "LP1020": "name the directory that `broker --data` was given";
     LOSS_NOT_ACCEPTED = "LP1021": "see `broker --check DIR`, and name exactly what it calls lost";
     INPUT_UNREADABLE = "LP2001": "correct the path, or feed the lines on standard input";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lossproof_env::Environment;
-use lossproof_log::{Log, LogConfig, OpenError, PartitionId, RecoveryReport};
+use lossproof_log::{Log, LogConfig, OpenError, PartitionId, Purpose, RecoveryReport};
 
 use crate::exit::{self, Failure};
 use crate::output::tell;
@@ -11,9 +11,13 @@ use crate::output::tell;
 /// Findings that are listed one by one; a ruined disk has thousands.
 const LISTED_MAX: usize = 50;
 
-pub(crate) fn open(environment: &Environment, directory: &Path) -> Result<Log, Failure> {
+pub(crate) fn open(
+    environment: &Environment,
+    directory: &Path,
+    purpose: Purpose,
+) -> Result<Log, Failure> {
     let shown = directory.display();
-    let opened = Log::open(environment, directory, LogConfig::default());
+    let opened = Log::open(environment, directory, LogConfig { purpose, ..LogConfig::default() });
     let (log, report) = opened.map_err(|error| {
         Failure::new(open_code(&error), format_args!("journal {shown}: {error}"))
     })?;
@@ -78,6 +82,7 @@ pub(crate) fn open_code(error: &OpenError) -> exit::Code {
         | OpenError::MetaMissing { .. }
         | OpenError::MarksUnreadable { .. }
         | OpenError::CheckpointUnreadable { .. } => exit::JOURNAL_DAMAGED,
+        OpenError::OtherPurpose { .. } => exit::OTHER_PURPOSE,
         OpenError::Foreign { .. } => exit::DIRECTORY_FOREIGN,
         OpenError::NoLog { .. } => exit::NO_LOG,
         OpenError::Config { .. } => exit::SETTINGS,

@@ -15,6 +15,7 @@ use lossproof_audit::identity::RecordId;
 use lossproof_client::check_topic_name;
 use lossproof_client::librdkafka::{self, ClientSettings, ProducerSettings, SettingsError};
 use lossproof_env::Environment;
+use lossproof_log::Purpose;
 use lossproof_relay::{AcceptCause, OpenError, Progress, Spool};
 
 use crate::Outcome;
@@ -143,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 fn open_spool(environment: &Environment, directory: &Path) -> Result<Spool, Failure> {
     let shown = directory.display();
-    let log = journal::open(environment, directory)?;
+    let log = journal::open(environment, directory, Purpose::Producer)?;
     Spool::open(environment, log).map_err(|error| {
         let code = match error {
             OpenError::UnknownState { .. } => exit::FORMAT_UNKNOWN,

@@ -7,7 +7,7 @@ use lossproof_audit::receipt::Role;
 use lossproof_audit::report::Reporter;
 use lossproof_client::librdkafka::{self, ClientSettings, ConsumerSettings, ProducerSettings};
 use lossproof_env::Environment;
-use lossproof_log::Log;
+use lossproof_log::{Log, Purpose};
 use lossproof_pipeline::config::Source;
 use lossproof_pipeline::{Config, Parts, ProducerFactory, Reported, Stop as PipelineStop};
 
@@ -73,7 +73,7 @@ pub(crate) fn read(file: &Path, environment: &Environment) -> Result<Config, Fai
 
 /// The journal of receipts, and everything that the pipeline needs.
 fn parts(config: &Config, environment: Environment) -> Result<(Log, Parts), Failure> {
-    let log = journal::open(&environment, &config.journal_directory)?;
+    let log = journal::open(&environment, &config.journal_directory, Purpose::Pipeline)?;
     let group = config.source.group.clone();
     let role = if config.source.unsafe_commit_before_processing {
         Role::UnsafePipeline { group }

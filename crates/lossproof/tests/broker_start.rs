@@ -124,6 +124,39 @@ fn a_directory_with_files_of_others_is_refused_and_left_alone() {
     Broker::start(&data, &[]).stop();
 }
 
+/// The trap: a slip of the pen starts a broker on the journal of a producer, whose accepted lines
+/// nobody can read any more from then on.
+#[test]
+fn the_directory_of_another_program_is_refused_and_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, journal) = (scratch.path().join("data"), scratch.path().join("producer"));
+    let broker = Broker::start(&data, &[]);
+    produce(&broker.server, scratch.path(), &["one"]);
+    let said = refusal("127.0.0.1:0", &journal);
+    assert!(said.contains("error[LP1016]") && said.contains("a producer"), "{said}");
+    produce(&broker.server, scratch.path(), &["one", "two"]);
+    let server = broker.server.clone();
+    broker.stop();
+    let input = scratch.path().join("input");
+    let arguments = [input.to_str().unwrap()];
+    let (_, code, said) = Produce::start(&server, &data, &arguments).finish_with_talk();
+    assert!(code == Some(1) && said.contains("error[LP1016]"), "{said}");
+    assert!(said.contains("a broker"), "{said}");
+    Broker::start(&data, &[]).stop();
+}
+
+#[test]
+fn a_directory_that_is_not_there_cannot_be_adopted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let mut command = binary();
+    let command = command.args(["broker", "--listen", "127.0.0.1:0", "--adopt", "--data"]);
+    let output = command.arg(&data).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("error[LP1020]"), "{said}");
+    assert!(!data.exists(), "nothing was made");
+}
+
 #[test]
 fn a_directory_without_permission_is_refused() {
     let scratch = tempfile::tempdir().unwrap();

@@ -48,11 +48,14 @@ pub(super) fn parse(text: &str) -> Result<Wanted, String> {
     parsed().ok_or_else(|| help.to_owned())
 }
 
+/// In the place of an offset that only a person can say.
+pub(super) const LAST: &str = "LAST";
+
 /// What `--check` and refusals say of a loss: ready to be given to `--accept-loss`.
 pub(super) fn argument(lost: &PartitionRange, names: &PartitionNames) -> Option<String> {
     let (topic, number) = names.get(&lost.partition)?;
     let OffsetRange { first, last } = lost.range;
-    let last = if lost.range.is_open() { "LAST".to_owned() } else { last.to_string() };
+    let last = if lost.range.is_open() { LAST.to_owned() } else { last.to_string() };
     Some(format!("{topic}:{number}:{first}-{last}"))
 }
 

@@ -161,8 +161,17 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
     if report.is_damaged() {
         let code = exit::PIECES_DAMAGED;
         say!("next: {} (more: lossproof explain {})", code.next, code.name);
-        for lost in acceptable(report, names) {
+        let acceptable = acceptable(report, names);
+        for lost in &acceptable {
             say!("to give up what is lost: lossproof broker --data {shown} --accept-loss {lost}");
+        }
+        if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
+            say!(
+                "in the place of {}: an offset that is surely behind all that were given; the \
+                 partition goes on behind it (more: lossproof explain {})",
+                accept::LAST,
+                exit::LOSS_NOT_ACCEPTED.name
+            );
         }
     }
 }
