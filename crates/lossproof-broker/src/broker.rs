@@ -1,5 +1,5 @@
 use lossproof_env::Environment;
-use lossproof_log::{CommitCause, Log, PartitionId};
+use lossproof_log::{CommitCause, Log, PartitionId, ReadError};
 use lossproof_wire::{ErrorCode, Uuid};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -63,6 +63,13 @@ impl Broker {
             numbered.map(|(number, known): (i32, _)| (format!("{}-{number}", topic.name), *known))
         });
         names.find_map(|(name, known)| (known == id).then_some(name))
+    }
+
+    pub(crate) fn tell_of_fetch(&self, id: PartitionId, error: &ReadError) {
+        if self.told.is_due(id, self.env.clock.monotonic()) {
+            let partition = self.name_of(id).unwrap_or_default();
+            tracing::warn!(%error, partition, "fetch refused; told once a minute");
+        }
     }
 
     pub(crate) fn cluster_id(&self) -> String {

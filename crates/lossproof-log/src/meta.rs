@@ -9,8 +9,8 @@
 //!   stays; until its new range of producer ids is in the journal it counts as being adopted.
 //! - META-5: a directory has one cluster id for ever; one of another cluster is not opened, and
 //!   nothing is written to it.
-//! - META-6: a directory is one program's for ever; another one does not open it, since it would take
-//!   the entries for damage and add its own.
+//! - META-6: a directory is one program's for ever; another one does not open it, since it would
+//!   take the entries for damage and add its own.
 
 use std::io;
 use std::path::{Path, PathBuf};

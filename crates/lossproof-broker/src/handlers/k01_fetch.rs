@@ -327,10 +327,7 @@ fn read_partition(
         Ok(slice) => slice,
         Err(error) => {
             // FETCH-3.
-            if broker.told.is_due(id, broker.env.clock.monotonic()) {
-                let name = broker.name_of(id).unwrap_or_default();
-                tracing::warn!(%error, partition = name, "fetch refused; told once a minute");
-            }
+            broker.tell_of_fetch(id, &error);
             let refusal = refuse(read_error(&error));
             return PartitionData { log_start_offset: view.log_start, ..refusal };
         }
