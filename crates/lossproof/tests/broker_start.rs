@@ -124,8 +124,8 @@ fn a_directory_with_files_of_others_is_refused_and_left_alone() {
     Broker::start(&data, &[]).stop();
 }
 
-/// META-6. The trap: a slip of the pen starts a broker on the journal of a producer, whose accepted lines
-/// nobody can read any more from then on.
+/// META-6. The trap: a slip of the pen starts a broker on the journal of a producer, whose accepted
+/// lines nobody can read any more from then on.
 #[test]
 fn the_directory_of_another_program_is_refused_and_left_alone() {
     let scratch = tempfile::tempdir().unwrap();
