@@ -290,7 +290,13 @@ mod tests {
     #[test]
     fn a_directory_of_before_adoption_is_who_it_was() {
         // META-4
-        let old = Meta { adopted_id: None, adopting: false, given_cluster_id: None, ..sample() };
+        let old = Meta {
+            adopted_id: None,
+            adopting: false,
+            given_cluster_id: None,
+            purpose: 0,
+            ..sample()
+        };
         let bytes = old.encode();
         assert_eq!(
             (bytes[FLAGS_AT], &bytes[ADOPTED_AT..CRC_AT]),

@@ -295,7 +295,8 @@ fn a_long_name_is_not_kept_for_each_partition() {
     let (mut scene, mut client) = scene();
     let request = |name: String| {
         // As many as there may be of all sessions.
-        let partitions = vec![FetchPartition::default(); 100_000];
+        let wanted = |partition| FetchPartition { partition, ..Default::default() };
+        let partitions = (0..100_000).map(wanted).collect();
         let topic = FetchTopic { topic: name, partitions, ..Default::default() };
         FetchRequest { session_epoch: 0, topics: vec![topic], ..Default::default() }
     };
