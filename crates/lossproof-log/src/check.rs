@@ -174,10 +174,7 @@ pub fn check(
 
 /// Keeps others from starting what is looked at (LOOK-1), as far as there is a log.
 fn keep_out(env: &Environment, paths: &Paths) -> Result<Option<Box<dyn DiskLock>>, OpenError> {
-    let exists = |path: &Path| env.disk.exists(path).map_err(failed("look at", path));
-    let has_files = exists(&paths.journal)?
-        && !env.disk.list(&paths.journal).map_err(failed("list", &paths.journal))?.is_empty();
-    if !exists(&meta::path_of(&paths.directory))? && !has_files {
+    if !open::is_there(&*env.disk, paths)? {
         return Err(OpenError::NoLog { directory: paths.directory.clone() });
     }
     match env.disk.lock_shared(&paths.lock) {

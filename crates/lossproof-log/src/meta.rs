@@ -163,6 +163,11 @@ pub(crate) fn path_of(directory: &Path) -> PathBuf {
     directory.join("meta")
 }
 
+/// What becomes the meta file.
+pub(crate) fn temporary_of(directory: &Path) -> PathBuf {
+    directory.join("meta.new")
+}
+
 /// Both copies, as they stand; `None` where there is no meta file yet.
 fn read_copies(env: &Environment, directory: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     let path = path_of(directory);
@@ -209,7 +214,7 @@ pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, 
 /// Replaces the meta file; durable when it returns (META-1).
 pub(crate) fn write(env: &Environment, directory: &Path, meta: &Meta) -> Result<(), OpenError> {
     let path = path_of(directory);
-    let temporary = directory.join("meta.new");
+    let temporary = temporary_of(directory);
     let replace = || {
         if env.disk.exists(&temporary)? {
             env.disk.remove(&temporary)?;

@@ -56,8 +56,8 @@ fn open_once(
 ) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
     config.check()?;
     let paths = Paths::of(directory);
-    if config.adopt {
-        refuse_nothing(&*env.disk, &paths)?;
+    if config.adopt && !is_there(&*env.disk, &paths)? {
+        return Err(OpenError::NoLog { directory: paths.directory });
     }
     let lock = prepare(env, &paths)?;
     let (mut meta, fresh) = count_open(env, &paths, &config)?;
@@ -167,24 +167,24 @@ fn prepare(env: &Environment, paths: &Paths) -> Result<Box<dyn DiskLock>, OpenEr
     }
 }
 
-/// Who takes over a log means one that is there.
-fn refuse_nothing(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
-    for path in [&meta::path_of(&paths.directory), &paths.journal] {
-        if disk.exists(path).map_err(failed("look at", path))? {
-            return Ok(());
-        }
+/// Whether a directory is a log's: it has a meta file, or a journal that may have lost it.
+pub(crate) fn is_there(disk: &dyn Disk, paths: &Paths) -> Result<bool, OpenError> {
+    let exists = |path: &Path| disk.exists(path).map_err(failed("look at", path));
+    if exists(&meta::path_of(&paths.directory))? {
+        return Ok(true);
     }
-    Err(OpenError::NoLog { directory: paths.directory.clone() })
+    let list = || disk.list(&paths.journal).map_err(failed("list", &paths.journal));
+    Ok(exists(&paths.journal)? && !list()?.is_empty())
 }
 
 /// Refuses a directory that is no log's and holds files of others, before anything is written: it
 /// was hardly meant, and what becomes of them there (or of the log) nobody could say.
 fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<(), OpenError> {
-    let list = disk.list(&paths.directory).map_err(failed("list", &paths.directory))?;
-    if list.contains(&meta::path_of(&paths.directory)) {
+    if is_there(disk, paths)? {
         return Ok(());
     }
-    match list.iter().find(|path| !paths.is_ours(path)) {
+    let list = disk.list(&paths.directory).map_err(failed("list", &paths.directory))?;
+    match list.iter().find(|path| !paths.is_of_first_start(path)) {
         Some(foreign) => Err(OpenError::Foreign {
             directory: paths.directory.clone(),
             found: foreign.file_name().unwrap_or_default().to_string_lossy().into_owned(),

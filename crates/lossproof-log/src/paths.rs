@@ -1,7 +1,6 @@
 use std::path::{Path, PathBuf};
 
-/// `meta.new` becomes the meta file, `ballast` is given up on a full disk.
-const OTHER_NAMES: [&str; 4] = ["meta", "meta.new", "ballast", "lost+found"];
+use crate::meta;
 
 /// The places in a log's directory.
 #[derive(Clone, Debug)]
@@ -26,12 +25,12 @@ impl Paths {
         }
     }
 
-    /// What a start that was cut short may leave in a directory that is new, and what a file system
-    /// of its own has from the beginning.
-    pub(crate) fn is_ours(&self, path: &Path) -> bool {
-        [&self.journal, &self.cold, &self.checkpoint, &self.quarantine, &self.lock]
-            .into_iter()
-            .any(|ours| ours == path)
-            || OTHER_NAMES.iter().any(|name| path.ends_with(name))
+    /// What a first start that was cut short, before there was a meta file, may leave, and what a
+    /// file system of its own has from the beginning.
+    pub(crate) fn is_of_first_start(&self, path: &Path) -> bool {
+        let ours = [&self.journal, &self.cold, &self.checkpoint, &self.quarantine, &self.lock];
+        ours.iter().any(|ours| *ours == path)
+            || *path == meta::temporary_of(&self.directory)
+            || path.ends_with("lost+found")
     }
 }

@@ -122,6 +122,10 @@ fn a_directory_with_files_of_others_is_refused_and_left_alone() {
     // What is put there later is no business of a start.
     fs::write(data.join("notes"), "of the operator").unwrap();
     Broker::start(&data, &[]).stop();
+    // Nor does it make of a log that has lost its meta file a directory of others.
+    fs::remove_file(data.join("meta")).unwrap();
+    let said = refusal("127.0.0.1:0", &data);
+    assert!(said.contains("error[LP1006]"), "{said}");
 }
 
 /// META-6. The trap: a slip of the pen starts a broker on the journal of a producer, whose accepted

@@ -195,13 +195,16 @@ async fn batches_are_sent_from_the_memory_they_were_read_into() {
     broker.log.close().await.expect("the log closes");
 }
 
+/// What is read and looked up waits there behind what the test does.
+fn one_blocking_thread() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.max_blocking_threads(1).enable_all().build().expect("a runtime")
+}
+
 /// BUDGET-1: the client of a fetch goes away while it is read for it.
 #[test]
 fn the_memory_of_a_read_is_held_until_the_read_has_ended() {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    // What is read waits behind what the test does there.
-    let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    one_blocking_thread().block_on(async {
         let (server, _net) = server().await;
         let broker = &server.broker;
         let id = broker.create_topic(topic("t", 1)).await.expect("a topic").partitions[0];
@@ -227,10 +230,7 @@ fn the_memory_of_a_read_is_held_until_the_read_has_ended() {
 /// BUDGET-3: who looks up many partitions lets others in between.
 #[test]
 fn a_place_to_decode_is_held_for_one_partition() {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    // What is looked up waits behind what the test does there.
-    let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    one_blocking_thread().block_on(async {
         let (server, _net) = server().await;
         let broker = &server.broker;
         broker.create_topic(topic("t", 2)).await.expect("a topic");
