@@ -111,6 +111,8 @@ async fn a_failed_sync_is_an_error_to_the_producer_and_nothing_is_taken_any_more
 
 fn page_cache(config: &mut BrokerConfig) {
     config.flush = FlushPolicy::UnsafePageCache;
+    // Who writes zeros ahead of the frames syncs the same file, and what was not to be synced.
+    config.log.initial_zero_bytes = config.log.segment_bytes;
 }
 
 /// The control to all of the above: without the sync a power cut does lose what was acknowledged.
