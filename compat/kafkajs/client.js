@@ -95,6 +95,9 @@ async function consume () {
   for await (const _ of process.stdin);
   // Ends the batch in hand first, and with it the commit.
   await consumer.disconnect()
+  // Whoever was connected again after the broker had been away may keep a connection that nobody
+  // closes any more, and the process with it: see the findings.
+  process.exit()
 }
 
 async function transact () {
