@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::partition::View;
 use crate::queue::{Reply, Submission, abandoned};
 use crate::reader::{self, Slice, Unread};
-use crate::report::{Finding, PartitionRange};
+use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::shared::Shared;
 
 /// Something that was acknowledged and cannot be read.
@@ -139,12 +139,13 @@ pub(crate) fn add_range(ranges: &mut Vec<OffsetRange>, range: OffsetRange) {
 
 /// Whether everything that a finding tells of has been given up: then it is no news any more.
 pub(crate) fn is_accepted(view: &View, finding: &Finding) -> bool {
-    let is_given_up = |held: &PartitionRange| {
-        let partition = view.partition(held.partition);
-        partition.is_some_and(|it| without(held.range, &it.view().accepted).is_empty())
-    };
     let (accepted, damaged) = view.state(|table| (table.accepted_kinds(), table.damaged_kinds()));
     let is_state = |kind: &StateKind| accepted.contains(kind) && !damaged.contains(kind);
+    let is_given_up = |held: &PartitionRange| match view.partition(held.partition) {
+        Some(it) => without(held.range, &it.view().accepted).is_empty(),
+        // Its creation is among the entries of that kind: nobody can name its offsets any more.
+        None => finding.kind == FindingKind::UnknownPartition && is_state(&StateKind::Metadata),
+    };
     let names_something = !finding.partitions.is_empty() || !finding.states.is_empty();
     names_something
         && finding.partitions.iter().all(is_given_up)

@@ -69,6 +69,12 @@ impl CheckReport {
     pub fn is_damaged(&self) -> bool {
         self.end_lost || !self.recovery.damage.is_empty() || !self.flaws.is_empty()
     }
+
+    /// Whether what is lost of a partition is there, and the partition is not: that is given up
+    /// with the entries of [`StateKind::Metadata`], among which its creation was.
+    pub fn is_unplaced(&self, partition: PartitionId) -> bool {
+        unplaced(&self.recovery.damage).any(|held| held.partition == partition)
+    }
 }
 
 /// A piece that does not verify and that no crash leaves so.
@@ -168,6 +174,8 @@ pub fn check(
     report.end_lost = log.fenced().is_some();
     let view = &committer.shared.view;
     report.accepted = ranges_of(view, |known| &known.accepted);
+    report.accepted.extend(unplaced(&report.recovery.accepted));
+    report.accepted.sort_unstable_by_key(|it| (it.partition, it.range));
     report.accepted_states = view.state(crate::state::StateTable::accepted_kinds);
     Ok(Checked { log, report, _lock: lock })
 }
@@ -468,15 +476,19 @@ fn ranges_of(
     all
 }
 
+/// What findings tell of batches whose partition is not known.
+fn unplaced(findings: &[Finding]) -> impl Iterator<Item = PartitionRange> {
+    let is_it = |finding: &&Finding| finding.kind == FindingKind::UnknownPartition;
+    findings.iter().filter(is_it).flat_map(|finding| finding.partitions.iter().copied())
+}
+
 /// All that cannot be read, joined: what the start knows of its partitions, what it had to pass
 /// over since it knows no partition for it, and what it has not noticed yet.
 fn lost(shared: &Shared, report: &CheckReport) -> Vec<PartitionRange> {
     let known = ranges_of(&shared.view, |known| &known.damaged).into_iter();
-    let is_foreign = |finding: &&Finding| finding.kind == FindingKind::UnknownPartition;
-    let foreign = report.recovery.damage.iter().filter(is_foreign);
-    let foreign = foreign.flat_map(|finding| &finding.partitions);
-    let later = report.flaws.iter().flat_map(|flaw| &flaw.lost);
-    let mut all: Vec<PartitionRange> = known.chain(foreign.chain(later).copied()).collect();
+    let later = report.flaws.iter().flat_map(|flaw| flaw.lost.iter().copied());
+    let mut all: Vec<PartitionRange> =
+        known.chain(unplaced(&report.recovery.damage)).chain(later).collect();
     all.sort_unstable_by_key(|it| (it.partition, it.range));
     all.dedup_by(|next, last| {
         let joins = last.partition == next.partition

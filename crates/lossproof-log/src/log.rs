@@ -564,6 +564,11 @@ impl Stepper {
         self.zeroer.step();
     }
 
+    /// Whether the thread for it would do by itself what [`Stepper::checkpoint`] does.
+    pub fn is_move_due(&self) -> bool {
+        self.mover.is_due()
+    }
+
     /// Moves what is in full segments to cold files and gives the segments back, as the thread for
     /// it would; whether there is enough to move is not asked. What went wrong, in words.
     pub fn checkpoint(&mut self) -> Result<(), String> {

@@ -193,6 +193,16 @@ pub(crate) fn damaged_copies(env: &Environment, directory: &Path) -> Result<Vec<
     Ok(numbered.filter(|(_, copy)| Meta::decode(copy).is_none()).map(|(at, _)| at).collect())
 }
 
+/// Says which copies do not verify, since the next [`write`] makes them good.
+pub(crate) fn tell_damaged_copies(env: &Environment, directory: &Path) -> Result<(), OpenError> {
+    for at in damaged_copies(env, directory)? {
+        let path = path_of(directory);
+        let path = path.display();
+        tracing::warn!(%path, at, "a copy of the identity is damaged; the other makes it good");
+    }
+    Ok(())
+}
+
 /// Reads the meta file; `None` where there is none yet.
 pub(crate) fn read(env: &Environment, directory: &Path) -> Result<Option<Meta>, OpenError> {
     let path = path_of(directory);

@@ -234,6 +234,7 @@ fn count_open(
     config: &LogConfig,
 ) -> Result<(Meta, bool), OpenError> {
     let known = meta::read(env, &paths.directory)?;
+    meta::tell_damaged_copies(env, &paths.directory)?;
     let stamp = env.disk.stamp(&paths.lock).map_err(failed("look at", &paths.lock))?;
     let machine =
         env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
@@ -469,6 +470,10 @@ fn mover(
     let is_sound = report.damage.is_empty() && report.accepted.is_empty();
     if !is_sound {
         set_aside(env, &paths, current.as_ref(), &is_named, report.open_count)?;
+    }
+    if !is_sound && report.damage.iter().all(Finding::holds_nothing) {
+        // Nothing is lost that could be put back in its place: a checkpoint makes it good.
+        shared.mover.note_findings();
     }
     if current.is_some() || is_sound {
         let goes = |path: &Path| !is_named(path);

@@ -118,6 +118,13 @@ impl fmt::Display for PartitionRange {
 }
 
 impl Finding {
+    /// Damaged headers, behind which all frames are there.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.kind == FindingKind::HeaderDamaged
+            && self.partitions.is_empty()
+            && self.states.is_empty()
+    }
+
     /// Of a file, or the beginning of one, of which it is not known what frames it held.
     pub(crate) fn whole_file(kind: FindingKind, segment: u64, bytes: u64) -> Self {
         Self {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
-    PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
+    AcceptError, CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange,
+    PartitionChange, PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper,
+    check,
 };
 use support::{P1, P2, accept, append, create, only, simulated, values_of};
 
@@ -86,9 +87,13 @@ fn read_on(log: &Log, id: PartitionId) -> Vec<i64> {
     }
 }
 
-fn is_clean(disk: &SimDisk) -> bool {
+fn look(disk: &SimDisk) -> CheckReport {
     let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
-    let report = looked.unwrap().report;
+    looked.unwrap().report
+}
+
+fn is_clean(disk: &SimDisk) -> bool {
+    let report = look(disk);
     !report.is_damaged() && report.lost.is_empty()
 }
 
@@ -126,6 +131,38 @@ fn readers_go_on_behind_it_for_good() {
     let change = PartitionChange::LogStart { id: P1, offset: start };
     stepper.submit(vec![Commit::partition(change)]).remove(0).unwrap();
     assert!(log.partition(P1).unwrap().accepted.is_empty());
+}
+
+/// Nobody can give up offsets of a partition that is not known: they are given up with the entries
+/// among which its creation was.
+#[test]
+fn a_partition_of_which_the_creation_is_lost_is_given_up_with_the_topics() {
+    let disk = sample(9);
+    let creation = [&[1][..], &[P2.0 as u8; 16]].concat();
+    let path = file(&disk, "wal");
+    let bytes = disk.bytes(&path).unwrap();
+    let at = bytes.windows(creation.len()).position(|it| it == creation).unwrap();
+    disk.damage(&path, at as u64, &[9]).unwrap();
+    let everything = PartitionRange { partition: P2, range: OffsetRange { first: 0, last: 8 } };
+    let report = look(&disk);
+    assert!(report.is_damaged() && report.is_unplaced(P2) && !report.is_unplaced(P1));
+    assert!(report.lost.contains(&everything), "{report:?}");
+
+    let (log, mut stepper, _) = open(&disk);
+    let refused = accept(&log, &mut stepper, vec![lost(P2, 0, 8)]).unwrap_err();
+    assert!(matches!(refused, AcceptError::UnknownPartition(P2)), "{refused}");
+    accept(&log, &mut stepper, vec![Loss::State(StateKind::Metadata)]).unwrap();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    let report = look(&disk);
+    assert!(!report.is_damaged() && report.lost.is_empty(), "{report:?}");
+    assert_eq!(
+        (report.accepted, report.accepted_states),
+        (vec![everything], vec![StateKind::Metadata])
+    );
+    let (log, _stepper, report) = open(&disk);
+    assert!(report.damage.is_empty() && report.accepted.len() == 2, "{report:?}");
+    assert_eq!(read_on(&log, P1).len(), 9);
 }
 
 #[test]

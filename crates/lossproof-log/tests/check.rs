@@ -204,6 +204,35 @@ fn lost_offsets_of_a_cold_file_are_named_exactly() {
     assert!(report.is_damaged() && report.lost.is_empty(), "{report:?}");
 }
 
+/// Damage that took nothing ends with the next move after a start, which then does not wait for
+/// more to move; where something is lost, that is left for a person to put back.
+#[test]
+fn headers_behind_which_everything_is_there_are_damage_until_the_next_checkpoint() {
+    for takes_a_record in [false, true] {
+        let disk = sample();
+        let found = |(path, bytes): (PathBuf, Vec<u8>)| {
+            let is_segment = path.extension().is_some_and(|it| it == "wal");
+            let at = bytes.windows(4).position(|it| it == b"last").filter(|_| is_segment)?;
+            Some((path, at))
+        };
+        let (path, at) = files(&disk).into_iter().find_map(found).unwrap();
+        disk.damage(&path, 0, &[0; 2 * 4096]).unwrap();
+        if takes_a_record {
+            disk.damage(&path, at as u64, b"L").unwrap();
+        }
+        let report = look(&disk).unwrap().report;
+        assert!(report.is_damaged(), "{report:?}");
+        assert_eq!(report.lost.is_empty(), !takes_a_record, "{report:?}");
+        let (log, mut stepper, started) = open(&disk).unwrap();
+        assert!(!started.damage.is_empty());
+        assert_eq!(stepper.is_move_due(), !takes_a_record, "{started:?}");
+        stepper.checkpoint().unwrap();
+        drop((log, stepper));
+        let report = look(&disk).unwrap().report;
+        assert_eq!(report.is_damaged(), takes_a_record, "{report:?}");
+    }
+}
+
 #[test]
 fn an_end_that_is_in_doubt_is_no_damage() {
     let (disk, mut stepper) = running();

@@ -127,6 +127,45 @@ fn what_is_lost_is_named_and_can_be_given_up() {
     assert!(!said.contains("LP1012"), "{said}");
 }
 
+/// Nobody can name offsets of it, so that it is given up with what else is missing of the topics.
+#[test]
+fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let broker = Broker::start(&data, &["--partitions", "1"]);
+    let input = scratch.path().join("input");
+    fs::write(&input, "first message").unwrap();
+    let arguments = [input.to_str().unwrap()];
+    let produce = Produce::start(&broker.server, &scratch.path().join("producer"), &arguments);
+    let (_, code, said) = produce.finish_with_talk();
+    assert_eq!(code, Some(0), "{said}");
+    let said = broker.stop();
+    let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
+    let id = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
+    let creation = [&[1][..], &id].concat();
+    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
+        let at = bytes.windows(creation.len()).position(|window| window == creation)?;
+        bytes[at] ^= 8;
+        fs::write(path, bytes).ok()
+    };
+    files(&data).into_iter().find_map(hit).expect("the creation stands in the journal");
+
+    let shown = data.to_str().unwrap();
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(3), "{stdout}{said}");
+    assert!(stdout.contains("lost: news-0: offsets 0 to 0"), "{stdout}");
+    assert!(stdout.contains("--accept-loss state:topics"), "{stdout}");
+    assert!(!stdout.contains("--accept-loss news"), "{stdout}");
+    let accept = |wanted| run(&["broker", "--data", shown, "--accept-loss", wanted]);
+    let (code, _, said) = accept("news:0:0-0");
+    assert!(code == Some(1) && said.contains("given up by state:topics"), "{said}");
+    let (code, stdout, said) = accept("state:topics");
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    assert!(stdout.contains("accepted as lost: news-0: offsets 0 to 0"), "{stdout}");
+}
+
 /// A medium that has flipped one bit flips another: said, and told from a loss.
 #[test]
 fn damage_that_a_second_copy_makes_good_is_told_from_a_loss() {

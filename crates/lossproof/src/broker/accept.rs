@@ -151,6 +151,10 @@ fn resolve(
             let found = names.iter().find(is_meant).map(|(id, _)| *id);
             let partition =
                 found.ok_or_else(|| format!("there is no partition {topic}-{number}"))?;
+            if report.is_unplaced(partition) {
+                let name = name_of(names, partition);
+                return Err(format!("the creation of {name} is lost: given up by state:topics"));
+            }
             let meant = PartitionRange { partition, range: *range };
             let matches = |lost: &&PartitionRange| {
                 let same_end = lost.range.is_open() || lost.range.last == range.last;

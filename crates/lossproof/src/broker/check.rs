@@ -161,6 +161,11 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
     if report.is_damaged() {
         let code = exit::PIECES_DAMAGED;
         say!("next: {} (more: lossproof explain {})", code.next, code.name);
+        if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
+            say!(
+                "the creation of a partition is lost: its messages are kept in {shown}/quarantine,                  and are given up with state:topics"
+            );
+        }
         let acceptable = acceptable(report, names);
         for lost in &acceptable {
             say!("to give up what is lost: lossproof broker --data {shown} --accept-loss {lost}");
@@ -181,7 +186,8 @@ pub(super) fn acceptable(report: &CheckReport, names: &PartitionNames) -> Vec<St
     if report.end_lost {
         return vec!["end".to_owned()];
     }
-    let ranges = report.lost.iter().filter_map(|lost| accept::argument(lost, names));
+    let lost = report.lost.iter().filter(|lost| !report.is_unplaced(lost.partition));
+    let ranges = lost.filter_map(|lost| accept::argument(lost, names));
     let states = report.lost_states.iter().map(|kind| format!("state:{}", state_name(*kind)));
     ranges.chain(states).collect()
 }
