@@ -43,6 +43,9 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::UnknownPartition(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        // Clients give it to their users. After KAFKA_STORAGE_ERROR they ask for another leader
+        // and come again, without a word and for ever; none of them steps over either.
+        ReadError::Damaged { .. } => ErrorCode::CORRUPT_MESSAGE,
         _ => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }

@@ -132,3 +132,29 @@ async fn of_two_that_make_the_same_topic_one_is_told_that_it_exists() {
     }
     broker.stop().await;
 }
+
+/// FETCH-3. After KAFKA_STORAGE_ERROR clients look for another leader, and wait without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_damaged_record_is_told_that_it_is_corrupt() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for value in ["first", "second", "third"] {
+        client.produce("t", 0, records(&[value])).await;
+    }
+    let disk = broker.stop().await.power_cut();
+    let place = |path: PathBuf| {
+        let at = disk.bytes(&path).ok()?.windows(6).position(|it| it == b"second")?;
+        Some((path, at))
+    };
+    let (path, at) = disk.paths().into_iter().find_map(place).expect("it is stored");
+    damage(&disk, &path, at);
+    let broker = Broker::try_on(disk, |_| {}).await.expect("one byte keeps none from its start");
+    let mut client = broker.client().await;
+    let mut codes = Vec::new();
+    for offset in 0..3 {
+        codes.push(client.fetch("t", 0, offset).await.error_code);
+    }
+    assert_eq!(codes, [ErrorCode::NONE, ErrorCode::CORRUPT_MESSAGE, ErrorCode::NONE]);
+    broker.stop().await;
+}

@@ -5,7 +5,8 @@
 //!   aborted of it by name.
 //! - FETCH-2: the first batch given holds the offset that was asked for, and one batch is given
 //!   even where it is larger than all limits, so that no consumer is stuck.
-//! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over.
+//! - FETCH-3: a range that is damaged or cannot be read is an error, and is never stepped over. The
+//!   one of damage is CORRUPT_MESSAGE, which clients do not keep to themselves.
 //! - FETCH-4: who says of which epoch its last record is, and has read beyond the end of that epoch
 //!   here, gets no records but that end (KIP-595).
 

@@ -11,7 +11,7 @@ use ::rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use ::rdkafka::metadata::MetadataPartition;
 use ::rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::consumer::record;
+use super::consumer::{is_damage, record};
 use super::{ClientSettings, Logging, SettingsError, end_within};
 use crate::{Admin, ConsumeError, KEEP_EVERYTHING, Record, TopicPartition, Watermarks};
 
@@ -75,6 +75,10 @@ impl RdAdmin {
                 // All that is below the high watermark was seen; what follows is a gap.
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(error)) if is_passing(&error) && waits < READ_WAITS_MAX => waits += 1,
+                Some(Err(error)) if is_damage(&error) => {
+                    let detail = format!("offset {next}: {error}; `broker --check` tells of it");
+                    return Err(ConsumeError::Refused { detail });
+                }
                 Some(Err(error)) => return Err(refused(&error)),
                 None if waits < READ_WAITS_MAX => waits += 1,
                 None => {

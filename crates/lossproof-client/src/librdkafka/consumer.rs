@@ -70,6 +70,12 @@ impl ConsumerContext for Wishes {
     }
 }
 
+/// What the broker has stored is not what it was given.
+pub(super) fn is_damage(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::BadMessage | Code::BadCompression | Code::InvalidMessage))
+}
+
 fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
     let place = |(topic, partition): (&str, i32)| TopicPartition { topic: topic.into(), partition };
     list.elements().iter().map(|element| place((element.topic(), element.partition()))).collect()
@@ -246,7 +252,7 @@ impl RdConsumer {
                 tracing::warn!("{error}; the group took the partitions away");
                 Ok(None)
             }
-            Some(Code::BadMessage | Code::BadCompression | Code::InvalidMessage) => {
+            _ if is_damage(error) => {
                 let detail = format!("a batch is corrupt: {error}; reading stops here");
                 let poison = ConsumeError::Refused { detail };
                 self.poisoned = Some(poison.clone());
