@@ -59,8 +59,14 @@ pub(crate) struct Code {
 }
 
 /// What is to be corrected is what the user wrote: nothing was tried yet.
-const USAGE_CODES: [&str; 5] =
-    [SETTINGS.name, LISTENER_OPEN.name, PIPELINE_FILE.name, AUDIT_QUERY.name, UNKNOWN_CODE.name];
+const USAGE_CODES: [&str; 6] = [
+    SETTINGS.name,
+    LISTENER_OPEN.name,
+    OTHER_CLUSTER.name,
+    PIPELINE_FILE.name,
+    AUDIT_QUERY.name,
+    UNKNOWN_CODE.name,
+];
 
 /// Defines the codes, each with its page; a code without a page does not compile.
 macro_rules! codes {
@@ -77,7 +83,7 @@ macro_rules! codes {
 // Numbers are never reused. 1xxx start-up and storage, 2xxx producing, 3xxx pipelines,
 // 4xxx audit, 5xxx the demo, 9xxx the command line.
 codes! {
-    PORT_TAKEN = "LP1001": "stop the other program, or choose another --listen";
+    PORT_TAKEN = "LP1001": "stop the other program, or choose another port";
     PORT_UNUSABLE = "LP1002": "choose an address and a port that this user may listen on";
     DIRECTORY_LOCKED = "LP1003": "stop the other process, or choose another directory";
     FORMAT_UNKNOWN = "LP1004": "use the newer lossproof that wrote it";

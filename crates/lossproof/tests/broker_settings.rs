@@ -199,6 +199,7 @@ fn operators_read_figures_and_readiness() {
     let logged = said.lines().find(|line| line.contains("broker has started")).unwrap();
     let logged: serde_json::Value = serde_json::from_str(logged).unwrap();
     assert_eq!(logged["level"], "INFO");
+    assert_eq!(logged["fields"]["damaged"], 0, "{logged}");
 }
 
 /// Topic `t` of two partitions: three records in the first, of which the oldest is deleted and two

@@ -36,7 +36,7 @@ pub enum FlushError {
     },
     #[error("the session is sealed: open a new reporter")]
     Sealed,
-    #[error("the receipts topic does not know this session yet: call announce first")]
+    #[error("the receipts topic has not acknowledged yet that this session begins")]
     NotAnnounced,
 }
 

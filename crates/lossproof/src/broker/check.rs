@@ -167,8 +167,11 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
             );
         }
         let acceptable = acceptable(report, names);
-        for lost in &acceptable {
-            say!("to give up what is lost: lossproof broker --data {shown} --accept-loss {lost}");
+        if !acceptable.is_empty() {
+            let losses: Vec<String> =
+                acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
+            let losses = losses.concat();
+            say!("to give up what is lost: lossproof broker --data {shown}{losses}");
         }
         if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
             say!(

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use lossproof_broker::{BrokerConfig, Server, StartError};
 use lossproof_env::{Environment, ForgetfulDisk, RealNet};
-use lossproof_log::FlushPolicy;
+use lossproof_log::{FlushPolicy, RecoveryReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEY=VALUE", value_parser = settings::parse_setting)]
     set: Vec<(String, String)>,
     /// Address to listen on; port 0 takes a free one (listeners) [default: 127.0.0.1:9092]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen: Option<SocketAddr>,
     /// UNSAFE: listen on an address that others can reach. Whoever does can read, write and
     /// delete everything
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     adopt: bool,
     /// Address of /metrics, /livez and /readyz; off without it
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     metrics_listen: Option<SocketAddr>,
     /// Form of the log lines on standard error
     #[arg(long, value_enum, default_value = "text")]
@@ -190,7 +190,7 @@ async fn serve(arguments: Arguments) -> Outcome {
     let servers = server.bootstrap_servers();
     let metrics = metrics.map(|address| format!(" metrics=http://{address}/metrics"));
     let metrics = metrics.unwrap_or_default();
-    tracing::info!(data = %data.display(), recovery = ?server.recovery(), "broker has started");
+    tell_of_start(&data, server.recovery());
     warn_of_damage(&data, server.recovery(), |partition| server.name_of(partition));
     let accepted = server.monitor().figures().accepted;
     if accepted > 0 {
@@ -214,6 +214,24 @@ async fn serve(arguments: Arguments) -> Outcome {
         Ok(()) => Ok(Exit::Proven),
         Err(error) => Err(Failure::new(exit::STOP_FAILED, error)),
     }
+}
+
+fn tell_of_start(data: &Path, recovery: &RecoveryReport) {
+    let RecoveryReport { fresh, clean, last_frame, rewritten, .. } = *recovery;
+    let data = data.display();
+    if fresh {
+        // Where a disk should have been mounted, nothing of what it holds is there.
+        tracing::warn!(%data, "there was no log in this directory: a new one has been made");
+    }
+    tracing::info!(
+        %data,
+        clean,
+        last_frame,
+        rewritten,
+        damaged = recovery.damage.len(),
+        in_doubt = recovery.in_doubt.len(),
+        "broker has started"
+    );
 }
 
 async fn either((terminate, interrupt): &mut (Signal, Signal)) {
@@ -257,6 +275,11 @@ fn allow_open_files(connections: usize) {
             files.unwrap_or(0)
         );
     }
+}
+
+/// Names are not looked up: what they stand for may change.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "IP-ADDRESS:PORT wanted, as in 127.0.0.1:9092 or [::1]:9092".into())
 }
 
 /// As `advertised.listeners` has it.
@@ -307,5 +330,7 @@ mod tests {
         for wrong in ["a", "a:", ":1", "a:0", "a:99999"] {
             assert!(parse_host_port(wrong).is_err(), "{wrong}");
         }
+        assert!(parse_address("127.0.0.1:0").is_ok());
+        assert!(parse_address("localhost:0").unwrap_err().contains("as in 127.0.0.1:9092"));
     }
 }
