@@ -5,6 +5,7 @@
 //! - ACCEPT-2: it is durable before it has any effect, and known for as long as the partition: it
 //!   is told at each start and by each check, as what it is.
 //! - ACCEPT-3: an offset that may have been given before is not given again.
+//! - ACCEPT-5: what is lost later is not given up with it, wherever it stood.
 //! - ACCEPT-4: a transaction that was open where a given up range begins never looks committed.
 
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use crate::log::Log;
 use crate::partition::View;
 use crate::queue::{Reply, Submission, abandoned};
 use crate::reader::{self, Slice, Unread};
-use crate::report::{Finding, FindingKind, PartitionRange};
+use crate::report::{Finding, PartitionRange};
 use crate::shared::Shared;
 
 /// Something that was acknowledged and cannot be read.
@@ -144,7 +145,7 @@ pub(crate) fn is_accepted(view: &View, finding: &Finding) -> bool {
     let is_given_up = |held: &PartitionRange| match view.partition(held.partition) {
         Some(it) => without(held.range, &it.view().accepted).is_empty(),
         // Its creation is among the entries of that kind: nobody can name its offsets any more.
-        None => finding.kind == FindingKind::UnknownPartition && is_state(&StateKind::Metadata),
+        None => is_state(&StateKind::Metadata),
     };
     let names_something = !finding.partitions.is_empty() || !finding.states.is_empty();
     names_something

@@ -6,7 +6,7 @@
 //!   what a start leaves for later, cold files and second copies, is read here.
 //! - LOOK-3: an offset that is not told to be lost can be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use lossproof_env::{DiskLock, Environment, ScratchDisk};
 use crate::accept::without;
 use crate::checkpoint::{self, Checkpoint};
 use crate::commit::{PartitionId, StateKind};
+use crate::committer::Committer;
 use crate::config::LogConfig;
 use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, EntryKind, Life};
@@ -28,7 +29,7 @@ use crate::partition::{IndexEntry, PartitionView, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, verifies};
 use crate::recovery::failed;
-use crate::report::{Finding, FindingKind, PartitionRange, RecoveryReport};
+use crate::report::{Finding, PartitionRange, RecoveryReport};
 use crate::scan::{FoundFrame, Piece, Scan};
 use crate::segment::{DATA_AT, HeaderState, header_copies};
 use crate::shared::Shared;
@@ -52,6 +53,8 @@ pub struct CheckReport {
     pub flaws: Vec<Flaw>,
     /// Acknowledged offsets that cannot be read, by partition and offset; none twice.
     pub lost: Vec<PartitionRange>,
+    /// Partitions among these that are not known any more.
+    unplaced: BTreeSet<PartitionId>,
     /// Keyed entries of these kinds may be missing or old.
     pub lost_states: Vec<StateKind>,
     /// What a person has given up, by partition and offset.
@@ -73,7 +76,7 @@ impl CheckReport {
     /// Whether what is lost of a partition is there, and the partition is not: that is given up
     /// with the entries of [`StateKind::Metadata`], among which its creation was.
     pub fn is_unplaced(&self, partition: PartitionId) -> bool {
-        unplaced(&self.recovery.damage).any(|held| held.partition == partition)
+        self.unplaced.contains(&partition)
     }
 }
 
@@ -168,13 +171,15 @@ pub fn check(
     look.identity()?;
     look.slots()?;
     let mut report = look.report;
-    report.lost = lost(&committer.shared, &report);
+    let foreign = unplaced(&committer, &report.recovery.damage);
+    report.unplaced = foreign.iter().map(|held| held.partition).collect();
+    report.lost = lost(&committer.shared, &report, foreign);
     let kinds = StateKind::ALL.into_iter().filter(|kind| log.state_is_damaged(*kind));
     report.lost_states = kinds.collect();
     report.end_lost = log.fenced().is_some();
     let view = &committer.shared.view;
     report.accepted = ranges_of(view, |known| &known.accepted);
-    report.accepted.extend(unplaced(&report.recovery.accepted));
+    report.accepted.extend(unplaced(&committer, &report.recovery.accepted));
     report.accepted.sort_unstable_by_key(|it| (it.partition, it.range));
     report.accepted_states = view.state(crate::state::StateTable::accepted_kinds);
     Ok(Checked { log, report, _lock: lock })
@@ -476,19 +481,25 @@ fn ranges_of(
     all
 }
 
-/// What findings tell of batches whose partition is not known.
-fn unplaced(findings: &[Finding]) -> impl Iterator<Item = PartitionRange> {
-    let is_it = |finding: &&Finding| finding.kind == FindingKind::UnknownPartition;
-    findings.iter().filter(is_it).flat_map(|finding| finding.partitions.iter().copied())
+/// What findings tell of partitions that are not known, though nobody has deleted them.
+fn unplaced(committer: &Committer, findings: &[Finding]) -> Vec<PartitionRange> {
+    let is_it = |held: &&PartitionRange| {
+        let id = held.partition;
+        committer.shared.view.partition(id).is_none() && !committer.staging.is_deleted(id)
+    };
+    findings.iter().flat_map(|finding| &finding.partitions).filter(is_it).copied().collect()
 }
 
 /// All that cannot be read, joined: what the start knows of its partitions, what it had to pass
 /// over since it knows no partition for it, and what it has not noticed yet.
-fn lost(shared: &Shared, report: &CheckReport) -> Vec<PartitionRange> {
+fn lost(
+    shared: &Shared,
+    report: &CheckReport,
+    foreign: Vec<PartitionRange>,
+) -> Vec<PartitionRange> {
     let known = ranges_of(&shared.view, |known| &known.damaged).into_iter();
     let later = report.flaws.iter().flat_map(|flaw| flaw.lost.iter().copied());
-    let mut all: Vec<PartitionRange> =
-        known.chain(unplaced(&report.recovery.damage)).chain(later).collect();
+    let mut all: Vec<PartitionRange> = known.chain(foreign).chain(later).collect();
     all.sort_unstable_by_key(|it| (it.partition, it.range));
     all.dedup_by(|next, last| {
         let joins = last.partition == next.partition

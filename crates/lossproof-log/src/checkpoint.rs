@@ -213,7 +213,10 @@ pub(crate) fn write_facts(
         }
     }
     for kind in view.state(StateTable::damaged_kinds) {
-        writer.push(&Fact::StateDamaged(kind))?;
+        let missing = view.state(|table| table.missing(kind));
+        for missing in missing.chunks(MANY) {
+            writer.push(&Fact::StateDamaged(kind, missing.to_vec()))?;
+        }
     }
     for kind in view.state(StateTable::accepted_kinds) {
         writer.push(&Fact::StateAccepted(kind))?;

@@ -335,16 +335,18 @@ impl Committer {
     /// Losses are given up in one frame (ACCEPT-2).
     fn fit_accept(&mut self, submission: Submission) -> Fit {
         let Reply::Accept { losses, .. } = &submission.reply else { return Fit::Refused };
+        let losses = losses.clone();
+        let view = &self.shared.view;
+        let effects: Vec<Effect> =
+            losses.iter().map(|loss| self.staging.given_up(*loss, view)).collect();
         let known = |id: &PartitionId| self.staging.partitions.contains_key(id);
-        let effects: Vec<Effect> = losses.iter().map(|loss| Effect::of_loss(*loss)).collect();
         let mut ids = effects.iter().filter_map(Effect::accepts_in);
         if let Some(id) = ids.find(|id| !known(id)) {
             submission.refuse(CommitCause::UnknownPartition(id));
             return Fit::Refused;
         }
-        let items: Vec<Item> = effects.iter().map(Effect::to_item).collect();
-        let payload = items.iter().map(|item| item.payload.len()).sum();
-        match self.make_room(items.len(), payload, Purpose::Small) {
+        let payload = effects.iter().map(|effect| effect.to_item().payload.len()).sum();
+        match self.make_room(losses.len(), payload, Purpose::Small) {
             Ok(true) => {}
             Ok(false) => return Fit::Later(submission),
             Err(cause) => {
@@ -353,9 +355,11 @@ impl Committer {
             }
         }
         let now_ms = self.running_ms();
-        for (item, effect) in items.into_iter().zip(effects) {
+        for loss in losses {
+            // Anew, behind the one before: it may have given up the end of the same partition.
+            let effect = self.staging.given_up(loss, &self.shared.view);
             self.staging.apply(&effect, None, now_ms);
-            self.draft.parts.push((item, effect));
+            self.draft.parts.push((effect.to_item(), effect));
         }
         self.draft.payload += payload;
         self.draft.needs_sync = true;

@@ -2,12 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::accept::Loss;
 use crate::batch::BatchHeader;
 use crate::commit::{FlushPolicy, LaneRange, PartitionId, ProducerIds, StateKind};
 use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload, get_i32, get_i64, get_u32};
-use crate::report::PartitionRange;
+use crate::state::Places;
 use crate::transactions::{Part, Step};
 
 #[derive(Clone, Debug)]
@@ -36,9 +35,14 @@ pub(crate) enum Effect {
     AcceptOffsets {
         id: PartitionId,
         range: OffsetRange,
+        /// Where the log went on then; `None` where that stays unknown (ACCEPT-5).
+        end: Option<i64>,
     },
-    /// What is missing of this kind is given up.
-    AcceptState(StateKind),
+    /// What is missing of this kind is given up, as far as it was known to be (ACCEPT-5).
+    AcceptState {
+        kind: StateKind,
+        missing: Vec<Places>,
+    },
     Batch(BatchPlace),
     State {
         kind: StateKind,
@@ -75,6 +79,9 @@ const TAG_FLUSH: u8 = 6;
 const TAG_ACCEPT_OFFSETS: u8 = 8;
 const TAG_ACCEPT_STATE: u8 = 9;
 
+/// In the place of a log end.
+const END_UNKNOWN: i64 = -1;
+
 fn entry_kind(kind: StateKind) -> EntryKind {
     match kind {
         StateKind::Metadata => EntryKind::Metadata,
@@ -100,15 +107,6 @@ pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
 }
 
 impl Effect {
-    pub(crate) fn of_loss(loss: Loss) -> Self {
-        match loss {
-            Loss::Offsets(PartitionRange { partition, range }) => {
-                Self::AcceptOffsets { id: partition, range }
-            }
-            Loss::State(kind) => Self::AcceptState(kind),
-        }
-    }
-
     /// The partition of which offsets are given up.
     pub(crate) fn accepts_in(&self) -> Option<PartitionId> {
         match self {
@@ -149,15 +147,17 @@ impl Effect {
                 payload.put_i64(ids.first);
                 payload.put_u32(ids.count);
             }
-            Self::AcceptOffsets { id, range } => {
+            Self::AcceptOffsets { id, range, end } => {
                 entry.partition = *id;
                 payload.put_u8(TAG_ACCEPT_OFFSETS);
                 payload.put_i64(range.first);
                 payload.put_i64(range.last);
+                payload.put_i64(end.unwrap_or(END_UNKNOWN));
             }
-            Self::AcceptState(kind) => {
+            Self::AcceptState { kind, missing } => {
                 payload.put_u8(TAG_ACCEPT_STATE);
                 payload.put_u8(kind.code());
+                missing.iter().for_each(|places| places.put(&mut payload));
             }
             Self::State { kind, key, value } => {
                 entry.kind = entry_kind(*kind);
@@ -224,8 +224,12 @@ fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
         TAG_ACCEPT_OFFSETS => Effect::AcceptOffsets {
             id,
             range: OffsetRange { first: get_i64(payload, 1)?, last: get_i64(payload, 9)? },
+            end: Some(get_i64(payload, 17)?).filter(|end| *end != END_UNKNOWN),
         },
-        TAG_ACCEPT_STATE => Effect::AcceptState(StateKind::from_code(*payload.get(1)?)?),
+        TAG_ACCEPT_STATE => Effect::AcceptState {
+            kind: StateKind::from_code(*payload.get(1)?)?,
+            missing: Places::get_all(payload.get(2..)?)?,
+        },
         _ => return None,
     })
 }
@@ -286,8 +290,17 @@ mod tests {
             Effect::AcceptOffsets {
                 id: PartitionId(4),
                 range: OffsetRange { first: 1, last: 1 << 40 },
+                end: Some(1 << 41),
             },
-            Effect::AcceptState(StateKind::Transactions),
+            Effect::AcceptOffsets {
+                id: PartitionId(4),
+                range: OffsetRange { first: 1, last: 1 },
+                end: None,
+            },
+            Effect::AcceptState {
+                kind: StateKind::Transactions,
+                missing: vec![Places::of_entry(3, 1), Places::of_frames(5, 1 << 40)],
+            },
             Effect::State {
                 kind: StateKind::Cursor,
                 key: Bytes::from_static(b"key"),

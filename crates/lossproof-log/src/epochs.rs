@@ -55,6 +55,10 @@ impl Epochs {
 
     /// A new epoch, in which the log goes on at `log_end`.
     pub(crate) fn raise(&mut self, log_end: i64) {
+        self.raise_to(self.present.epoch + 1, log_end);
+    }
+
+    pub(crate) fn raise_to(&mut self, epoch: i32, log_end: i64) {
         if self.present.start < log_end {
             if self.earlier.len() + 1 >= EPOCHS_MAX {
                 self.earlier.remove(0); // EPOCH-2
@@ -62,7 +66,7 @@ impl Epochs {
             self.earlier.push(self.present);
             self.present.start = log_end;
         }
-        self.present.epoch += 1;
+        self.present.epoch = epoch;
     }
 
     /// The log goes on at `next` instead of `log_end`. Whose the offsets between are is not known:

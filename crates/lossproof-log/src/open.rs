@@ -409,7 +409,9 @@ fn start(
         lock,
     });
     let unsure = Unsure { end_lost: recovery.end_lost, ids: recovery.ids_unclear };
-    begin(env, &paths, &mut committer, &mut meta, (report.clean, unsure))?;
+    // Among what is lost may be who raised the epochs last.
+    let is_sure = report.clean && report.damage.is_empty() && report.accepted.is_empty();
+    begin(env, &paths, &mut committer, &mut meta, (is_sure, unsure))?;
     let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
     Ok((committer, mover, report))
 }

@@ -326,6 +326,10 @@ impl Partition {
         self.write(|inner| inner.flush = flush);
     }
 
+    pub(crate) fn raise_epoch_to(&self, epoch: i32) {
+        self.write(|inner| inner.epochs.raise_to(epoch, inner.high_watermark));
+    }
+
     fn raise_epoch(&self) {
         self.write(|inner| inner.epochs.raise(inner.high_watermark));
     }
@@ -628,14 +632,16 @@ impl View {
             Effect::State { kind, key, value } => {
                 self.change_state(|table| table.apply(*kind, key, value.as_ref()));
             }
-            Effect::AcceptOffsets { id, range } => {
+            Effect::AcceptOffsets { id, range, .. } => {
                 let Some(partition) = self.partition(*id) else { return };
                 let before = partition.transactions_len();
                 partition.accept(*range);
                 self.transactions.fetch_add(partition.transactions_len(), Ordering::Relaxed);
                 self.transactions.fetch_sub(before, Ordering::Relaxed);
             }
-            Effect::AcceptState(kind) => self.change_state(|table| table.accept(*kind)),
+            Effect::AcceptState { kind, missing } => {
+                self.change_state(|table| table.accept(*kind, missing));
+            }
             Effect::ProducerIds(_) => {}
         }
     }

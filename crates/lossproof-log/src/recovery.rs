@@ -34,6 +34,10 @@ use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::scan::{FoundFrame, Scan};
 use crate::segment::DATA_AT;
 use crate::staging::Staging;
+use crate::state::Places;
+
+/// Partitions that a commit may have created, and then some.
+const IDS_SKIPPED: u64 = 1 << 32;
 
 /// A frame beyond the durable mark, to be written anew.
 #[derive(Debug)]
@@ -272,19 +276,23 @@ impl Recovery {
             states: StateKind::ALL.to_vec(),
             quarantined: None,
         });
+        let places = Places::of_frames(self.expected, last_frame);
         self.expected = last_frame + 1;
-        self.note_unclear();
+        self.note_unclear(places);
     }
 
-    fn note_unclear(&mut self) {
+    fn note_unclear(&mut self, places: Places) {
         self.run += 1;
         self.ids_unclear = true;
         self.suspects = self.staging.partitions.keys().copied().collect();
         self.view.change_state(|table| {
             for kind in StateKind::ALL {
-                table.note_damage(kind);
+                table.note_damage(kind, places);
             }
         });
+        // Partitions may have been created there, whose ids are not to be given again.
+        let highest = self.view.unused_partition_id().0.saturating_add(IDS_SKIPPED);
+        self.note_used(PartitionId(highest));
     }
 
     /// Takes a frame that is known to be durable, where it stands.
@@ -298,11 +306,11 @@ impl Recovery {
             blocks: frame.header.length / BLOCK as u32,
             run: self.run,
         };
-        let origin =
-            Origin { segment: found.life.segment, position: frame.position, header: frame.header };
+        let mut origin = Origin::new(found.life.segment, frame.position, frame.header);
         let mut finding = origin.finding(FindingKind::FrameDamaged);
         let mut at = frame.position + frame.header.payload_at() as u64;
         for (entry, payload) in frame.entries.iter().zip(scan.payloads(frame)?) {
+            origin.entry += 1;
             let overlooked = planted(Planted::DamageOverlooked);
             // What was found whole was verified in the very memory that it is taken from.
             let verified = frame.whole || overlooked;
@@ -330,11 +338,19 @@ impl Recovery {
         Ok(())
     }
 
+    /// What may have been created under this id is not taken for what gets it later.
+    fn note_used(&mut self, id: PartitionId) {
+        self.view.raise_highest_id(id);
+        self.staging.raise_used(id);
+    }
+
     /// An acknowledged entry of a readable directory that cannot be read itself.
-    fn lose_entry(&mut self, entry: &Entry, finding: &mut Finding) {
+    fn lose_entry(&mut self, origin: &Origin, entry: &Entry, finding: &mut Finding) {
+        self.note_used(entry.partition);
         if let Some(kind) = state_kind(entry.kind) {
             finding.states.push(kind);
-            self.view.change_state(|table| table.note_damage(kind));
+            let place = Places::of_entry(origin.header.number, origin.entry);
+            self.view.change_state(|table| table.note_damage(kind, place));
             self.ids_unclear |= kind == StateKind::Metadata;
             return;
         }
@@ -383,24 +399,38 @@ impl Recovery {
         let now_ms = origin.header.running_ms;
         self.running_ms = self.running_ms.max(now_ms);
         let Some((effect, header)) = payload.and_then(|bytes| Effect::decode(entry, bytes)) else {
-            self.lose_entry(entry, finding);
+            self.lose_entry(origin, entry, finding);
             return false;
         };
         if let Effect::Batch(batch) = &effect {
             if let Some(kind) = self.misfit(batch) {
                 self.misfits.add(origin.finding(kind), range_of(entry));
+                self.note_used(batch.id);
                 return false;
             }
             self.close_gap(batch.id, batch.base_offset);
+            self.note_epoch(batch.id, header.as_ref().map_or(0, |header| header.leader_epoch));
         }
-        if let Some(id) = effect.accepts_in() {
-            self.suspects.remove(&id);
+        if let Effect::AcceptOffsets { id, end: Some(end), .. } = effect {
+            // ACCEPT-5: what has been lost since, in front of it, is not given up with it.
+            self.close_gap(id, end);
         }
         self.ids_unclear &= !matches!(effect, Effect::ProducerIds(_));
         let sender = header.as_ref().filter(|_| !planted(Planted::DedupeWindowLost));
         self.staging.apply(&effect, sender, now_ms);
         self.view.apply(&effect, place);
         true
+    }
+
+    /// A batch is never of a higher epoch than its partition: who has raised it may be lost.
+    fn note_epoch(&mut self, id: PartitionId, epoch: i32) {
+        let staged = self.staging.partitions.get_mut(&id);
+        if let Some(staged) = staged.filter(|staged| staged.leader_epoch < epoch) {
+            staged.leader_epoch = epoch;
+            if let Some(partition) = self.view.partition(id) {
+                partition.raise_epoch_to(epoch);
+            }
+        }
     }
 
     fn misfit(&self, batch: &BatchPlace) -> Option<FindingKind> {
@@ -414,9 +444,10 @@ impl Recovery {
     /// Applies a kept frame at its new place, which is where it will be found by who moves it.
     pub(crate) fn apply_kept(&mut self, kept: &KeptFrame, place: &Place) {
         let (segment, position) = (u64::from(place.segment), u64::from(place.block) * BLOCK);
-        let origin = Origin { segment, position, header: kept.header };
+        let mut origin = Origin::new(segment, position, kept.header);
         let mut finding = origin.finding(FindingKind::FrameDamaged);
         for (entry, payload) in kept.entries.iter().zip(&kept.payloads) {
+            origin.entry += 1;
             self.apply(&origin, entry, Some(payload), place, &mut finding);
         }
         if !finding.partitions.is_empty() || !finding.states.is_empty() {
@@ -486,7 +517,7 @@ impl Recovery {
     pub(crate) fn close_suspects(&mut self) {
         if self.end_lost {
             // Whatever was read of them, the kept frames too, came before what is lost.
-            self.note_unclear();
+            self.note_unclear(Places::of_frames(self.expected, self.expected));
         }
         let mut suspects: Vec<PartitionId> = self.suspects.drain().collect();
         suspects.sort_unstable();
@@ -538,9 +569,15 @@ struct Origin {
     segment: u64,
     position: u64,
     header: FrameHeader,
+    /// Of the entry that is looked at, from 1 on.
+    entry: u64,
 }
 
 impl Origin {
+    fn new(segment: u64, position: u64, header: FrameHeader) -> Self {
+        Self { segment, position, header, entry: 0 }
+    }
+
     fn finding(&self, kind: FindingKind) -> Finding {
         Finding {
             kind,

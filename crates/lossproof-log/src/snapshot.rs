@@ -11,6 +11,7 @@ use crate::error::OffsetRange;
 use crate::frame::{Entry, EntryKind, Item, Payload};
 use crate::partition::IndexEntry;
 use crate::producer::{ProducerFact, SentBatch, WINDOW};
+use crate::state::Places;
 use crate::transactions::{Aborted, AbortedTransaction, Doubtful, OpenTransaction, Transactions};
 
 /// Index entries or producers in one fact.
@@ -34,8 +35,8 @@ pub(crate) enum Fact {
         key: Bytes,
         value: Bytes,
     },
-    /// Entries of this kind were lost to damage.
-    StateDamaged(StateKind),
+    /// Entries of this kind were lost to damage, at these places of the journal.
+    StateDamaged(StateKind, Vec<Places>),
     /// Offsets that cannot be read and are given up.
     Accepted(PartitionId, Vec<OffsetRange>),
     /// What was missing of this kind was given up.
@@ -137,9 +138,10 @@ impl Fact {
                 out.put_u8(TAG_TRANSACTIONS);
                 transactions.put(&mut out);
             }
-            Self::StateDamaged(kind) => {
+            Self::StateDamaged(kind, missing) => {
                 out.put_u8(TAG_STATE_DAMAGED);
                 out.put_u8(kind.code());
+                missing.iter().for_each(|places| places.put(&mut out));
             }
             Self::Accepted(id, ranges) => {
                 entry.partition = *id;
@@ -185,7 +187,11 @@ impl Fact {
             TAG_COMPACTED => Self::Compacted(id, get_compacted(&mut from)?),
             TAG_PRODUCERS => Self::Producers(id, get_all(&mut from, ProducerFact::get)?),
             TAG_TRANSACTIONS => Self::Transactions(id, Transactions::get(&mut from)?),
-            TAG_STATE_DAMAGED => Self::StateDamaged(StateKind::from_code(from.try_get_u8().ok()?)?),
+            TAG_STATE_DAMAGED => {
+                let kind = StateKind::from_code(from.try_get_u8().ok()?)?;
+                let missing = Places::get_all(&std::mem::take(&mut from))?;
+                Self::StateDamaged(kind, missing)
+            }
             TAG_ACCEPTED => Self::Accepted(id, get_all(&mut from, get_range)?),
             TAG_STATE_ACCEPTED => {
                 Self::StateAccepted(StateKind::from_code(from.try_get_u8().ok()?)?)
@@ -468,7 +474,7 @@ mod tests {
                     doubtful: vec![doubtful, doubtful],
                 },
             ),
-            Fact::StateDamaged(StateKind::Cursor),
+            Fact::StateDamaged(StateKind::Cursor, vec![Places::of_frames(2, 9)]),
             Fact::Accepted(PartitionId(4), vec![OffsetRange { first: 2, last: 2 }, range]),
             Fact::StateAccepted(StateKind::Offsets),
             Fact::State {

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::accept::Loss;
 use crate::batch::BatchHeader;
 use crate::commit::{
     Append, Appended, Commit, FlushPolicy, IsOutdated, PartitionChange, PartitionId, ProducerIds,
@@ -23,6 +24,7 @@ use crate::error::{CommitCause, FullCause, OffsetRange};
 use crate::frame::Item;
 use crate::partition::View;
 use crate::producer::{Judgement, ProducerTable};
+use crate::report::PartitionRange;
 use crate::state::StateTable;
 use crate::transactions::Step;
 
@@ -135,6 +137,15 @@ impl Staging {
     pub(crate) fn restore(&mut self, next_producer_id: i64, used_through: PartitionId) {
         self.next_producer_id = next_producer_id;
         self.used_through = used_through;
+    }
+
+    /// Whether it is known that somebody has deleted it.
+    pub(crate) fn is_deleted(&self, id: PartitionId) -> bool {
+        self.deleted.contains(&id)
+    }
+
+    pub(crate) fn raise_used(&mut self, id: PartitionId) {
+        self.used_through = self.used_through.max(id);
     }
 
     pub(crate) fn next_producer_id(&self) -> i64 {
@@ -432,14 +443,32 @@ impl Staging {
                     self.producers.record(place.id, header, place.base_offset, now_ms);
                 }
             }
-            Effect::AcceptOffsets { id, range } => {
+            Effect::AcceptOffsets { id, range, end } => {
                 if let Some(partition) = self.partitions.get_mut(id) {
                     // ACCEPT-3
-                    partition.next_offset = partition.next_offset.max(range.last + 1);
+                    let end = end.unwrap_or(0).max(range.last + 1);
+                    partition.next_offset = partition.next_offset.max(end);
                     partition.closed = partition.closed.filter(|it| !range.contains(it.first));
                 }
             }
-            Effect::State { .. } | Effect::AcceptState(_) => {}
+            Effect::State { .. } | Effect::AcceptState { .. } => {}
+        }
+    }
+
+    /// A loss that is given up now, with what is known of it now.
+    pub(crate) fn given_up(&self, loss: Loss, view: &View) -> Effect {
+        match loss {
+            Loss::Offsets(PartitionRange { partition: id, range }) => {
+                let staged = self.partitions.get(&id);
+                let is_closed = |closed: OffsetRange| !range.contains(closed.first);
+                let goes_on = staged.filter(|staged| !staged.closed.is_some_and(is_closed));
+                let end = goes_on.map(|staged| staged.next_offset.max(range.last + 1));
+                Effect::AcceptOffsets { id, range, end }
+            }
+            Loss::State(kind) => {
+                let missing = view.state(|table| table.missing(kind));
+                Effect::AcceptState { kind, missing }
+            }
         }
     }
 

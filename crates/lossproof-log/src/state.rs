@@ -3,15 +3,67 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::commit::StateKind;
+use crate::config::QUEUE_BYTES_MAX;
+use crate::frame::ENTRY_BYTES;
+
+/// Entries of frames that follow each other in the journal, each by the number of its frame and its
+/// own within that: what cannot be read is known by where it stood.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Places {
+    first: u64,
+    last: u64,
+}
+
+/// A frame has fewer entries: the queue that it is made of takes fewer bytes.
+const ENTRY_BITS: u32 = 22;
+const _: () = assert!(QUEUE_BYTES_MAX / ENTRY_BYTES < 1 << ENTRY_BITS);
+
+impl Places {
+    pub(crate) fn of_entry(frame: u64, entry: u64) -> Self {
+        let place = frame << ENTRY_BITS | entry;
+        Self { first: place, last: place }
+    }
+
+    /// All that these frames may have held.
+    pub(crate) fn of_frames(first: u64, last: u64) -> Self {
+        Self { first: first << ENTRY_BITS, last: (last + 1 << ENTRY_BITS) - 1 }
+    }
+
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        out.put_u64(self.first);
+        out.put_u64(self.last);
+    }
+
+    pub(crate) fn get_all(mut from: &[u8]) -> Option<Vec<Self>> {
+        let mut all = Vec::new();
+        while !from.is_empty() {
+            let (first, last) = (from.try_get_u64().ok()?, from.try_get_u64().ok()?);
+            all.push(Self { first, last });
+        }
+        Some(all)
+    }
+
+    /// What is left of it.
+    fn without(self, cut: Self) -> impl Iterator<Item = Self> {
+        let is_apart = cut.last < self.first || cut.first > self.last;
+        let before = (cut.first > self.first)
+            .then(|| Self { first: self.first, last: self.last.min(cut.first - 1) });
+        let behind = (cut.last < self.last)
+            .then(|| Self { first: self.first.max(cut.last + 1), last: self.last });
+        let parts = if is_apart { [Some(self), None] } else { [before, behind] };
+        parts.into_iter().flatten()
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct StateTable {
     kinds: [BTreeMap<Bytes, Bytes>; StateKind::ALL.len()],
-    /// Kinds of which an entry was lost to damage: what is missing cannot be told.
-    damaged: BTreeSet<usize>,
+    /// Where entries of each kind were lost to damage, as far as they are not given up: what they
+    /// said cannot be told.
+    missing: [BTreeSet<Places>; StateKind::ALL.len()],
     /// Kinds of which a person has given up what was missing, once or more often.
     accepted: BTreeSet<usize>,
     bytes: usize,
@@ -65,13 +117,22 @@ impl StateTable {
         self.bytes
     }
 
-    pub(crate) fn note_damage(&mut self, kind: StateKind) {
-        self.damaged.insert(slot(kind));
+    pub(crate) fn note_damage(&mut self, kind: StateKind, places: Places) {
+        self.missing[slot(kind)].insert(places);
     }
 
-    /// What is missing is given up: what is there counts.
-    pub(crate) fn accept(&mut self, kind: StateKind) {
-        self.damaged.remove(&slot(kind));
+    pub(crate) fn missing(&self, kind: StateKind) -> Vec<Places> {
+        self.missing[slot(kind)].iter().copied().collect()
+    }
+
+    /// What was known to be missing is given up. Where nothing else is, what is there counts
+    /// (ACCEPT-5).
+    pub(crate) fn accept(&mut self, kind: StateKind, given_up: &[Places]) {
+        let missing = &mut self.missing[slot(kind)];
+        for cut in given_up {
+            let left = std::mem::take(missing).into_iter().flat_map(|it| it.without(*cut));
+            *missing = left.collect();
+        }
         self.accepted.insert(slot(kind));
     }
 
@@ -89,13 +150,37 @@ impl StateTable {
     }
 
     pub(crate) fn is_damaged(&self, kind: StateKind) -> bool {
-        self.damaged.contains(&slot(kind))
+        !self.missing[slot(kind)].is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_known_to_be_missing_is_given_up() {
+        // ACCEPT-5
+        let kind = StateKind::Offsets;
+        let (early, late) = (Places::of_entry(3, 1), Places::of_frames(7, 9));
+        let missing = |lost: &[Places], given_up: &[Places]| {
+            let mut table = StateTable::default();
+            lost.iter().for_each(|places| table.note_damage(kind, *places));
+            table.accept(kind, given_up);
+            assert_eq!(table.is_damaged(kind), !table.missing(kind).is_empty());
+            table.missing(kind)
+        };
+        assert_eq!(missing(&[early, late], &[early, late]), []);
+        assert_eq!(missing(&[early], &[early, late]), [], "some of it reads again");
+        assert_eq!(missing(&[early, late], &[late]), [early]);
+        assert_eq!(missing(&[Places::of_entry(3, 2)], &[early]), [Places::of_entry(3, 2)]);
+        let inside = Places::of_frames(8, 8);
+        let around = [Places::of_frames(7, 7), Places::of_frames(9, 9)];
+        assert_eq!(missing(&[late], &[inside]), around);
+        assert_eq!(missing(&[inside], &[late]), []);
+        assert_eq!(missing(&[late], &around), [inside]);
+        assert_eq!(missing(&[Places::of_frames(6, 8)], &[late]), [Places::of_frames(6, 6)]);
+    }
 
     #[test]
     fn bytes_follow_what_is_kept() {

@@ -326,7 +326,7 @@ fn an_end_that_was_given_up_stays_lost_where_no_frame_of_it_is_known() {
             assert!(next > ids, "{hint}: {next} may have been given: {ids} was");
             ids = next;
             if position == end || position == begin {
-                let id = PartitionId(9 + start as u64);
+                let id = log.unused_partition_id();
                 stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
                 for index in 0..30 {
                     stepper.submit(vec![append(id, &[&record(index)])]).remove(0).unwrap();

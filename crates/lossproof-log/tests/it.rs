@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod accepted_later;
 mod accepted_loss;
 mod adopt;
 mod bounds;

@@ -422,7 +422,7 @@ fn what_may_be_left_of_a_checkpoint_is_never_removed() {
     for path in slots.iter().chain(&names(&disk, "wal")) {
         lossproof_env::Disk::remove(&disk, Path::new(path)).unwrap();
     }
-    let id = lossproof_log::PartitionId(9);
+    let mut id = P1;
     let config = || LogConfig { accept_lost_end: true, ..LogConfig::small() };
     for start in 0..4 {
         let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), config());
@@ -433,6 +433,7 @@ fn what_may_be_left_of_a_checkpoint_is_never_removed() {
         };
         assert!(disk.paths().iter().any(is_kept), "start {start}: {:?}", disk.paths());
         if start == 0 {
+            id = log.unused_partition_id();
             stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
             for index in 0..RECORDS {
                 stepper.submit(vec![append(id, &[&text(index)])]).remove(0).unwrap();
@@ -454,8 +455,7 @@ fn a_cold_file_that_was_missing_is_not_removed_when_it_is_back() {
     let path = PathBuf::from(&names(&disk, "cold")[0]);
     let cold = disk.bytes(&path).unwrap();
     lossproof_env::Disk::remove(&disk, &path).unwrap();
-    let id = lossproof_log::PartitionId(9);
-    let go_on = |stepper: &mut lossproof_log::Stepper| {
+    let go_on = |stepper: &mut lossproof_log::Stepper, id| {
         for index in 0..RECORDS {
             stepper.submit(vec![append(id, &[&text(index)])]).remove(0).unwrap();
         }
@@ -464,18 +464,19 @@ fn a_cold_file_that_was_missing_is_not_removed_when_it_is_back() {
     let open = || Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
     let (log, mut stepper, report) = open().unwrap();
     assert!(!report.damage.is_empty());
+    let id = log.unused_partition_id();
     stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
-    go_on(&mut stepper);
+    go_on(&mut stepper, id);
     let file = lossproof_env::Disk::create(&disk, &path).unwrap();
     file.write_all_at(&cold, 0).unwrap();
     file.sync_data().unwrap();
-    go_on(&mut stepper);
+    go_on(&mut stepper, id);
     assert_eq!(disk.bytes(&path).unwrap(), cold, "no file of this run");
     drop((log, stepper));
     for start in 0..3 {
         let (log, mut stepper, report) = open().unwrap();
         assert!(!report.damage.is_empty(), "start {start}");
-        go_on(&mut stepper);
+        go_on(&mut stepper, id);
         drop((log, stepper));
         let is_kept = |it: &PathBuf| disk.bytes(it).unwrap() == cold;
         assert!(disk.paths().iter().any(is_kept), "start {start}: {:?}", disk.paths());

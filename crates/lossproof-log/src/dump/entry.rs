@@ -101,10 +101,11 @@ fn effect_line(line: Line, entry: &Entry, effect: &Effect) -> Line {
             .text("what", "producer-ids")
             .number("first", ids.first)
             .count("count", u64::from(ids.count)),
-        Effect::AcceptOffsets { range, .. } => partition(line, "accept-offsets")
+        Effect::AcceptOffsets { range, end, .. } => partition(line, "accept-offsets")
             .number("first_offset", range.first)
-            .number("last_offset", range.last),
-        Effect::AcceptState(kind) => {
+            .number("last_offset", range.last)
+            .flag("closed", end.is_none()),
+        Effect::AcceptState { kind, .. } => {
             line.text("what", "accept-state").text("state", format!("{kind:?}"))
         }
         Effect::State { key, value, .. } => match value {
@@ -147,7 +148,7 @@ fn fact_line(line: Line, entry: &Entry, fact: Fact) -> Line {
             .count("open", transactions.open.len() as u64)
             .count("aborted", transactions.aborted.len() as u64)
             .count("doubtful", transactions.doubtful.len() as u64),
-        Fact::StateDamaged(kind) => {
+        Fact::StateDamaged(kind, _) => {
             line.text("what", "state-damaged").text("state", format!("{kind:?}"))
         }
         Fact::StateAccepted(kind) => {

@@ -1,0 +1,242 @@
+//! What was given up was given up as it was known then: what is lost later, in front of it or
+//! beside it, is told like anything else. (ACCEPT-5, RECOVERY-1, RECOVERY-4, STAGE-2)
+
+use crate::support;
+
+use std::path::{Path, PathBuf};
+
+use lossproof_env::SimDisk;
+use lossproof_log::{
+    CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionId,
+    PartitionRange, RecoveryReport, StateKind, Stepper, check,
+};
+use support::{P1, P2, accept, append, create, only, simulated};
+
+const DATA: &str = "/data";
+const BLOCK: usize = 4096;
+/// In the first partition; record `n` has offset `n`.
+const RECORDS: usize = 20;
+
+fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
+}
+
+fn look(disk: &SimDisk) -> CheckReport {
+    let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
+    looked.unwrap().report
+}
+
+/// Each commit in a frame of one block; behind those of the first partition some of the second.
+fn sample() -> SimDisk {
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    for index in 0..RECORDS {
+        stepper.submit(vec![append(P1, &[&format!("record {index}.")])]).remove(0).unwrap();
+        let value = format!("value {index}.");
+        let change = Commit::state(StateKind::Offsets, format!("{index}"), Some(value.into()));
+        stepper.submit(vec![change]).remove(0).unwrap();
+    }
+    for index in 0..3 {
+        stepper.submit(vec![append(P2, &[&format!("other {index}.")])]).remove(0).unwrap();
+    }
+    stepper.close().unwrap();
+    disk.power_cut()
+}
+
+fn place_of(disk: &SimDisk, text: &[u8]) -> (PathBuf, usize) {
+    let find = |path: PathBuf| {
+        let bytes = disk.bytes(&path).unwrap();
+        let at = bytes.windows(text.len()).position(|it| it == text)?;
+        Some((path, at))
+    };
+    let mut journal: Vec<PathBuf> = disk.paths();
+    journal.retain(|path| path.extension().is_some_and(|it| it == "wal"));
+    journal.into_iter().find_map(find).expect("it stands in the journal")
+}
+
+/// One bit of it.
+fn strike(disk: &SimDisk, text: &[u8]) {
+    let (path, at) = place_of(disk, text);
+    disk.damage(&path, at as u64, &[text[0] ^ 1]).unwrap();
+}
+
+/// The whole frame that it stands in, both copies of the directory too.
+fn blank(disk: &SimDisk, text: &[u8]) {
+    let (path, at) = place_of(disk, text);
+    disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
+}
+
+fn creation(id: PartitionId) -> Vec<u8> {
+    [&[1][..], &[id.0 as u8; 16]].concat()
+}
+
+fn offsets(partition: PartitionId, first: i64, last: i64) -> PartitionRange {
+    PartitionRange { partition, range: OffsetRange { first, last } }
+}
+
+fn all_states() -> impl Iterator<Item = Loss> {
+    StateKind::ALL.into_iter().map(Loss::State)
+}
+
+#[test]
+fn an_end_that_is_lost_stays_lost_when_something_else_is_given_up() {
+    // ACCEPT-3, RECOVERY-4
+    for in_checkpoint in [false, true] {
+        let disk = sample();
+        strike(&disk, b"record 4.");
+        blank(&disk, b"record 19.");
+        let (log, mut stepper, _) = open(&disk);
+        let losses = [Loss::Offsets(offsets(P1, 4, 4))].into_iter().chain(all_states());
+        accept(&log, &mut stepper, losses.collect()).unwrap();
+        assert!(stepper.submit(vec![append(P1, &["new"])])[0].is_err());
+        drop((log, stepper));
+        let mut disk = disk.power_cut();
+        for start in 0..2 {
+            let hint = format!("in a checkpoint: {in_checkpoint}, start {start}");
+            assert_eq!(look(&disk).lost, [offsets(P1, 19, i64::MAX)], "{hint}");
+            let (log, mut stepper, report) = open(&disk);
+            assert!(!report.damage.is_empty(), "{hint}");
+            assert!(stepper.submit(vec![append(P1, &["new"])])[0].is_err(), "{hint}");
+            if in_checkpoint {
+                stepper.checkpoint().unwrap();
+            }
+            drop((log, stepper));
+            disk = disk.power_cut();
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_later_in_front_of_what_was_given_up_is_told() {
+    // ACCEPT-5, RECOVERY-1
+    for gives_up_the_end in [true, false] {
+        let disk = sample();
+        let (given_up, later) = if gives_up_the_end { (19, 18) } else { (4, 19) };
+        let text = |index| format!("record {index}.").into_bytes();
+        if gives_up_the_end {
+            blank(&disk, &text(given_up));
+        } else {
+            strike(&disk, &text(given_up));
+        }
+        let (log, mut stepper, report) = open(&disk);
+        assert!(!report.damage.is_empty());
+        let mut losses = vec![Loss::Offsets(offsets(P1, given_up, given_up))];
+        losses.extend(all_states().filter(|_| gives_up_the_end));
+        accept(&log, &mut stepper, losses).unwrap();
+        drop((log, stepper));
+        let disk = disk.power_cut();
+        assert!(!look(&disk).is_damaged(), "{:?}", look(&disk));
+        blank(&disk, &text(later));
+        let report = look(&disk);
+        assert!(report.is_damaged(), "{report:?}");
+        assert_eq!(report.lost, [offsets(P1, later, later)], "{report:?}");
+        let (log, mut stepper, _) = open(&disk);
+        assert!(log.read(P1, later, 1).is_err());
+        let done = stepper.submit(vec![append(P1, &["new"])]).remove(0).unwrap();
+        assert_eq!(only(&done).base_offset, 20, "RECOVERY-4");
+    }
+}
+
+#[test]
+fn what_is_lost_later_of_a_kind_that_was_given_up_is_told() {
+    // ACCEPT-5
+    let disk = sample();
+    strike(&disk, b"value 3.");
+    let (log, mut stepper, _) = open(&disk);
+    accept(&log, &mut stepper, vec![Loss::State(StateKind::Offsets)]).unwrap();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    let report = look(&disk);
+    assert!(!report.is_damaged() && report.accepted_states == [StateKind::Offsets], "{report:?}");
+    strike(&disk, b"value 5.");
+    let report = look(&disk);
+    assert!(report.is_damaged() && report.lost_states == [StateKind::Offsets], "{report:?}");
+    let (log, mut stepper, _) = open(&disk);
+    assert!(log.state_is_damaged(StateKind::Offsets));
+    // Nor is it forgotten by a checkpoint; and it can be given up as well.
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    let (log, mut stepper, _) = open(&disk);
+    assert!(log.state_is_damaged(StateKind::Offsets));
+    accept(&log, &mut stepper, vec![Loss::State(StateKind::Offsets)]).unwrap();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    assert!(!look(&disk).is_damaged());
+    let (log, mut stepper, _) = open(&disk);
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    assert!(!look(&disk).is_damaged());
+}
+
+#[test]
+fn the_id_of_a_partition_of_which_the_creation_is_lost_is_not_given_again() {
+    // STAGE-2
+    for whole_frame in [false, true] {
+        let disk = sample();
+        if whole_frame {
+            blank(&disk, &creation(P2));
+        } else {
+            strike(&disk, &creation(P2));
+        }
+        // A batch of it too: in a readable directory there stands whose it was.
+        strike(&disk, b"other 1.");
+        let report = look(&disk);
+        assert!(report.is_unplaced(P2), "{report:?}");
+        assert!(report.lost.contains(&offsets(P2, 0, 2)), "{report:?}");
+        let (log, mut stepper, _) = open(&disk);
+        accept(
+            &log,
+            &mut stepper,
+            all_states()
+                .filter(|it| matches!(it, Loss::State(kind) if log.state_is_damaged(*kind)))
+                .collect(),
+        )
+        .unwrap();
+        let next = log.unused_partition_id();
+        assert!(next > P2, "{next:?}");
+        stepper.submit(vec![create(next, FlushPolicy::Commit)]).remove(0).unwrap();
+        stepper.submit(vec![append(next, &["new"])]).remove(0).unwrap();
+        drop((log, stepper));
+        let mut disk = disk.power_cut();
+        for _ in 0..2 {
+            let report = look(&disk);
+            assert!(!report.is_damaged() && report.lost.is_empty(), "{whole_frame}: {report:?}");
+            let (log, mut stepper, _) = open(&disk);
+            assert!(log.unused_partition_id() > next);
+            assert_eq!(log.partition(next).unwrap().high_watermark, 1);
+            stepper.checkpoint().unwrap();
+            drop((log, stepper));
+            disk = disk.power_cut();
+        }
+    }
+}
+
+#[test]
+fn epochs_do_not_fall_when_the_frame_that_raised_them_is_lost() {
+    // EPOCH-1
+    let disk = sample();
+    for text in ["first.", "second."] {
+        let (log, mut stepper, _) = open(&disk);
+        stepper.submit(vec![append(P2, &[text])]).remove(0).unwrap();
+        if text == "second." {
+            stepper.close().unwrap();
+        } else {
+            drop((log, stepper));
+        }
+    }
+    let disk = disk.power_cut();
+    // The frame in front of the batch is the one of the unclean start.
+    let (path, at) = place_of(&disk, b"second.");
+    disk.damage(&path, ((at / BLOCK - 1) * BLOCK) as u64, &[0; BLOCK]).unwrap();
+    let (log, _stepper, report) = open(&disk);
+    assert!(!report.damage.is_empty());
+    let end = log.partition(P2).unwrap().high_watermark;
+    let batch = log.read(P2, end - 1, 1).unwrap().batches.remove(0);
+    let written = i32::from_be_bytes(batch.bytes[12..16].try_into().unwrap());
+    assert!(written > 0);
+    let present = log.partition(P2).unwrap().leader_epoch;
+    assert!(present > written, "{present} follows {written}");
+    assert_eq!(log.epoch_at(P2, end - 1).unwrap(), Some(written));
+}
