@@ -381,6 +381,7 @@ fn start(
     rewrite(&mut writer, &mut recovery, &kept, gives_up)
         .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
     recovery.close_suspects();
+    recovery.tell_unexplained();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
     let report = report(&meta, mark, fresh, &recovery, kept.len() as u64);
     tell(env, &paths, &report)?;

@@ -312,6 +312,20 @@ impl Partition {
         self.write(|inner| ranges.iter().for_each(|range| add_range(&mut inner.accepted, *range)));
     }
 
+    /// Offsets of which nothing is known: neither where they stand nor that they are damaged, given
+    /// up, or compacted away. There are none, or recovery has passed over something (VIEW-3).
+    pub(crate) fn unexplained(&self) -> Vec<OffsetRange> {
+        self.read(|inner| {
+            let first = inner.log_start.max(inner.compacted.end);
+            let whole = OffsetRange { first, last: inner.high_watermark - 1 };
+            let mut known: Vec<OffsetRange> = inner.entries.iter().map(IndexEntry::range).collect();
+            known.extend(&inner.damaged);
+            known.extend(&inner.accepted);
+            known.sort_unstable();
+            if whole.last < first { Vec::new() } else { without(whole, &known) }
+        })
+    }
+
     /// Damaged offsets count as given out: the log goes on behind them (VIEW-3).
     pub(crate) fn raise_end(&self, end: i64) {
         self.write(|inner| {
@@ -681,5 +695,16 @@ mod tests {
         assert_eq!((first.base_offset, first.last_offset(), first.blocks), (0, 3, 4));
         assert_eq!(partition.entry_at(5).unwrap().base_offset, 6);
         assert_eq!(partition.bounds(), (0, 8));
+        // VIEW-3
+        assert_eq!(partition.unexplained(), [OffsetRange { first: 5, last: 5 }]);
+        partition.raise_end(12);
+        partition.note_damage(OffsetRange { first: 9, last: i64::MAX });
+        let holes = [OffsetRange { first: 5, last: 5 }, OffsetRange { first: 8, last: 8 }];
+        assert_eq!(partition.unexplained(), holes);
+        partition.accept(holes[0]);
+        partition.raise_log_start(6);
+        assert_eq!(partition.unexplained(), holes[1..]);
+        partition.note_damage(holes[1]);
+        assert_eq!(partition.unexplained(), []);
     }
 }

@@ -543,6 +543,22 @@ impl Recovery {
 }
 
 impl Recovery {
+    /// The last word (RECOVERY-1): what is told by nothing else is told here.
+    pub(crate) fn tell_unexplained(&mut self) {
+        let mut partitions = Vec::new();
+        for id in self.view.partition_ids() {
+            let Some(partition) = self.view.partition(id) else { continue };
+            for range in partition.unexplained() {
+                partition.note_damage(range);
+                partitions.push(PartitionRange { partition: id, range });
+            }
+        }
+        if !partitions.is_empty() {
+            let finding = Finding::whole_file(FindingKind::OffsetsMissing, 0, 0);
+            self.damage.push(Finding { partitions, ..finding });
+        }
+    }
+
     /// Looks up where the batches of a cold file stand, which its frames tell.
     pub(crate) fn locate_cold(&mut self, cold: &ReadSegment) -> io::Result<()> {
         let mut scan = Scan::new(cold.file.clone(), cold.life)?;

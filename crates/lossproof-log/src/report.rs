@@ -77,6 +77,8 @@ pub enum FindingKind {
     ColdMissing,
     /// A frame of a cold file, found when it was read through.
     ColdDamaged,
+    /// Offsets that were given, of which no trace was found.
+    OffsetsMissing,
     /// Found by an earlier open, in what a checkpoint has replaced since.
     DamagedBefore,
 }
@@ -100,6 +102,7 @@ impl fmt::Display for FindingKind {
             Self::TailCut => "tail-cut",
             Self::ColdMissing => "cold-missing",
             Self::ColdDamaged => "cold-damaged",
+            Self::OffsetsMissing => "offsets-missing",
             Self::DamagedBefore => "damaged-before",
         })
     }
