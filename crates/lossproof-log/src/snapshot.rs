@@ -190,7 +190,9 @@ impl Fact {
             TAG_STATE_DAMAGED => {
                 let kind = StateKind::from_code(from.try_get_u8().ok()?)?;
                 let missing = Places::get_all(&std::mem::take(&mut from))?;
-                Self::StateDamaged(kind, missing)
+                // Of a directory of before: they count as any frame that there is none of.
+                let unknown = || vec![Places::of_frames(0, 0)];
+                Self::StateDamaged(kind, if missing.is_empty() { unknown() } else { missing })
             }
             TAG_ACCEPTED => Self::Accepted(id, get_all(&mut from, get_range)?),
             TAG_STATE_ACCEPTED => {

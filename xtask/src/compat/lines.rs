@@ -209,6 +209,18 @@ impl Floor {
         Ok(())
     }
 
+    /// A member has given partitions to another one and not got them back yet: nothing of what it
+    /// had committed comes to that one.
+    pub(crate) fn check_handover(giver: &[Line], taker: &[Line]) -> Result<(), Failure> {
+        let mut floor = Self::default();
+        for line in giver {
+            if let Line::Committed((partition, offset)) = line {
+                floor.raise(*partition, *offset);
+            }
+        }
+        floor.check(taker)
+    }
+
     pub(crate) fn of(&self, partition: i32) -> i64 {
         self.0.get(&partition).copied().unwrap_or_default()
     }
@@ -289,6 +301,15 @@ mod tests {
         floor.after_leaving(&parse("record 0 5 b\n"), false).unwrap();
         assert!(floor.clone().check(&parse("record 0 5 b\n")).is_err());
         assert_eq!(floor.of(0), 6);
+    }
+
+    #[test]
+    fn nothing_that_was_committed_comes_to_the_next_owner() {
+        let giver = parse("record 0 4 a\ncommitted 0 5\nrecord 0 5 b\nrecord 1 7 c\n");
+        let handover = |text: &str| Floor::check_handover(&giver, &parse(text));
+        handover("record 0 5 b\nrecord 1 7 c\ncommitted 0 6\n").unwrap();
+        assert!(handover("record 0 4 a\n").is_err());
+        assert!(handover("record 0 5 b\ncommitted 0 6\nrecord 0 5 b\n").is_err());
     }
 
     /// Seen with Java: stopped just after a restart of the broker, its last commit was refused and

@@ -169,8 +169,10 @@ fn group(scene: &mut Scene<'_>, _: &str) -> Result<(), Failure> {
         Ok(records(&first.lines()?).len() > before)
     })?;
     // Ahead of the leave: what the first one gets again below the commit may come at once.
-    let before = records(&first.lines()?).len();
+    let given = first.lines()?;
+    let before = records(&given).len();
     let lines = second.leave()?;
+    Floor::check_handover(&given, &lines)?;
     floor.after_leaving(&lines, scene.program.says_committed())?;
     scene.sent.check_values(&records(&lines))?;
     scene.others = records(&lines).into_iter().map(|(_, value)| value).collect();
