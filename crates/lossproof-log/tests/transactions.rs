@@ -9,8 +9,9 @@ use std::path::Path;
 use bytes::Bytes;
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
-    AbortedTransaction, Append, Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig,
-    PartitionChange, PartitionId, ReadError, StateChange, StateKind, Stepper,
+    AbortedTransaction, Append, Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, Loss,
+    OffsetRange, PartitionChange, PartitionId, PartitionRange, ReadError, StateChange, StateKind,
+    Stepper,
 };
 use lossproof_wire::batch::BatchBuilder;
 use support::{P1, P2, append, create, produced, simulated};
@@ -262,6 +263,41 @@ fn a_lost_marker_never_makes_its_transaction_look_committed() {
     let view = log.partition(P1).unwrap();
     assert_eq!(view.damaged.len(), 1);
     assert_eq!((view.last_stable, view.high_watermark), (0, 4), "the commit was of the next one");
+}
+
+/// ACCEPT-4, TXN-3. The frame of the loss is not there at the next start either, to bring the
+/// transaction into doubt in front of what gives it up.
+#[test]
+fn what_a_loss_that_was_given_up_made_of_a_transaction_stays_so() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk, FlushPolicy::Commit);
+    put(&mut stepper, P1, records(A, 0, 0)).unwrap();
+    submit(&mut stepper, append(P1, &["will be lost"])).unwrap();
+    submit(&mut stepper, append(P2, &["behind it"])).unwrap();
+    drop((log, stepper));
+    let disk = disk.killed();
+    let path = Path::new("/data/journal/0000000000000001.wal");
+    let journal = disk.bytes(path).unwrap();
+    let at = journal.windows(12).position(|window| window == b"will be lost").unwrap();
+    disk.damage(path, (at / 4096 * 4096) as u64, &[0; 4096]).unwrap();
+    let (log, mut stepper) = open(&disk, LogConfig::small());
+    assert_eq!(seen(&log, P1), (0, 1, vec![]), "it is open, and its end is not known");
+    let range = OffsetRange { first: 1, last: 1 };
+    let mut losses = vec![Loss::Offsets(PartitionRange { partition: P1, range })];
+    losses.extend(StateKind::ALL.map(Loss::State));
+    support::accept(&log, &mut stepper, losses).unwrap();
+    // What seems to go on behind the loss may still end as it likes.
+    let decided = (0, 2, vec![aborted(A, 0, 0)]);
+    assert_eq!(seen(&log, P1), decided);
+    drop((log, stepper));
+    let mut disk = disk.power_cut();
+    for _ in 0..3 {
+        let (log, mut stepper) = open(&disk, LogConfig::small());
+        assert_eq!(seen(&log, P1), decided);
+        stepper.checkpoint().unwrap();
+        drop((log, stepper));
+        disk = disk.power_cut();
+    }
 }
 
 /// Flips a bit in the one place of the journal that holds `bytes`.
