@@ -41,7 +41,7 @@ pub(super) fn run(env: &Environment, directory: &Path, format: Format) -> Outcom
     let report = &checked.report;
     match format {
         Format::Text => print(directory, report, &names),
-        Format::Json => say!("{}", to_json(directory, report, &names)),
+        Format::Json => say!("{}", to_json(directory, &checked, &names)),
     }
     Ok(if report.is_damaged() { Exit::Loss } else { Exit::Proven })
 }
@@ -195,7 +195,8 @@ pub(super) fn acceptable(report: &CheckReport, names: &PartitionNames) -> Vec<St
     ranges.chain(states).collect()
 }
 
-fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Value {
+fn to_json(directory: &Path, checked: &Checked, names: &PartitionNames) -> Value {
+    let report = &checked.report;
     let ranges = |ranges: &[PartitionRange]| -> Vec<Value> {
         ranges.iter().map(|range| range_json(*range, names)).collect()
     };
@@ -237,6 +238,7 @@ fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Va
         "damage": damage.collect::<Vec<Value>>(),
         "in_doubt": recovery.in_doubt.iter().map(finding).collect::<Vec<Value>>(),
         "notes": report.notes,
+        "partitions": partitions_json(checked, names),
         "closed_in_order": recovery.clean,
         "looked_at": {
             "segments": looked_at.segments,
@@ -246,6 +248,20 @@ fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Va
             "bytes": looked_at.bytes,
         },
     })
+}
+
+/// All that have a name, and what the log knows of them: nothing where their creation is lost.
+fn partitions_json(checked: &Checked, names: &PartitionNames) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (id, (topic, number)) in names {
+        let mut one = json!({ "topic": topic, "partition": number, "partition_id": id.0 });
+        if let Some(view) = checked.log.partition(*id) {
+            one["log_start"] = view.log_start.into();
+            one["log_end"] = view.high_watermark.into();
+        }
+        all.push(one);
+    }
+    all
 }
 
 /// `last` is null where it is not known.
