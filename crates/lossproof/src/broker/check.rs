@@ -1,6 +1,6 @@
 //! `lossproof broker --check`: is everything there that was acknowledged? Nothing is changed.
 
-use std::path::Path;
+use std::path::{Display, Path};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -159,28 +159,34 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
         say!("accepted as lost: what was missing of {}", state_name(*kind));
     }
     if report.is_damaged() {
-        let code = exit::PIECES_DAMAGED;
-        say!("next: {} (more: lossproof explain {})", code.next, code.name);
-        if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
-            say!(
-                "the creation of a partition is lost: its messages are kept in {shown}/quarantine,                  and are given up with state:topics"
-            );
-        }
-        let acceptable = acceptable(report, names);
-        if !acceptable.is_empty() {
-            let losses: Vec<String> =
-                acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
-            let losses = losses.concat();
-            say!("to give up what is lost: lossproof broker --data {shown}{losses}");
-        }
-        if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
-            say!(
-                "in the place of {}: an offset that is surely behind all that were given; the \
-                 partition goes on behind it (more: lossproof explain {})",
-                accept::LAST,
-                exit::LOSS_NOT_ACCEPTED.name
-            );
-        }
+        print_way_on(&shown, report, names);
+    }
+}
+
+/// What to do where something is lost.
+fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionNames) {
+    let code = exit::PIECES_DAMAGED;
+    say!("next: {} (more: lossproof explain {})", code.next, code.name);
+    if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
+        say!(
+            "the creation of a partition is lost: its messages are kept in {shown}/quarantine, \
+             and are given up with state:topics"
+        );
+    }
+    let acceptable = acceptable(report, names);
+    if !acceptable.is_empty() {
+        let losses: Vec<String> =
+            acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
+        let losses = losses.concat();
+        say!("to give up what is lost: lossproof broker --data {shown}{losses}");
+    }
+    if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
+        say!(
+            "in the place of {}: an offset that is surely behind all that were given; the \
+             partition goes on behind it (more: lossproof explain {})",
+            accept::LAST,
+            exit::LOSS_NOT_ACCEPTED.name
+        );
     }
 }
 
