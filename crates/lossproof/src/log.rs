@@ -28,7 +28,8 @@ enum Action {
     #[command(after_help = "Nothing is written and no lock is taken. Of a broker that runs, the \
         end is whatever was written when it was read.\nText cuts keys and values at 1000 bytes and \
         counts headers; json has all of them, with _base64\nbehind the name of what is not UTF-8. \
-        Copies under quarantine are shown when they are named.\ndocs/format/journal.md draws the files.\n\n\
+        Copies under quarantine are shown when they are named.\n\
+        docs/format/journal.md draws the files.\n\n\
         Examples:\n  \
         lossproof log dump /var/lib/lossproof --limit 100\n  \
         lossproof log dump /var/lib/lossproof/journal/0000000000000001.wal --from-frame 4711\n  \
