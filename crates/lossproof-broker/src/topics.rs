@@ -321,17 +321,18 @@ impl Topics {
         Ok(())
     }
 
+    /// A partition whose creation is lost is not there to be deleted: where that was given up
+    /// the rest goes without it. Before, nobody can say what else is missing.
     fn deletion(&self, topic: &Topic) -> Commit {
+        let is_damaged = self.log.state_is_damaged(StateKind::Metadata);
+        let is_there = |id: &PartitionId| is_damaged || self.log.partition(*id).is_some();
         let offsets = self.log.state(StateKind::Offsets).into_iter().filter(|(key, _)| {
             OffsetKey::decode(key.clone()).is_ok_and(|key| key.topic_id == topic.id)
         });
         let offsets = offsets.map(|(key, _)| remove(StateKind::Offsets, key));
+        let partitions = topic.partitions.iter().copied().filter(is_there);
         Commit {
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|id| PartitionChange::Delete { id: *id })
-                .collect(),
+            partitions: partitions.map(|id| PartitionChange::Delete { id }).collect(),
             changes: offsets.chain([remove(StateKind::Metadata, topic_key(&topic.name))]).collect(),
             ..Commit::default()
         }

@@ -3,7 +3,7 @@
 
 use crate::common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::producer::Producer;
 use common::{Broker, Client, environment, log_config, records, values_of};
@@ -150,5 +150,54 @@ async fn transactional_ids_are_served_again_and_nothing_is_left_open() {
     let data = producer.client.fetch_committed("t", 0).await;
     assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
     assert_eq!(producer.client.committed_values("t").await, Vec::<String>::new());
+    broker.stop().await;
+}
+
+async fn delete(client: &mut Client, name: &str) -> ErrorCode {
+    let topic_names = vec![name.into()];
+    let request = DeleteTopicsRequest { topic_names, ..Default::default() };
+    let answer: DeleteTopicsResponse = client.call(&request, 5).await;
+    answer.responses[0].error_code
+}
+
+/// The trap: the journal refuses to delete what it does not know, and with it all of the topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_with_a_partition_whose_creation_was_given_up_is_deleted_and_made_again() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 2).await;
+    for partition in [0, 1] {
+        client.produce("t", partition, records(&["old"])).await;
+    }
+    let disk = broker.stop().await.killed();
+    let creation = [&[1][..], &made.topic_id.0, &1_i32.to_be_bytes()].concat();
+    let hit = |path: &PathBuf| {
+        let bytes = disk.bytes(path).ok()?;
+        let at = bytes.windows(creation.len()).position(|window| window == creation)?;
+        disk.damage(path, at as u64, &[!bytes[at]]).ok()
+    };
+    disk.paths().iter().find_map(hit).expect("the creation stands in the journal");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_ne!(client.fetch("t", 1, 0).await.error_code, ErrorCode::NONE, "it is not there");
+    assert_ne!(delete(&mut client, "t").await, ErrorCode::NONE, "nobody has given it up");
+    assert_eq!(client.values("t", 0).await, ["old"]);
+    let disk = broker.stop().await.killed();
+    accept(&disk, &[Loss::State(StateKind::Metadata)]).await.expect("it is damaged");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(delete(&mut client, "t").await, ErrorCode::NONE);
+    assert_eq!(client.create("t", 2).await.error_code, ErrorCode::NONE);
+    for partition in [0, 1] {
+        let appended = client.produce("t", partition, records(&["new"])).await;
+        assert_eq!(appended.error_code, ErrorCode::NONE);
+    }
+    let broker = broker.restart().await;
+    let mut client = broker.client().await;
+    for partition in [0, 1] {
+        assert_eq!(client.values("t", partition).await, ["new"]);
+    }
     broker.stop().await;
 }

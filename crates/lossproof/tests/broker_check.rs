@@ -95,6 +95,10 @@ fn what_is_lost_is_named_and_can_be_given_up() {
     let lost = &verdict["lost"][0];
     assert_eq!((&lost["topic"], &lost["partition"]), (&"news".into(), &0.into()), "{stdout}");
     assert_eq!((&lost["first"], &lost["last"]), (&1.into(), &1.into()), "{stdout}");
+    let known = verdict["partitions"].as_array().unwrap();
+    let news = known.iter().find(|it| it["topic"] == "news").unwrap();
+    assert_eq!((&news["partition"], &news["partition_id"]), (&0.into(), &lost["partition_id"]));
+    assert_eq!((&news["log_start"], &news["log_end"]), (&0.into(), &3.into()), "{stdout}");
     assert!(files(&data) == before);
 
     for wrong in ["news:0:0-1", "news:1:1-1", "state:group-offsets", "end"] {
@@ -156,6 +160,12 @@ fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
     assert!(stdout.contains("lost: news-0: offsets 0 to 0"), "{stdout}");
     assert!(stdout.contains("--accept-loss state:topics"), "{stdout}");
     assert!(!stdout.contains("--accept-loss news"), "{stdout}");
+    let (_, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    let known = verdict["partitions"].as_array().unwrap();
+    let news = known.iter().find(|it| it["topic"] == "news").unwrap();
+    assert_eq!(news["partition_id"], verdict["lost"][0]["partition_id"], "{stdout}");
+    assert!(news.get("log_start").is_none() && news.get("log_end").is_none(), "{stdout}");
     let accept = |wanted| run(&["broker", "--data", shown, "--accept-loss", wanted]);
     let (code, _, said) = accept("news:0:0-0");
     assert!(code == Some(1) && said.contains("given up by state:topics"), "{said}");
@@ -164,6 +174,35 @@ fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
     let (code, stdout, said) = run(&["broker", "--check", shown]);
     assert_eq!(code, Some(0), "{stdout}{said}");
     assert!(stdout.contains("accepted as lost: news-0: offsets 0 to 0"), "{stdout}");
+    assert_eq!(read_from_quarantine(&data), ["first message"]);
+}
+
+/// The values of all records that lie there, named as somebody does who looks into the directory.
+fn read_from_quarantine(data: &Path) -> Vec<String> {
+    let quarantine = data.join("quarantine");
+    let mut values = Vec::new();
+    for piece in files(&quarantine).into_keys() {
+        if piece.extension().is_none_or(|it| it != "piece") {
+            continue;
+        }
+        let whole = piece.to_str().unwrap();
+        let (code, stdout, said) = run(&["log", "dump", whole, "--records", "--format", "json"]);
+        assert_eq!((code, &*said), (Some(0), ""));
+        let lines: Vec<Value> =
+            stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let records = lines.iter().filter(|line| line["line"] == "record");
+        values.extend(records.map(|record| record["value"].as_str().unwrap().to_owned()));
+        let mut command = binary();
+        let name = piece.file_name().unwrap();
+        let there = command.current_dir(&quarantine).args(["log", "dump"]).arg(name).output();
+        let shown = String::from_utf8(there.unwrap().stdout).unwrap();
+        assert_eq!(shown.matches("\nframe ").count(), frames(&lines), "{shown}");
+    }
+    values
+}
+
+fn frames(lines: &[Value]) -> usize {
+    lines.iter().filter(|line| line["line"] == "frame").count()
 }
 
 /// A medium that has flipped one bit flips another: said, and told from a loss.

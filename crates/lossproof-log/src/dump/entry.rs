@@ -191,5 +191,5 @@ pub(super) fn record_line(record: &Record) -> Line {
     if let Some(value) = &record.value {
         line = line.count("value_bytes", value.len() as u64);
     }
-    line.count("headers", record.headers.len() as u64)
+    line.headers(&record.headers)
 }

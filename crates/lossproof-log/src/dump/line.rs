@@ -1,6 +1,9 @@
 use std::fmt;
 
-/// The most of a key or value that is shown.
+use bytes::Bytes;
+use lossproof_wire::batch::RecordHeader;
+
+/// The most of a key or value that is shown in words.
 const SHOWN_BYTES_MAX: usize = 1_000;
 
 /// One thing that was found in a file.
@@ -20,6 +23,11 @@ pub enum Field {
     Id(u64),
     Flag(bool),
     Text(String),
+    /// Whole and as they are. In words they are text, mostly: others are escaped, and what is too
+    /// long is cut.
+    Bytes(Bytes),
+    /// Of a record; in words only how many there are.
+    Headers(Vec<RecordHeader>),
 }
 
 impl fmt::Display for Field {
@@ -33,8 +41,18 @@ impl fmt::Display for Field {
                 write!(f, "{text:?}")
             }
             Self::Text(text) => f.write_str(text),
+            Self::Bytes(bytes) => write_bytes(f, bytes),
+            Self::Headers(headers) => headers.len().fmt(f),
         }
     }
+}
+
+fn write_bytes(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
+    let cut = if shown.len() < bytes.len() { "..." } else { "" };
+    let is_quoted = shown.is_empty() || shown.iter().any(|byte| matches!(byte, b' ' | b'=' | b'"'));
+    let quote = if is_quoted { "\"" } else { "" };
+    write!(f, "{quote}{}{cut}{quote}", shown.escape_ascii())
 }
 
 impl fmt::Display for Line {
@@ -79,14 +97,12 @@ impl Line {
         self.text(name, text.collect::<String>())
     }
 
-    /// Bytes that are text, mostly: others are escaped, and what is too long is cut.
-    pub(super) fn bytes(self, name: &'static str, bytes: &[u8]) -> Self {
-        let shown = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
-        let mut text = shown.escape_ascii().to_string();
-        if shown.len() < bytes.len() {
-            text.push_str("...");
-        }
-        self.text(name, text)
+    pub(super) fn bytes(self, name: &'static str, bytes: &Bytes) -> Self {
+        self.with(name, Field::Bytes(bytes.clone()))
+    }
+
+    pub(super) fn headers(self, headers: &[RecordHeader]) -> Self {
+        self.with("headers", Field::Headers(headers.to_vec()))
     }
 }
 
@@ -94,11 +110,31 @@ impl Line {
 mod tests {
     use super::*;
 
+    fn shown(bytes: &[u8]) -> String {
+        Line::new("entry").bytes("key", &Bytes::copy_from_slice(bytes)).to_string()
+    }
+
     #[test]
     fn a_line_is_made_of_words() {
-        let line = Line::new("entry").number("offset", -1).id("life", 255).bytes("key", b"a b\n");
-        assert_eq!(line.to_string(), r#"entry offset=-1 life=00000000000000ff key="a b\\n""#);
-        let long = Line::new("entry").bytes("value", &[b'x'; SHOWN_BYTES_MAX + 1]);
-        assert!(long.to_string().ends_with("x..."), "{long}");
+        let line = Line::new("entry").number("offset", -1).id("life", 255);
+        assert_eq!(line.to_string(), "entry offset=-1 life=00000000000000ff");
+    }
+
+    #[test]
+    fn bytes_are_escaped_once_and_quoted_where_a_word_would_not_do() {
+        let cases: [(&[u8], &str); 6] = [
+            (b"plain", "plain"),
+            (b"", r#""""#),
+            (b"a b\n", r#""a b\n""#),
+            (b"a=1", r#""a=1""#),
+            (br#"{"a":"\d"}"#, r#""{\"a\":\"\\d\"}""#),
+            (b"\xff\x00", r"\xff\x00"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(shown(bytes), format!("entry key={expected}"));
+        }
+        let most = "x".repeat(SHOWN_BYTES_MAX);
+        assert_eq!(shown(most.as_bytes()), format!("entry key={most}"));
+        assert_eq!(shown(&[b'x'; SHOWN_BYTES_MAX + 1]), format!("entry key={most}..."));
     }
 }

@@ -20,7 +20,8 @@ use crate::checkpoint::Checkpoint;
 use crate::commit::PartitionId;
 use crate::error::OpenError;
 use crate::frame::{
-    BLOCK, CHECKPOINT_LIFE, COLD_LIFE, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life,
+    BLOCK, CHECKPOINT_LIFE, COLD_LIFE, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life,
+    get_u64,
 };
 use crate::mark::Mark;
 use crate::meta::{self, Meta};
@@ -42,6 +43,7 @@ pub struct DumpOptions {
 }
 
 /// Gives `each` what is found in `path`, a file of a log or the directory of one, until it breaks.
+/// Of a directory what lies in quarantine is left out: most of it are copies.
 pub fn dump(
     env: &Environment,
     path: &Path,
@@ -117,6 +119,7 @@ impl Dump<'_> {
         let mut bytes = vec![0; length.min(BLOCK) as usize];
         read_around(&*file, &mut bytes, 0)?;
         match bytes.get(..7) {
+            _ if path.extension().is_some_and(|it| it == "piece") => self.piece(path, &file),
             Some(magic) if magic == meta::MAGIC => self.meta(&*file),
             Some(magic) if magic == Mark::MAGIC => self.slot(path, &bytes, mark_line),
             Some(magic) if magic == Checkpoint::MAGIC => self.slot(path, &bytes, checkpoint_line),
@@ -158,12 +161,27 @@ impl Dump<'_> {
 
     /// The id of the log that a file lies in.
     fn directory_of(&self, path: &Path) -> io::Result<Option<u64>> {
-        let Some(directory) = path.parent().and_then(Path::parent) else { return Ok(None) };
+        let Some(parent) = path.parent() else { return Ok(None) };
+        let directory = match parent.to_str() {
+            Some("" | ".") => Some(Path::new("..")),
+            _ => parent.parent(),
+        };
+        let Some(directory) = directory else { return Ok(None) };
         match meta::read(self.env, directory) {
             Ok(meta) => Ok(meta.map(|meta| meta.directory_id)),
             Err(OpenError::Io { source, .. }) => Err(source),
             Err(_) => Ok(None),
         }
+    }
+
+    /// A copy of frames that lies in quarantine: they begin with it.
+    fn piece(&mut self, path: &Path, file: &Arc<dyn DiskFile>) -> Result<(), Stop> {
+        if let Some(life) = self.life_by_name(path, file, 0)? {
+            return self.frames(&mut Scan::new(file.clone(), life)?, 0);
+        }
+        let line = Line::new("unreadable").count("position", 0).count("bytes", file.len()?);
+        let reason = "no frame verifies with the file's name and the meta file of its directory";
+        self.say(&line.text("reason", reason))
     }
 
     /// A segment, a cold file or a file of a checkpoint.
@@ -182,42 +200,44 @@ impl Dump<'_> {
             self.say(&header_line(copy, state))?;
         }
         if known.is_none() {
-            known = self.life_by_name(path, file)?.map(|life| (life, false));
+            known = self.life_by_name(path, file, DATA_AT)?.map(|life| (life, false));
         }
         let Some((life, recycled)) = known else {
             // A segment that was made ready, or used in an earlier life, has no headers.
             let what = if is_blank { "unused" } else { "unreadable" };
             return self.say(&Line::new(what).count("position", 0).count("bytes", file.len()?));
         };
-        self.frames(&mut Scan::new(file.clone(), life)?.recycled(recycled))
+        self.frames(&mut Scan::new(file.clone(), life)?.recycled(recycled), DATA_AT)
     }
 
-    /// Whose file it is, by where it is and what its first frame claims.
-    fn life_by_name(&self, path: &Path, file: &Arc<dyn DiskFile>) -> io::Result<Option<Life>> {
-        let sequence = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        let sort = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("wal") => 0,
-            Some("cold") => COLD_LIFE,
-            Some("a" | "b") => CHECKPOINT_LIFE,
-            _ => return Ok(None),
-        };
-        let mut bytes = [0; HEADER_BYTES];
-        match read_around(&**file, &mut bytes, DATA_AT) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read?,
+    /// Whose file it is, by where it is and what the first header of a frame claims that verifies
+    /// with it, be it the one at a frame's end.
+    fn life_by_name(
+        &self,
+        path: &Path,
+        file: &Arc<dyn DiskFile>,
+        begin: u64,
+    ) -> io::Result<Option<Life>> {
+        let known = (self.directory_of(path)?, segment_of(path));
+        let (Some(directory_id), Some(segment)) = known else { return Ok(None) };
+        let mut scan = Scan::new(file.clone(), Life::new(directory_id, segment, 0))?;
+        let mut at = begin;
+        while let Some(block) = scan.bytes(at, BLOCK as usize)? {
+            let end = &block[block.len() - HEADER_BYTES..];
+            for (copy, header) in [(Copy::Front, &block[..]), (Copy::End, end)] {
+                let Some(incarnation) = get_u64(header, 16) else { continue };
+                let life = Life::new(directory_id, segment, incarnation);
+                if FrameHeader::decode(header, &life, copy).is_some() {
+                    return Ok(Some(life));
+                }
+            }
+            at += BLOCK;
         }
-        let claimed = FrameHeader::claimed_incarnation(&bytes);
-        let known = (self.directory_of(path)?, sequence, claimed);
-        let (Some(directory_id), Some(sequence), Some(incarnation)) = known else {
-            return Ok(None);
-        };
-        let life = Life::new(directory_id, sort | sequence, incarnation);
-        let first = Scan::new(file.clone(), life)?.front_header(DATA_AT)?;
-        Ok(first.map(|_| life))
+        Ok(None)
     }
 
-    fn frames(&mut self, scan: &mut Scan) -> Result<(), Stop> {
-        let mut position = DATA_AT;
+    fn frames(&mut self, scan: &mut Scan, begin: u64) -> Result<(), Stop> {
+        let mut position = begin;
         while let Some(piece) = scan.piece_at(position)? {
             position = match piece {
                 Piece::Frame(frame) => {
@@ -286,6 +306,27 @@ impl Dump<'_> {
             Err(error) => self.say(&undecodable(&error)),
         }
     }
+}
+
+/// What the life of a file's frames has as their segment, by the name of the file.
+fn segment_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let (name, _) = name.split_once(".kept-").unwrap_or((name, ""));
+    let (stem, extension) = name.rsplit_once('.')?;
+    let (sort, sequence) = match extension {
+        "wal" => (0, stem),
+        "cold" => (COLD_LIFE, stem),
+        "a" | "b" => (CHECKPOINT_LIFE, stem),
+        "piece" => {
+            let (sort, place) = match stem.strip_prefix("cold-") {
+                Some(place) => (COLD_LIFE, place),
+                None => (0, stem.strip_prefix("unplaced-").unwrap_or(stem)),
+            };
+            (sort, place.split_once('-')?.0)
+        }
+        _ => return None,
+    };
+    Some(sort | sequence.parse::<u64>().ok()?)
 }
 
 fn meta_line(line: Line, meta: &Meta) -> Line {

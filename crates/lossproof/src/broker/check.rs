@@ -1,6 +1,6 @@
 //! `lossproof broker --check`: is everything there that was acknowledged? Nothing is changed.
 
-use std::path::Path;
+use std::path::{Display, Path};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -41,7 +41,7 @@ pub(super) fn run(env: &Environment, directory: &Path, format: Format) -> Outcom
     let report = &checked.report;
     match format {
         Format::Text => print(directory, report, &names),
-        Format::Json => say!("{}", to_json(directory, report, &names)),
+        Format::Json => say!("{}", to_json(directory, &checked, &names)),
     }
     Ok(if report.is_damaged() { Exit::Loss } else { Exit::Proven })
 }
@@ -159,28 +159,34 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
         say!("accepted as lost: what was missing of {}", state_name(*kind));
     }
     if report.is_damaged() {
-        let code = exit::PIECES_DAMAGED;
-        say!("next: {} (more: lossproof explain {})", code.next, code.name);
-        if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
-            say!(
-                "the creation of a partition is lost: its messages are kept in {shown}/quarantine,                  and are given up with state:topics"
-            );
-        }
-        let acceptable = acceptable(report, names);
-        if !acceptable.is_empty() {
-            let losses: Vec<String> =
-                acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
-            let losses = losses.concat();
-            say!("to give up what is lost: lossproof broker --data {shown}{losses}");
-        }
-        if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
-            say!(
-                "in the place of {}: an offset that is surely behind all that were given; the \
-                 partition goes on behind it (more: lossproof explain {})",
-                accept::LAST,
-                exit::LOSS_NOT_ACCEPTED.name
-            );
-        }
+        print_way_on(&shown, report, names);
+    }
+}
+
+/// What to do where something is lost.
+fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionNames) {
+    let code = exit::PIECES_DAMAGED;
+    say!("next: {} (more: lossproof explain {})", code.next, code.name);
+    if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
+        say!(
+            "the creation of a partition is lost: its messages are kept in {shown}/quarantine, \
+             and are given up with state:topics"
+        );
+    }
+    let acceptable = acceptable(report, names);
+    if !acceptable.is_empty() {
+        let losses: Vec<String> =
+            acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
+        let losses = losses.concat();
+        say!("to give up what is lost: lossproof broker --data {shown}{losses}");
+    }
+    if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
+        say!(
+            "in the place of {}: an offset that is surely behind all that were given; the \
+             partition goes on behind it (more: lossproof explain {})",
+            accept::LAST,
+            exit::LOSS_NOT_ACCEPTED.name
+        );
     }
 }
 
@@ -195,7 +201,8 @@ pub(super) fn acceptable(report: &CheckReport, names: &PartitionNames) -> Vec<St
     ranges.chain(states).collect()
 }
 
-fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Value {
+fn to_json(directory: &Path, checked: &Checked, names: &PartitionNames) -> Value {
+    let report = &checked.report;
     let ranges = |ranges: &[PartitionRange]| -> Vec<Value> {
         ranges.iter().map(|range| range_json(*range, names)).collect()
     };
@@ -237,6 +244,7 @@ fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Va
         "damage": damage.collect::<Vec<Value>>(),
         "in_doubt": recovery.in_doubt.iter().map(finding).collect::<Vec<Value>>(),
         "notes": report.notes,
+        "partitions": partitions_json(checked, names),
         "closed_in_order": recovery.clean,
         "looked_at": {
             "segments": looked_at.segments,
@@ -246,6 +254,20 @@ fn to_json(directory: &Path, report: &CheckReport, names: &PartitionNames) -> Va
             "bytes": looked_at.bytes,
         },
     })
+}
+
+/// All that have a name, and what the log knows of them: nothing where their creation is lost.
+fn partitions_json(checked: &Checked, names: &PartitionNames) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (id, (topic, number)) in names {
+        let mut one = json!({ "topic": topic, "partition": number, "partition_id": id.0 });
+        if let Some(view) = checked.log.partition(*id) {
+            one["log_start"] = view.log_start.into();
+            one["log_end"] = view.high_watermark.into();
+        }
+        all.push(one);
+    }
+    all
 }
 
 /// `last` is null where it is not known.
