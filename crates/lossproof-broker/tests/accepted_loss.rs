@@ -1,6 +1,7 @@
 //! What the operator gives up does not hold up the rest: readers, committed ones as well, go on
 //! behind it, transactions that overlap it are aborted, and a coordinator is there again.
 
+use crate::alter_configs::{SET, alter, change};
 use crate::common;
 
 use std::path::{Path, PathBuf};
@@ -188,6 +189,8 @@ async fn a_topic_with_a_partition_whose_creation_was_given_up_is_deleted_and_mad
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;
+    let risky = change("lossproof.flush", SET, Some("page-cache"));
+    assert_eq!(alter(&mut client, "t", risky).await, ErrorCode::NONE);
     assert_eq!(delete(&mut client, "t").await, ErrorCode::NONE);
     assert_eq!(client.create("t", 2).await.error_code, ErrorCode::NONE);
     for partition in [0, 1] {

@@ -10,13 +10,17 @@ use lossproof_wire::*;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 /// What is done to a setting.
-const SET: i8 = 0;
+pub(crate) const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// A change of one setting.
-fn change(name: &str, config_operation: i8, value: Option<&str>) -> IncrementalAlterableConfig {
+pub(crate) fn change(
+    name: &str,
+    config_operation: i8,
+    value: Option<&str>,
+) -> IncrementalAlterableConfig {
     let value = value.map(str::to_owned);
     IncrementalAlterableConfig { name: name.into(), config_operation, value }
 }
@@ -45,7 +49,11 @@ async fn alter_all(
     codes.collect()
 }
 
-async fn alter(client: &mut Client, topic: &str, change: IncrementalAlterableConfig) -> ErrorCode {
+pub(crate) async fn alter(
+    client: &mut Client,
+    topic: &str,
+    change: IncrementalAlterableConfig,
+) -> ErrorCode {
     alter_all(client, vec![resource(TOPIC, topic, vec![change])], false, 1).await[0]
 }
 

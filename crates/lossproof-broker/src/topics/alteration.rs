@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lossproof_log::{Commit, FlushPolicy, PartitionChange, StateChange, StateKind};
+use lossproof_log::{
+    Commit, FlushPolicy, Log, PartitionChange, PartitionId, StateChange, StateKind,
+};
 
 use super::{Topic, TopicError, TopicId, Topics, check_evidence, encode, topic_key};
 use crate::settings::FLUSH;
@@ -28,7 +30,7 @@ impl Topics {
         let change = self.change.lock().await; // TOPIC-4
         let before = self.catalog().by_id(id).cloned().ok_or(TopicError::Unknown)?;
         let after = self.altered(&before, alteration)?;
-        self.commit(difference(&before, &after)).await?;
+        self.commit(difference(&self.log, &before, &after)).await?;
         let (name, flush) = (after.name.clone(), flush_name(after.flush));
         self.publish(|catalog| catalog.replace(Arc::new(after)));
         drop(change);
@@ -71,8 +73,10 @@ impl Topics {
 }
 
 /// Settings and policy of each partition become durable together.
-fn difference(before: &Topic, after: &Topic) -> Commit {
+fn difference(log: &Log, before: &Topic, after: &Topic) -> Commit {
     let flush_change = |id: &_| PartitionChange::Flush { id: *id, flush: after.flush };
+    // One whose creation was given up has no policy any more.
+    let is_there = |id: &&PartitionId| log.partition(**id).is_some();
     let partitions: &[_] = if before.flush == after.flush { &[] } else { &after.partitions };
     if after.flush != FlushPolicy::Commit && before.flush == FlushPolicy::Commit {
         tracing::warn!(
@@ -83,7 +87,7 @@ fn difference(before: &Topic, after: &Topic) -> Commit {
     }
     let (kind, key, value) = (StateKind::Metadata, topic_key(&after.name), Some(encode(after)));
     Commit {
-        partitions: partitions.iter().map(flush_change).collect(),
+        partitions: partitions.iter().filter(is_there).map(flush_change).collect(),
         changes: vec![StateChange { kind, key, value }],
         ..Commit::default()
     }
