@@ -6,7 +6,7 @@ use crate::common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::world::{SESSION, World, join, named};
+use common::world::{REBALANCE, SESSION, World, join, named};
 use lossproof_broker::group::{
     CommitFence, GroupError, GroupSettings, Groups, Inside, Join, Leaving, Phase,
 };
@@ -239,6 +239,28 @@ fn static_members_come_back_without_a_rebalance_and_fence_the_old_one() {
     assert_eq!(fenced, Err(GroupError::FencedInstance));
     assert_eq!(world.heartbeat("old", generation), Err(GroupError::UnknownMember));
     assert_eq!(world.heartbeat("new", generation), Ok(()));
+}
+
+/// GROUP-3, GROUP-4: it came in beside the holder, whose protocols it need not share then; and the
+/// rebalance that found none that both know ended the process.
+#[test]
+fn who_was_handed_a_member_id_takes_no_instance_with_it() {
+    let mut world = World::new(Duration::ZERO);
+    let patient = |join| Join { session_timeout: 2 * REBALANCE, ..join };
+    let token = world.join(patient(named("i", "a")));
+    let generation = world.joined(token).generation;
+    world.sync("a", generation, &[("a", "p0")]);
+    world.join(patient(Join { requires_known_member_id: true, ..join("", "b") }));
+    let protocols = vec![("other".into(), Bytes::new())];
+    let with = |instance| Join { member_id: "b".into(), ..named(instance, "-") };
+    let taken = world.join(patient(Join { protocols, ..with("i") }));
+    let free = world.join(patient(with("j")));
+    world.pass(REBALANCE);
+    assert_eq!(world.joined(taken).error, Some(GroupError::FencedInstance));
+    assert_eq!(world.joined(free).error, Some(GroupError::UnknownMember));
+    assert_eq!(world.heartbeat("a", generation), Ok(()), "it is not disturbed");
+    let token = world.join(join("b", "-"));
+    assert!(world.waits(token), "its id is as good as it was");
 }
 
 #[test]
