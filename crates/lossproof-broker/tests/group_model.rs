@@ -234,7 +234,7 @@ impl Model {
             Step::Crash { client } => self.clients[client] = Client::default(),
             Step::Pass { milliseconds } => {
                 self.now += Duration::from_millis(milliseconds);
-                self.groups.tick(self.now, &mut out);
+                while self.groups.tick(self.now, &mut out) {}
                 let next = self.groups.next_deadline();
                 assert!(next.is_none_or(|next| next > self.now), "GROUP-6: what is due is done");
             }

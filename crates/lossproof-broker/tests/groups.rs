@@ -440,6 +440,41 @@ fn a_rebalance_takes_time_even_where_no_member_wants_any() {
     assert!(next > world.now, "{next:?}");
 }
 
+/// GROUP-9. Counted, and not timed: it went through all groups at each step.
+#[test]
+fn time_is_looked_for_only_in_the_group_where_something_is_due() {
+    const GROUPS: u64 = 1_000;
+    let mut world = World::new(Duration::ZERO);
+    let handed_out = |number: u64| Join {
+        group: format!("group {number}"),
+        session_timeout: SESSION + Duration::from_secs(number),
+        requires_known_member_id: true,
+        ..join("", "a")
+    };
+    for number in 0..GROUPS {
+        world.join(handed_out(number));
+    }
+    assert_eq!(world.groups.visits(), 0, "by requests");
+    world.pass(SESSION);
+    assert_eq!(world.groups.visits(), 1);
+    world.now += Duration::from_secs(GROUPS);
+    for others in 2..=GROUPS {
+        world.groups.tick(world.now, &mut vec![]);
+        assert_eq!(world.groups.visits(), others, "each by itself");
+    }
+    assert_eq!((world.groups.member_counts(), world.groups.next_deadline()), (vec![], None));
+
+    // A member that is heard of moves its end, and is not looked for again each time.
+    let token = world.join(join("", "a"));
+    assert_eq!(world.joined(token).generation, 1);
+    world.sync("a", 1, &[("a", "p0")]);
+    for _ in 0..100 {
+        world.pass(SESSION / 10);
+        assert_eq!(world.heartbeat("a", 1), Ok(()));
+    }
+    assert_eq!(world.groups.visits(), GROUPS + 11, "after ten seconds, and then every nine");
+}
+
 #[test]
 fn session_timeouts_outside_the_bounds_are_refused() {
     let mut world = World::new(Duration::ZERO);

@@ -29,9 +29,7 @@ impl Groups {
             };
             out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
         }
-        self.count(&name);
-        self.note_change(&name);
-        self.forget_if_idle(&name);
+        self.settle(&name);
     }
 
     fn check_join(&self, join: &Join) -> Result<(), GroupError> {
@@ -369,4 +367,71 @@ impl Group {
 /// GROUP-2.
 fn next_generation(generation: i32) -> i32 {
     generation.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{ClientName, StoredGroup, StoredMember};
+
+    const SESSION: Duration = Duration::from_mins(5);
+
+    fn protocols(names: &[&str]) -> Vec<(String, Bytes)> {
+        names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect()
+    }
+
+    fn stored(id: &str, protocol: &str) -> StoredMember {
+        StoredMember {
+            id: id.into(),
+            instance: Some(format!("instance of {id}")),
+            client: ClientName::default(),
+            session_timeout: SESSION,
+            rebalance_timeout: Duration::ZERO,
+            protocols: protocols(&[protocol]),
+            assignment: Bytes::new(),
+        }
+    }
+
+    /// GROUP-3. A broker of an earlier version may have stored such a group.
+    #[test]
+    fn where_no_protocol_is_shared_all_join_anew_and_nothing_ends() {
+        let mut groups = Groups::new(GroupSettings::default());
+        let group = StoredGroup::Stable {
+            generation: 1,
+            protocol_type: "consumer".into(),
+            protocol: "x".into(),
+            leader: "a".into(),
+            members: vec![stored("a", "x"), stored("b", "y")],
+        };
+        groups.restore(Duration::ZERO, "g", group);
+        let join = Join {
+            group: "g".into(),
+            member_id: String::new(),
+            instance: None,
+            client: ClientName::default(),
+            fresh_member_id: "c".into(),
+            requires_known_member_id: false,
+            can_skip_assignment: false,
+            session_timeout: SESSION,
+            rebalance_timeout: Duration::ZERO,
+            protocol_type: "consumer".into(),
+            protocols: protocols(&["x", "y"]),
+        };
+        // One that offers both is let in by no check against either.
+        let mut out = vec![];
+        groups.by_id.get_mut("g").expect("it is there").add(
+            Duration::ZERO,
+            Token(1),
+            &join,
+            "c".into(),
+            &GroupSettings::default(),
+            &mut out,
+        );
+        groups.settle("g");
+        let due = groups.next_deadline().expect("the end of the rebalance");
+        assert!(groups.tick(due, &mut out));
+        let refusal = JoinAnswer::refusal(GroupError::InconsistentProtocol, "c");
+        assert_eq!(out, [Answer::Join(Token(1), refusal)]);
+        assert_eq!(groups.member_counts(), []);
+    }
 }
