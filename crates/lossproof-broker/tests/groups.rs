@@ -440,6 +440,26 @@ fn a_rebalance_takes_time_even_where_no_member_wants_any() {
     assert!(next > world.now, "{next:?}");
 }
 
+/// GROUP-6. Clients may ask for 24 days.
+#[test]
+fn no_rebalance_waits_for_longer_than_a_day() {
+    const DAY: Duration = Duration::from_hours(24);
+    let patient = |join| Join { rebalance_timeout: Duration::from_millis(i32::MAX as u64), ..join };
+    let mut world = World::new(Duration::from_millis(100));
+    world.join(patient(join("", "a")));
+    let Phase::Preparing { extensible_until, .. } = world.groups.phase("g") else {
+        panic!("it waits for more members");
+    };
+    assert_eq!(extensible_until, Some(DAY));
+    let mut world = World::new(Duration::ZERO);
+    world.join(patient(join("", "a")));
+    world.join(patient(join("", "b")));
+    let Phase::Preparing { deadline, .. } = world.groups.phase("g") else {
+        panic!("it waits for the first member");
+    };
+    assert_eq!(deadline, DAY);
+}
+
 /// GROUP-9. Counted, and not timed: it went through all groups at each step.
 #[test]
 fn time_is_looked_for_only_in_the_group_where_something_is_due() {

@@ -180,7 +180,7 @@ impl Group {
         let soon = now.saturating_add(delay);
         match self.phase {
             Phase::Empty if !delay.is_zero() => {
-                let limit = now.saturating_add(join.rebalance_timeout.max(delay));
+                let limit = now.saturating_add(self.rebalance_timeout().max(delay));
                 self.phase = Phase::Preparing { deadline: soon, extensible_until: Some(limit) };
             }
             Phase::Preparing { deadline, extensible_until: Some(limit) } => {

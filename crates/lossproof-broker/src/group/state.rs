@@ -38,6 +38,10 @@ pub(super) const ENTRY_BYTES: usize = 512;
 /// Clients may ask for no time at all; a rebalance that ends as it begins would never end.
 const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
+/// Clients may ask for 24 days, as Kafka Streams once did, and for an hour where an hour's work is
+/// done between two polls. They are not refused, but nobody is waited for longer than this.
+const REBALANCE_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
 /// Limits and delays of all groups.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
@@ -189,7 +193,7 @@ impl Group {
 
     pub(super) fn rebalance_timeout(&self) -> Duration {
         let longest = self.members.values().map(|member| member.rebalance_timeout).max();
-        longest.unwrap_or_default().max(REBALANCE_TIMEOUT_MIN)
+        longest.unwrap_or_default().clamp(REBALANCE_TIMEOUT_MIN, REBALANCE_TIMEOUT_MAX)
     }
 
     /// The answer to a completed join of `member_id`.
