@@ -1,10 +1,10 @@
 //! # Invariants
 //!
 //! - BUDGET-1: the bytes of all requests in flight, until they are answered or nothing is kept of
-//!   them but what is counted elsewhere (GROUP-5), are covered by one
-//!   budget, but for [`SMALL_BYTES`] of small ones per connection; those of all answers, until they
-//!   are sent, by another, but for: a batch that is larger than an answer may be, per connection
-//!   one answer of [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
+//!   them but what is counted elsewhere (GROUP-5), are covered by one budget, but for
+//!   [`SMALL_BYTES`] of small ones per connection; those of all answers, until they are sent, by
+//!   another, but for: a batch that is larger than an answer may be, per connection one answer of
+//!   [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
 //!   [`WAITING_BYTES`] together, and those that take no more than their requests did, or than
 //!   [`TINY_ANSWER_BYTES`]. A fetch that is sent from the memory it was read into keeps up to a
 //!   quarter more than its length of what was read with it.
