@@ -138,6 +138,12 @@ impl Call {
         decoded
     }
 
+    /// Gives the memory of the request back where it is going to wait for other clients, and nothing
+    /// of it is kept that is not counted elsewhere (BUDGET-4).
+    pub(crate) fn release(&mut self) {
+        (self.body, self.client_id, self.share) = Default::default();
+    }
+
     /// What [`Call::decode`] will give.
     pub(crate) fn peek<M: Message>(&self) -> Result<M, CallError> {
         M::decode(&mut self.body.clone(), self.version).map_err(|source| CallError::Body {

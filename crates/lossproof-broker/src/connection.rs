@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! - CONN-1: what changes state is queued in the order of the requests; answers leave in that
-//!   order too. No request waits for the answer to another.
+//!   order too. No request waits for the answer to another, but for a large one behind one that
+//!   waits for other clients (BUDGET-4): in Apache Kafka each waits for the one before it.
 //! - CONN-2: bytes that make no sense end this connection with a log line, and nothing else.
 //! - CONN-3: a drain answers every request that was read before it began.
 
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use lossproof_env::{Clock, Connection, Planted, planted};
-use lossproof_wire::Pieces;
+use lossproof_wire::{ApiKey, Pieces};
 use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, mpsc, watch};
 
 use crate::broker::Broker;
 use crate::budget::SMALL_ANSWER_BYTES;
@@ -34,6 +35,9 @@ const PIPELINE_MAX: usize = 128;
 const PIECES_MAX: usize = 64;
 
 type Stream = Box<dyn Connection>;
+
+/// What is to be answered, and what is held until it can be where that is up to other clients.
+type Queued = (Reply, Option<OwnedRwLockReadGuard<()>>);
 
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
@@ -94,7 +98,7 @@ async fn take_requests(
     broker: &Arc<Broker>,
     stream: ReadHalf<Stream>,
     peer: IpAddr,
-    queue: mpsc::Sender<Reply>,
+    queue: mpsc::Sender<Queued>,
 ) -> Result<Ended, ConnectionError> {
     let limits = FrameLimits {
         bytes_max: broker.config.request_bytes_max,
@@ -102,7 +106,9 @@ async fn take_requests(
         stalled: broker.config.stalled_connection,
     };
     let clock = Arc::clone(&broker.env.clock);
-    let mut frames = FrameReader::new(stream, limits, broker.budget.clone(), clock);
+    let waiting = Arc::new(RwLock::new(()));
+    let budget = broker.budget.clone();
+    let mut frames = FrameReader::new(stream, limits, budget, Arc::clone(&waiting), clock);
     let mut draining = broker.draining.clone();
     loop {
         let frame = tokio::select! {
@@ -113,13 +119,19 @@ async fn take_requests(
         let Some((bytes, share)) = frame else { return Ok(Ended::Closed) };
         let call = Call::parse(bytes, peer, share)?;
         broker.counters.request(call.key);
+        let waits = match call.key {
+            ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup => {
+                Some(Arc::clone(&waiting).read_owned().await)
+            }
+            _ => None,
+        };
         let mut reply = handlers::start(broker, call).await?;
         if let Reply::Ready(answer) = &mut reply
             && !answer.is_covered()
         {
             cover(broker, answer).await?; // BUDGET-1: many of them may wait to be sent.
         }
-        if queue.send(reply).await.is_err() {
+        if queue.send((reply, waits)).await.is_err() {
             return Ok(Ended::Closed);
         }
     }
@@ -133,13 +145,14 @@ pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
 async fn send_answers(
     broker: &Arc<Broker>,
     stream: &mut WriteHalf<Stream>,
-    mut answers: mpsc::Receiver<Reply>,
+    mut answers: mpsc::Receiver<Queued>,
 ) -> Result<(), ConnectionError> {
-    while let Some(reply) = answers.recv().await {
+    while let Some((reply, waits)) = answers.recv().await {
         let answer = match reply {
             Reply::Ready(answer) => Some(answer),
             Reply::Later(later) => later.await?,
         };
+        drop(waits);
         if let Some(mut answer) = answer {
             charge(broker, &mut answer).await?;
             let clock = &*broker.env.clock;

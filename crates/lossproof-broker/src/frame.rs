@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use lossproof_env::{Clock, Planted, planted};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::budget::{Budget, SMALL_BYTES, Share};
 
@@ -72,6 +72,8 @@ pub(crate) struct FrameReader<R> {
     budget: Budget,
     /// Bytes of small requests that need no budget.
     small: Arc<Semaphore>,
+    /// Held by requests of this connection that wait for other clients.
+    waiting: Arc<RwLock<()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -80,10 +82,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         stream: R,
         limits: FrameLimits,
         budget: Budget,
+        waiting: Arc<RwLock<()>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let small = Arc::new(Semaphore::new(SMALL_BYTES));
-        Self { stream, buffer: BytesMut::new(), limits, budget, small, clock }
+        Self { stream, buffer: BytesMut::new(), limits, budget, small, waiting, clock }
     }
 
     /// The next request without its length, with the memory it takes; `None` when the peer has
@@ -101,7 +104,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let length = self.length()?;
         self.buffer.advance(LENGTH_BYTES);
-        let mut share = Share::small(&self.small, length).unwrap_or_default();
+        let small = Share::small(&self.small, length);
+        if small.is_none() {
+            drop(self.waiting.write().await); // BUDGET-4
+        }
+        let mut share = small.unwrap_or_default();
         self.budget.grow(&mut share, length.min(self.buffer.len().max(1))).await;
         while self.buffer.len() < length {
             // At most doubled by what has come (FRAME-1).
@@ -197,7 +204,8 @@ mod tests {
             stalled: Duration::from_mins(1),
         };
         let budget = Budget::new(8 << 20, 1 << 20);
-        (peer, FrameReader::new(stream, limits, budget, Arc::new(ManualClock::new(0))))
+        let clock = Arc::new(ManualClock::new(0));
+        (peer, FrameReader::new(stream, limits, budget, Arc::default(), clock))
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::world::{SESSION, World, join, named};
+use common::world::{REBALANCE, SESSION, World, join, named};
 use lossproof_broker::group::{
     CommitFence, GroupError, GroupSettings, Groups, Inside, Join, Leaving, Phase,
 };
@@ -241,6 +241,28 @@ fn static_members_come_back_without_a_rebalance_and_fence_the_old_one() {
     assert_eq!(world.heartbeat("new", generation), Ok(()));
 }
 
+/// GROUP-3, GROUP-4: it came in beside the holder, whose protocols it need not share then; and the
+/// rebalance that found none that both know ended the process.
+#[test]
+fn who_was_handed_a_member_id_takes_no_instance_with_it() {
+    let mut world = World::new(Duration::ZERO);
+    let patient = |join| Join { session_timeout: 2 * REBALANCE, ..join };
+    let token = world.join(patient(named("i", "a")));
+    let generation = world.joined(token).generation;
+    world.sync("a", generation, &[("a", "p0")]);
+    world.join(patient(Join { requires_known_member_id: true, ..join("", "b") }));
+    let protocols = vec![("other".into(), Bytes::new())];
+    let with = |instance| Join { member_id: "b".into(), ..named(instance, "-") };
+    let taken = world.join(patient(Join { protocols, ..with("i") }));
+    let free = world.join(patient(with("j")));
+    world.pass(REBALANCE);
+    assert_eq!(world.joined(taken).error, Some(GroupError::FencedInstance));
+    assert_eq!(world.joined(free).error, Some(GroupError::UnknownMember));
+    assert_eq!(world.heartbeat("a", generation), Ok(()), "it is not disturbed");
+    let token = world.join(join("b", "-"));
+    assert!(world.waits(token), "its id is as good as it was");
+}
+
 #[test]
 fn an_old_client_that_returns_as_static_leader_is_not_made_to_assign() {
     let mut world = World::new(Duration::ZERO);
@@ -416,6 +438,61 @@ fn a_rebalance_takes_time_even_where_no_member_wants_any() {
     world.pass(Duration::from_secs(1));
     let next = world.groups.next_deadline().expect("the next try");
     assert!(next > world.now, "{next:?}");
+}
+
+/// GROUP-6. Clients may ask for 24 days.
+#[test]
+fn no_rebalance_waits_for_longer_than_a_day() {
+    const DAY: Duration = Duration::from_hours(24);
+    let patient = |join| Join { rebalance_timeout: Duration::from_millis(i32::MAX as u64), ..join };
+    let mut world = World::new(Duration::from_millis(100));
+    world.join(patient(join("", "a")));
+    let Phase::Preparing { extensible_until, .. } = world.groups.phase("g") else {
+        panic!("it waits for more members");
+    };
+    assert_eq!(extensible_until, Some(DAY));
+    let mut world = World::new(Duration::ZERO);
+    world.join(patient(join("", "a")));
+    world.join(patient(join("", "b")));
+    let Phase::Preparing { deadline, .. } = world.groups.phase("g") else {
+        panic!("it waits for the first member");
+    };
+    assert_eq!(deadline, DAY);
+}
+
+/// GROUP-9. Counted, and not timed: it went through all groups at each step.
+#[test]
+fn time_is_looked_for_only_in_the_group_where_something_is_due() {
+    const GROUPS: u64 = 1_000;
+    let mut world = World::new(Duration::ZERO);
+    let handed_out = |number: u64| Join {
+        group: format!("group {number}"),
+        session_timeout: SESSION + Duration::from_secs(number),
+        requires_known_member_id: true,
+        ..join("", "a")
+    };
+    for number in 0..GROUPS {
+        world.join(handed_out(number));
+    }
+    assert_eq!(world.groups.visits(), 0, "by requests");
+    world.pass(SESSION);
+    assert_eq!(world.groups.visits(), 1);
+    world.now += Duration::from_secs(GROUPS);
+    for others in 2..=GROUPS {
+        world.groups.tick(world.now, &mut vec![]);
+        assert_eq!(world.groups.visits(), others, "each by itself");
+    }
+    assert_eq!((world.groups.member_counts(), world.groups.next_deadline()), (vec![], None));
+
+    // A member that is heard of moves its end, and is not looked for again each time.
+    let token = world.join(join("", "a"));
+    assert_eq!(world.joined(token).generation, 1);
+    world.sync("a", 1, &[("a", "p0")]);
+    for _ in 0..100 {
+        world.pass(SESSION / 10);
+        assert_eq!(world.heartbeat("a", 1), Ok(()));
+    }
+    assert_eq!(world.groups.visits(), GROUPS + 11, "after ten seconds, and then every nine");
 }
 
 #[test]

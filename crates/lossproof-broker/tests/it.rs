@@ -34,3 +34,4 @@ mod topic_requests;
 mod transaction_offsets;
 mod transactions;
 mod versions;
+mod waiting_requests;

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,21 +48,20 @@ impl Inner {
     /// A receiver that is gone belongs to a connection that is gone: nobody to tell.
     fn deliver(&mut self, answers: Vec<Answer>) {
         for answer in answers {
-            match answer {
+            let (token, was_open) = match answer {
                 Answer::Join(token, answer) => {
                     let waiting = self.joins.remove(&token);
-                    assert!(waiting.is_some(), "GROUP-1: one answer for each join");
-                    if let Some(waiting) = waiting {
-                        let _ = waiting.send(answer);
-                    }
+                    (token, waiting.map(|waiting| drop(waiting.send(answer))).is_some())
                 }
                 Answer::Sync(token, answer) => {
                     let waiting = self.syncs.remove(&token);
-                    assert!(waiting.is_some(), "GROUP-1: one answer for each sync");
-                    if let Some(waiting) = waiting {
-                        let _ = waiting.send(answer);
-                    }
+                    (token, waiting.map(|waiting| drop(waiting.send(answer))).is_some())
                 }
+            };
+            if !was_open {
+                // A second answer is nobody's loss, and no reason to end anything.
+                tracing::error!(?token, "GROUP-1: answered twice");
+                debug_assert!(was_open, "GROUP-1: one answer for each request");
             }
         }
     }
@@ -176,13 +176,18 @@ impl Coordinator {
         loop {
             let changed = self.changed.notified();
             let now = self.clock.monotonic();
-            let deadline = self.lock().groups.next_deadline();
+            let (deadline, due) = {
+                let groups = &self.lock().groups;
+                (groups.next_deadline(), groups.first_due(now))
+            };
+            if let Some(group) = due {
+                self.step_in(&group, |inner, now, out| {
+                    inner.groups.tick(now, out);
+                });
+                tokio::task::yield_now().await; // Others run in this task.
+                continue;
+            }
             match deadline {
-                Some(deadline) if deadline <= now => {
-                    self.step(|inner, now, answers| inner.groups.tick(now, answers));
-                    // Others run in this task.
-                    tokio::task::yield_now().await;
-                }
                 Some(deadline) => tokio::select! {
                     () = self.clock.sleep(deadline.saturating_sub(now)) => {}
                     () = changed => {}
@@ -210,7 +215,7 @@ impl Coordinator {
                 continue;
             }
             for (unstored, succeeded) in keeper.store(&self.log, &*self.clock, unstored).await {
-                self.step(|inner, now, out| {
+                self.step_in(&unstored.group, |inner, now, out| {
                     inner.groups.stored(now, &unstored.group, unstored.version, succeeded, out);
                 });
             }
@@ -229,9 +234,76 @@ impl Coordinator {
         result
     }
 
+    /// What the broker does by itself, and not for a connection that would end with it: a mistake in
+    /// one group must end neither the process nor what is done for the others.
+    fn step_in(&self, group: &str, act: impl FnOnce(&mut Inner, Duration, &mut Vec<Answer>)) {
+        self.step(|inner, now, out| {
+            let acted = catch_unwind(AssertUnwindSafe(|| act(inner, now, out)));
+            if acted.is_err() {
+                tracing::error!(group, "a panic: whoever is in this group has to join anew");
+                inner.groups.dissolve(group, out);
+            }
+        });
+    }
+
     /// A panic while the lock was held would have been a broken invariant of the group's state:
     /// the process would rather not go on with it, but neither must it hang.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_log::LogConfig;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+    use crate::group::ClientName;
+
+    fn join(group: &str, fresh: &str) -> Join {
+        Join {
+            group: group.into(),
+            member_id: String::new(),
+            instance: None,
+            client: ClientName::default(),
+            fresh_member_id: fresh.into(),
+            requires_known_member_id: false,
+            can_skip_assignment: false,
+            session_timeout: Duration::from_secs(45),
+            rebalance_timeout: Duration::from_secs(45),
+            protocol_type: "consumer".into(),
+            protocols: vec![("range".into(), Bytes::new())],
+        }
+    }
+
+    /// What the broker does by itself it does for all groups: nobody would do it any more.
+    #[tokio::test]
+    async fn a_mistake_in_one_group_is_not_the_end_of_the_others() {
+        let env = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::new(ManualClock::new(0)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let (log, _) = Log::open(&env, Path::new("/data"), LogConfig::default()).expect("a log");
+        let settings = GroupSettings::default();
+        let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
+        let coordinator = Coordinator::open(log.clone(), clock, rng, settings);
+        let mut struck = coordinator.join(join("g", "a"));
+        let mut other = coordinator.join(join("h", "b"));
+        coordinator.step_in("g", |_, _, _| panic!("planted by a test"));
+        let refusal = JoinAnswer::refusal(GroupError::UnknownMember, "a");
+        assert_eq!(struck.try_recv(), Ok(refusal));
+        assert_eq!(other.try_recv(), Err(TryRecvError::Empty), "it waits for more members");
+        let counts = || coordinator.member_counts();
+        assert_eq!(counts(), [("h".to_owned(), 1)]);
+        let mut again = coordinator.join(join("g", "c"));
+        assert_eq!(again.try_recv(), Err(TryRecvError::Empty));
+        assert_eq!(counts(), [("g".to_owned(), 1), ("h".to_owned(), 1)]);
+        log.close().await.expect("the log closes");
     }
 }

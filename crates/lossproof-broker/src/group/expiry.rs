@@ -6,30 +6,60 @@ use super::message::{Answer, GroupError};
 use super::state::{Group, Groups, Phase};
 
 impl Groups {
-    /// Does whatever has become due by `now`.
-    pub fn tick(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        let mut shrunk = Vec::new();
-        for (name, group) in &mut self.by_id {
-            let before = group.members.len() + group.pending.len();
+    /// Does what has become due by `now` in the group where that was first, and in no other: others
+    /// wait meanwhile (GROUP-9). Gives whether there was one.
+    pub fn tick(&mut self, now: Duration, out: &mut Vec<Answer>) -> bool {
+        let Some(name) = self.first_due(now) else { return false };
+        self.due.pop_first();
+        if let Some(group) = self.by_id.get_mut(&name) {
+            group.due = None;
+            self.visits += 1;
             group.tick(now, out);
-            if group.members.len() + group.pending.len() < before {
-                shrunk.push(name.clone());
-            }
+            self.settle(&name);
         }
-        for name in &shrunk {
-            self.count(name);
-        }
-        self.note_changes();
-        let idle = self.by_id.iter().filter(|(_, group)| group.is_idle());
-        let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
-        for name in idle {
-            self.forget_if_idle(&name);
+        true
+    }
+
+    /// The group that [`Groups::tick`] will look at.
+    pub(super) fn first_due(&self, now: Duration) -> Option<String> {
+        self.due.first().filter(|(deadline, _)| *deadline <= now).map(|(_, name)| name.clone())
+    }
+
+    /// When [`Groups::tick`] has something to do next. A member that was heard of since may have
+    /// made it later, and no earlier.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.due.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// How often time has been looked for in a group.
+    pub fn visits(&self) -> u64 {
+        self.visits
+    }
+
+    /// GROUP-9: takes note of when something is to be done in a group.
+    pub(super) fn schedule(&mut self, name: &str) {
+        let Some(group) = self.by_id.get_mut(name) else { return };
+        let next = group.next_deadline();
+        let last = std::mem::replace(&mut group.due, next);
+        if last != next {
+            self.due.extend(next.map(|deadline| (deadline, name.to_owned())));
+            self.unschedule(last, name);
         }
     }
 
-    /// When [`Groups::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.by_id.values().filter_map(Group::next_deadline).min()
+    pub(super) fn unschedule(&mut self, deadline: Option<Duration>, name: &str) {
+        if let Some(deadline) = deadline {
+            self.due.remove(&(deadline, name.to_owned()));
+        }
+    }
+
+    /// After a mistake of this broker: whoever is in the group joins anew.
+    pub(super) fn dissolve(&mut self, name: &str, out: &mut Vec<Answer>) {
+        if let Some(group) = self.by_id.get_mut(name) {
+            group.pending.clear();
+            group.dissolve(GroupError::UnknownMember, out);
+            self.settle(name);
+        }
     }
 }
 

@@ -29,9 +29,7 @@ impl Groups {
             };
             out.push(Answer::Join(token, JoinAnswer::refusal(error, id)));
         }
-        self.count(&name);
-        self.note_change(&name);
-        self.forget_if_idle(&name);
+        self.settle(&name);
     }
 
     fn check_join(&self, join: &Join) -> Result<(), GroupError> {
@@ -132,11 +130,12 @@ impl Group {
         settings: &GroupSettings,
         out: &mut Vec<Answer>,
     ) -> Result<(), GroupError> {
+        // GROUP-4: no id is handed out to a static member, so that with an instance it is a lie.
+        self.check_instance(join.instance.as_deref(), &join.member_id)?;
         if self.pending.remove(&join.member_id).is_some() {
             self.add(now, token, join, join.member_id.clone(), settings, out);
             return Ok(());
         }
-        self.check_instance(join.instance.as_deref(), &join.member_id)?;
         let leads = self.is_leader(&join.member_id);
         let phase = self.phase;
         let member = self.members.get_mut(&join.member_id).ok_or(GroupError::UnknownMember)?;
@@ -181,7 +180,7 @@ impl Group {
         let soon = now.saturating_add(delay);
         match self.phase {
             Phase::Empty if !delay.is_zero() => {
-                let limit = now.saturating_add(join.rebalance_timeout.max(delay));
+                let limit = now.saturating_add(self.rebalance_timeout().max(delay));
                 self.phase = Phase::Preparing { deadline: soon, extensible_until: Some(limit) };
             }
             Phase::Preparing { deadline, extensible_until: Some(limit) } => {
@@ -284,20 +283,23 @@ impl Group {
     pub(super) fn complete_rebalance(&mut self, now: Duration, out: &mut Vec<Answer>) {
         self.members.retain(|_, member| member.joining.is_some() || member.instance.is_some());
         if self.members.is_empty() {
-            self.phase = Phase::Empty;
-            self.generation = next_generation(self.generation);
-            self.protocol = None;
-            self.leader = None;
+            self.dissolve(GroupError::UnknownMember, out);
             return;
         }
         let deadline = now.saturating_add(self.rebalance_timeout());
-        if self.members.values().all(|member| member.joining.is_none()) {
+        let Some(leader) = self.next_leader() else {
             self.phase = Phase::Preparing { deadline, extensible_until: None };
             return;
-        }
+        };
+        let Some(protocol) = self.choose_protocol() else {
+            // GROUP-3: each was checked against all others, so that this is a mistake here, and not
+            // of a client. No client may end the process with it.
+            tracing::error!("members of a group that share no protocol: all of them join anew");
+            self.dissolve(GroupError::InconsistentProtocol, out);
+            return;
+        };
         self.generation = next_generation(self.generation);
-        self.protocol = Some(self.choose_protocol());
-        self.elect_leader();
+        (self.protocol, self.leader) = (Some(protocol), Some(leader));
         self.phase = Phase::Completing;
         self.sync_deadline = Some(deadline);
         let ids: Vec<String> = self.members.keys().cloned().collect();
@@ -313,9 +315,21 @@ impl Group {
         }
     }
 
+    /// Whoever is in it is told `error`, and joins anew if it likes.
+    pub(super) fn dissolve(&mut self, error: GroupError, out: &mut Vec<Answer>) {
+        for (id, mut member) in std::mem::take(&mut self.members) {
+            member.refuse_waiting(&id, error, out);
+        }
+        self.instances.clear();
+        self.phase = Phase::Empty;
+        self.generation = next_generation(self.generation);
+        (self.protocol, self.leader) = (None, None);
+        (self.sync_deadline, self.awaited) = (None, None);
+    }
+
     /// The protocol that most members like best among those that all of them know; of equals the
     /// one that the first member likes better.
-    fn choose_protocol(&self) -> String {
+    fn choose_protocol(&self) -> Option<String> {
         let candidates: Vec<&String> = self
             .members
             .values()
@@ -339,29 +353,85 @@ impl Group {
             .iter()
             .rev()
             .max_by_key(|name| votes.get(**name).copied().unwrap_or_default());
-        assert!(best.is_some(), "GROUP-3: every join was checked against all the others");
-        best.map(|name| (*name).clone()).unwrap_or_default()
+        best.map(|name| (*name).clone())
     }
 
     /// The old leader stays as long as it joins; only who has joined can lead.
-    fn elect_leader(&mut self) {
-        let stays = self
-            .leader
-            .as_ref()
-            .and_then(|leader| self.members.get(leader))
-            .is_some_and(|member| member.joining.is_some());
-        if !stays {
-            self.leader = self
-                .members
-                .iter()
-                .find(|(_, member)| member.joining.is_some())
-                .map(|(id, _)| id.clone());
-        }
-        assert!(self.leader.is_some(), "GROUP-3: somebody has joined");
+    fn next_leader(&self) -> Option<String> {
+        let mut joined = self.members.iter().filter(|(_, member)| member.joining.is_some());
+        let old = joined.clone().find(|(id, _)| self.is_leader(id));
+        old.or_else(|| joined.next()).map(|(id, _)| id.clone())
     }
 }
 
 /// GROUP-2.
 fn next_generation(generation: i32) -> i32 {
     generation.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{ClientName, StoredGroup, StoredMember};
+
+    const SESSION: Duration = Duration::from_mins(5);
+
+    fn protocols(names: &[&str]) -> Vec<(String, Bytes)> {
+        names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect()
+    }
+
+    fn stored(id: &str, protocol: &str) -> StoredMember {
+        StoredMember {
+            id: id.into(),
+            instance: Some(format!("instance of {id}")),
+            client: ClientName::default(),
+            session_timeout: SESSION,
+            rebalance_timeout: Duration::ZERO,
+            protocols: protocols(&[protocol]),
+            assignment: Bytes::new(),
+        }
+    }
+
+    /// GROUP-3. A broker of an earlier version may have stored such a group.
+    #[test]
+    fn where_no_protocol_is_shared_all_join_anew_and_nothing_ends() {
+        let mut groups = Groups::new(GroupSettings::default());
+        let group = StoredGroup::Stable {
+            generation: 1,
+            protocol_type: "consumer".into(),
+            protocol: "x".into(),
+            leader: "a".into(),
+            members: vec![stored("a", "x"), stored("b", "y")],
+        };
+        groups.restore(Duration::ZERO, "g", group);
+        let join = Join {
+            group: "g".into(),
+            member_id: String::new(),
+            instance: None,
+            client: ClientName::default(),
+            fresh_member_id: "c".into(),
+            requires_known_member_id: false,
+            can_skip_assignment: false,
+            session_timeout: SESSION,
+            rebalance_timeout: Duration::ZERO,
+            protocol_type: "consumer".into(),
+            protocols: protocols(&["x", "y"]),
+        };
+        // One that offers both is let in by no check against either.
+        let mut out = vec![];
+        groups.by_id.get_mut("g").expect("it is there").add(
+            Duration::ZERO,
+            Token(1),
+            &join,
+            "c".into(),
+            &GroupSettings::default(),
+            &mut out,
+        );
+        groups.settle("g");
+        let due = groups.next_deadline().expect("the end of the rebalance");
+        assert!(groups.tick(due, &mut out));
+        let refusal = JoinAnswer::refusal(GroupError::InconsistentProtocol, "c");
+        assert_eq!(out, [Answer::Join(Token(1), refusal)]);
+        assert_eq!(groups.member_counts(), []);
+    }
 }

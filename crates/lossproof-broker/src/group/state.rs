@@ -13,6 +13,8 @@
 //!   what a new member has committed.
 //! - GROUP-8: who may speak for a generation is stored before anybody is told: after a restart it
 //!   may still commit what it has read.
+//! - GROUP-9: what is done in one group takes no longer for there being others: only those are
+//!   looked at in which something is due, and each by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,6 +37,10 @@ pub(super) const ENTRY_BYTES: usize = 512;
 
 /// Clients may ask for no time at all; a rebalance that ends as it begins would never end.
 const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// Clients may ask for 24 days, as Kafka Streams once did, and for an hour where an hour's work is
+/// done between two polls. They are not refused, but nobody is waited for longer than this.
+const REBALANCE_TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
 /// Limits and delays of all groups.
 #[derive(Clone, Debug)]
@@ -116,6 +122,8 @@ pub(super) struct Group {
     pub(super) awaited: Option<u64>,
     /// As counted last.
     bytes: usize,
+    /// As noted last in [`Groups`]: something is to be done no earlier than this.
+    pub(super) due: Option<Duration>,
 }
 
 impl Group {
@@ -133,6 +141,7 @@ impl Group {
             changed: false,
             awaited: None,
             bytes: 0,
+            due: None,
         }
     }
 
@@ -184,7 +193,7 @@ impl Group {
 
     pub(super) fn rebalance_timeout(&self) -> Duration {
         let longest = self.members.values().map(|member| member.rebalance_timeout).max();
-        longest.unwrap_or_default().max(REBALANCE_TIMEOUT_MIN)
+        longest.unwrap_or_default().clamp(REBALANCE_TIMEOUT_MIN, REBALANCE_TIMEOUT_MAX)
     }
 
     /// The answer to a completed join of `member_id`.
@@ -358,6 +367,9 @@ pub struct Groups {
     pub(super) last_version: u64,
     /// Of all groups, as counted last.
     bytes: usize,
+    /// When something is to be done in which group.
+    pub(super) due: BTreeSet<(Duration, String)>,
+    pub(super) visits: u64,
     pub(super) stopped: bool,
 }
 
@@ -370,6 +382,8 @@ impl Groups {
             unstored: BTreeMap::new(),
             last_version: 0,
             bytes: 0,
+            due: BTreeSet::new(),
+            visits: 0,
             stopped: false,
         }
     }
@@ -392,8 +406,7 @@ impl Groups {
             Ok(group) => group.sync(now, token, sync, out),
             Err(error) => return out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
         }
-        self.count(&name);
-        self.note_change(&name);
+        self.settle(&name);
     }
 
     pub fn heartbeat(
@@ -424,9 +437,7 @@ impl Groups {
         out: &mut Vec<Answer>,
     ) -> Result<(), GroupError> {
         let result = self.find(group)?.leave(now, leaving, out);
-        self.count(group);
-        self.note_change(group);
-        self.forget_if_idle(group);
+        self.settle(group);
         result
     }
 
@@ -442,7 +453,16 @@ impl Groups {
         // What members wait for is refused; that they have left is still true.
         self.unstored.retain(|name, _| !self.by_id.contains_key(name));
         self.by_id.clear();
+        self.due.clear();
         self.bytes = 0;
+    }
+
+    /// Takes note of what an act on a group has changed.
+    pub(super) fn settle(&mut self, group: &str) {
+        self.count(group);
+        self.note_change(group);
+        self.schedule(group);
+        self.forget_if_idle(group);
     }
 
     /// GROUP-5: whether members may say so much more.
@@ -451,7 +471,7 @@ impl Groups {
     }
 
     /// GROUP-5: takes note of what a group holds after it has changed.
-    pub(super) fn count(&mut self, group: &str) {
+    fn count(&mut self, group: &str) {
         if let Some(group) = self.by_id.get_mut(group) {
             let bytes = group.count_bytes();
             self.bytes = self.bytes - group.bytes + bytes;
@@ -477,11 +497,13 @@ impl Groups {
         self.by_id.get_mut(group).ok_or(GroupError::UnknownMember)
     }
 
-    pub(super) fn forget_if_idle(&mut self, group: &str) {
-        if self.by_id.get(group).is_some_and(Group::is_idle) {
-            let idle = self.by_id.remove(group);
-            self.bytes -= idle.map_or(0, |group| group.bytes);
-            self.note_change(group);
+    fn forget_if_idle(&mut self, name: &str) {
+        if self.by_id.get(name).is_some_and(Group::is_idle)
+            && let Some(idle) = self.by_id.remove(name)
+        {
+            self.bytes -= idle.bytes;
+            self.unschedule(idle.due, name);
+            self.note_change(name);
         }
     }
 }

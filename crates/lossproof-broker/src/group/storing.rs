@@ -35,17 +35,17 @@ impl Groups {
         unstored.collect()
     }
 
-    /// A change of `group` is durable now, or could not be stored. GROUP-8: what waited for it, and
+    /// A change of a group is durable now, or could not be stored. GROUP-8: what waited for it, and
     /// for nothing newer, is answered.
     pub fn stored(
         &mut self,
         now: Duration,
-        group: &str,
+        name: &str,
         version: u64,
         succeeded: bool,
         out: &mut Vec<Answer>,
     ) {
-        let Some(group) = self.by_id.get_mut(group) else { return };
+        let Some(group) = self.by_id.get_mut(name) else { return };
         if group.awaited != Some(version) {
             return;
         }
@@ -55,6 +55,7 @@ impl Groups {
         } else {
             group.refuse_unstored(now, out);
         }
+        self.schedule(name);
     }
 
     /// Takes up a group that was stored by an earlier life. Its members have a whole session before
@@ -78,7 +79,7 @@ impl Groups {
             group.members.insert(id, Member::restored(stored, now));
         }
         self.by_id.insert(name.to_owned(), group);
-        self.count(name);
+        self.settle(name);
     }
 
     /// Takes note of what an act on `group` has changed.
@@ -93,15 +94,6 @@ impl Groups {
             group.awaited = Some(self.last_version);
         }
         self.unstored.insert(name.to_owned(), self.last_version);
-    }
-
-    /// The same for all groups, whatever has been done.
-    pub(super) fn note_changes(&mut self) {
-        let changed = self.by_id.iter().filter(|(_, group)| group.changed);
-        let changed: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
-        for name in changed {
-            self.note_change(&name);
-        }
     }
 }
 

@@ -32,6 +32,8 @@ const FIRST_WITH_IDS: i16 = 13;
 const READ_COMMITTED: i8 = 1;
 /// Wait no longer than this, whatever the request says.
 const WAIT_MAX: Duration = Duration::from_mins(5);
+/// The same with memory that others may need. Consumers ask for as much where nobody has set it.
+const LARGE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// A fetch with its topics looked up.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
             }
         };
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let wait = if call.share.is_on_reserve() { Duration::ZERO } else { wait.min(WAIT_MAX) };
+        let wait = wait.min(wait_max(&call.share));
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
         let plan = plan(&broker, request, call.version);
         // As in Apache Kafka: no more than can come.
@@ -80,6 +82,15 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
         call.late_with(&broker.fetch_sessions.end(session, response), share)
     }))
+}
+
+/// BUDGET-4.
+fn wait_max(share: &Share) -> Duration {
+    match (share.is_small(), share.is_on_reserve()) {
+        (true, _) => WAIT_MAX,
+        (false, false) => LARGE_WAIT_MAX,
+        (false, true) => Duration::ZERO,
+    }
 }
 
 fn plan(broker: &Broker, request: FetchRequest, version: i16) -> Plan {

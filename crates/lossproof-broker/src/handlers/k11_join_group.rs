@@ -18,7 +18,6 @@ const FIRST_WITH_SKIP: i16 = 9;
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: JoinGroupRequest = call.decode()?;
     let session_timeout = milliseconds(request.session_timeout_ms);
-    let member_id = request.member_id.clone();
     let join = Join {
         group: request.group_id,
         member_id: request.member_id,
@@ -41,9 +40,10 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
             .collect(),
     };
     let waiting = broker.groups.join(join);
+    call.release();
     Ok(Reply::Later(Box::pin(async move {
         let stopped = GroupError::CoordinatorNotAvailable;
-        let answer = waiting.await.unwrap_or_else(|_| JoinAnswer::refusal(stopped, &member_id));
+        let answer = waiting.await.unwrap_or_else(|_| JoinAnswer::refusal(stopped, ""));
         let response = response(answer, call.version);
         call.late(&response)
     })))

@@ -27,6 +27,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallE
         protocol: request.protocol_name,
         assignments: assignments.map(|part| (part.member_id, part.assignment)).collect(),
     });
+    call.release();
     Ok(Reply::Later(Box::pin(async move {
         let stopped = GroupError::CoordinatorNotAvailable;
         let answer = waiting.await.unwrap_or_else(|_| SyncAnswer::refusal(stopped));

@@ -56,9 +56,16 @@ impl Broker {
 
     /// In a time that passes when the test says so.
     pub(crate) async fn on_clock(clock: &ManualClock) -> Self {
+        Self::on_clock_with(clock, |_| {}).await
+    }
+
+    pub(crate) async fn on_clock_with(
+        clock: &ManualClock,
+        settings: fn(&mut BrokerConfig),
+    ) -> Self {
         let disk = SimDisk::new();
         let env = Environment { clock: Arc::new(clock.clone()), ..environment(&disk) };
-        Self::try_in(env, disk, |_| {}).await.expect("the broker starts")
+        Self::try_in(env, disk, settings).await.expect("the broker starts")
     }
 
     async fn try_in(

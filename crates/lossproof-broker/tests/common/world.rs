@@ -141,7 +141,7 @@ impl World {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         let mut out = vec![];
-        self.groups.tick(self.now, &mut out);
+        while self.groups.tick(self.now, &mut out) {}
         self.take(out);
     }
 

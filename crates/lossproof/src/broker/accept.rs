@@ -119,7 +119,8 @@ fn accept(
 
 /// What is still lost.
 fn without(report: &CheckReport, losses: &[Loss]) -> CheckReport {
-    let mut left = CheckReport { end_lost: false, ..report.clone() };
+    let mut left = report.clone();
+    left.end_lost = false;
     left.lost.retain(|lost| {
         let is_it = |loss: &Loss| {
             matches!(loss, Loss::Offsets(it)
