@@ -9,6 +9,7 @@
 //!   old entry may be of a transaction that has ended otherwise (storage rule 14).
 //! - COORDINATOR-4: an offset of an open transaction is never answered as committed, and can be
 //!   told from "no offset".
+//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_env::Clock;
-use lossproof_log::{Commit, CommitCause, Log, PartitionId, StateChange, StateKind};
+use lossproof_log::{Commit, CommitCause, Log, OffsetRange, PartitionId, StateChange, StateKind};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::codec;
@@ -42,6 +43,8 @@ struct Slot {
     transaction: Option<Transaction>,
     /// When the transaction times out, or the id is forgotten.
     deadline: Option<Duration>,
+    /// It is older than this start: where its records were lost before, nobody knows how many.
+    is_resumed: bool,
     /// The id was forgotten: this slot is nobody's any more.
     removed: bool,
 }
@@ -105,6 +108,7 @@ impl TransactionCoordinator {
         for (id, transaction) in known.into_iter().flatten() {
             let mut slot = Slot::default();
             this.publish(&id, &mut slot, transaction);
+            slot.is_resumed = true;
             this.lock().entries.insert(id.into(), Arc::new(RwLock::new(slot)));
         }
         this
@@ -261,10 +265,37 @@ impl TransactionCoordinator {
             key.map_or(true, |key| catalog.by_id(key.topic_id).is_some())
         };
         let offsets = match outcome {
-            Outcome::Commit => ending::offsets(&current, exists),
+            Outcome::Commit => {
+                self.check_whole(id, &current, slot.is_resumed)?;
+                ending::offsets(&current, exists)
+            }
             Outcome::Abort => Vec::new(),
         };
         self.finish(id, &mut slot, &current, next, &offsets, ending).await
+    }
+
+    /// COORDINATOR-5. Of a transaction that is older than this start the first record in a partition
+    /// may be what was lost there, however early that stands. Of one that was given up, the abort
+    /// may have been cut off.
+    fn check_whole(
+        &self,
+        id: &str,
+        ended: &Transaction,
+        is_resumed: bool,
+    ) -> Result<(), TransactionError> {
+        for partition in ended.partitions.iter().copied() {
+            let Some(view) = self.log.partition(partition) else { continue };
+            let start = self.log.transaction_start(partition, ended.identity.producer_id);
+            let begins_by = |range: &OffsetRange| start.is_some_and(|start| start <= range.last);
+            let damaged = view.damaged.iter().find(|range| is_resumed || begins_by(range));
+            let given_up = || view.accepted.iter().find(|range| begins_by(range));
+            if let Some(range) = damaged.or_else(given_up).copied() {
+                tracing::error!(transactional_id = id, %partition, %range,
+                    "transaction not committed: some of its records may be lost");
+                return Err(TransactionError::Lost { partition, range });
+            }
+        }
+        Ok(())
     }
 
     /// Aborts with an epoch that fences the producer.
@@ -346,6 +377,7 @@ impl TransactionCoordinator {
             (true, false) => Some(now.saturating_add(timeout)),
             (false, _) => Some(now.saturating_add(self.settings.id_expiry)),
         };
+        slot.is_resumed &= next.is_ongoing();
         let old = slot.transaction.replace(next);
         let mut index = self.lock();
         for key in slot.transaction.iter().flat_map(|next| next.offsets.keys()) {

@@ -1,12 +1,13 @@
 //! What only time and a coordinator without a network can show.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lossproof_env::{Clock, Environment, ManualClock, SeededRng, SimDisk};
 use lossproof_log::{
-    Commit, CommitCause, FlushPolicy, Log, LogConfig, Loss, PartitionChange, PartitionId, StateKind,
+    Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange, PartitionId,
+    PartitionRange, StateKind, Stepper,
 };
 use lossproof_wire::batch::BatchBuilder;
 
@@ -22,6 +23,40 @@ const Q: PartitionId = PartitionId(2);
 const BLOCK: usize = 4_096;
 const ID: &str = "payments";
 const TIMEOUT_MS: i32 = 60_000;
+
+fn append(id: PartitionId, bearer: Identity, sequence: i32, value: &str) -> Commit {
+    let builder = BatchBuilder::new().producer(bearer.producer_id, bearer.epoch, sequence);
+    let mut builder = builder.transactional(true);
+    builder.push(1_000, None, Some(value.as_bytes()), &[]);
+    Commit::append(id, builder.build().unwrap())
+}
+
+fn create(id: PartitionId) -> Commit {
+    let flush = FlushPolicy::Commit;
+    Commit::partition(PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush })
+}
+
+fn surroundings(disk: &SimDisk) -> (ManualClock, Environment) {
+    let clock = ManualClock::new(1_700_000_000_000);
+    let env = Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(clock.clone()),
+        rng: Arc::new(SeededRng::new(disk.position() as u64)),
+    };
+    (clock, env)
+}
+
+/// What comes of `work` while the log is stepped.
+async fn driven<T>(stepper: &mut Stepper, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::task::yield_now() => stepper.step(),
+        }
+    }
+}
 
 struct World {
     clock: ManualClock,
@@ -39,9 +74,7 @@ impl World {
     }
 
     async fn create(&self, id: PartitionId) {
-        let flush = FlushPolicy::Commit;
-        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
-        self.log.commit(Commit::partition(create)).await.unwrap();
+        self.log.commit(create(id)).await.unwrap();
     }
 
     async fn restarted(self) -> Self {
@@ -49,26 +82,43 @@ impl World {
         Self::on(self.disk.killed(), TransactionSettings::default())
     }
 
+    fn place_of(&self, text: &str) -> (PathBuf, usize) {
+        let place = |path: PathBuf| {
+            let bytes = self.disk.bytes(&path).unwrap();
+            let at = bytes.windows(text.len()).position(|it| it == text.as_bytes())?;
+            Some((path, at))
+        };
+        self.disk.paths().into_iter().find_map(place).expect("it is stored")
+    }
+
     /// Leaves nothing of the frame that holds `text`: not even what it was is known any more.
     fn lose_frame(&self, text: &str) {
-        for path in self.disk.paths() {
-            let bytes = self.disk.bytes(&path).unwrap();
-            if let Some(at) = bytes.windows(text.len()).position(|it| it == text.as_bytes()) {
-                let begin = (at / BLOCK * BLOCK) as u64;
-                return self.disk.damage(&path, begin, &[0xff; BLOCK]).unwrap();
-            }
-        }
-        panic!("{text} is nowhere");
+        let (path, at) = self.place_of(text);
+        self.disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0xff; BLOCK]).unwrap();
+    }
+
+    /// What stood there is known, and cannot be read any more.
+    fn spoil(&self, text: &str) {
+        let (path, at) = self.place_of(text);
+        self.disk.damage(&path, at as u64, b"?").unwrap();
     }
 
     fn on(disk: SimDisk, settings: TransactionSettings) -> Self {
-        let clock = ManualClock::new(1_700_000_000_000);
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(clock.clone()),
-            rng: Arc::new(SeededRng::new(disk.position() as u64)),
-        };
+        let (clock, env) = surroundings(&disk);
         let (log, _) = Log::open(&env, Path::new("/data"), LogConfig::small()).unwrap();
+        Self::of(disk, clock, log, settings)
+    }
+
+    /// Whatever the log does, the test says when.
+    fn stepped() -> (Self, Stepper) {
+        let disk = SimDisk::new();
+        let (clock, env) = surroundings(&disk);
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, stepper, _) = opened.unwrap();
+        (Self::of(disk, clock, log, TransactionSettings::default()), stepper)
+    }
+
+    fn of(disk: SimDisk, clock: ManualClock, log: Log, settings: TransactionSettings) -> Self {
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let coordinator = TransactionCoordinator::open(log.clone(), shared, settings);
         let ids = ProducerIdBlocks::new(log.clone());
@@ -88,10 +138,7 @@ impl World {
     }
 
     async fn write_to(&self, id: PartitionId, bearer: Identity, sequence: i32, value: &str) {
-        let builder = BatchBuilder::new().producer(bearer.producer_id, bearer.epoch, sequence);
-        let mut builder = builder.transactional(true);
-        builder.push(1_000, None, Some(value.as_bytes()), &[]);
-        self.log.commit(Commit::append(id, builder.build().unwrap())).await.unwrap();
+        self.log.commit(append(id, bearer, sequence, value)).await.unwrap();
     }
 
     fn stable(&self) -> (i64, i64) {
@@ -246,10 +293,11 @@ async fn where_the_end_of_a_partition_is_lost_a_transaction_can_only_be_aborted(
     world.log.accept_losses(vec![Loss::State(StateKind::Transactions)]).await.unwrap();
     let world = world.restarted().await;
     let refused = end(&world, Outcome::Commit).await;
-    let Err(TransactionError::Storage(CommitCause::Damaged { partition, .. })) = refused else {
+    let Err(TransactionError::Lost { partition, range }) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!((partition, world.phase().await), (P, Some(Phase::Ongoing)));
+    assert_eq!((partition, range.is_open()), (P, true));
+    assert_eq!(world.phase().await, Some(Phase::Ongoing));
     assert_eq!(world.stable_of(Q), (0, 1), "not a part of it is committed");
     end(&world, Outcome::Abort).await.unwrap();
     let world = world.restarted().await;
@@ -257,6 +305,87 @@ async fn where_the_end_of_a_partition_is_lost_a_transaction_can_only_be_aborted(
     assert_eq!(world.stable_of(Q), (2, 2));
     assert_eq!(world.log.aborted(Q, 0, 2).unwrap().len(), 1);
     assert_eq!(world.log.partition(P).unwrap().last_stable, 0);
+}
+
+/// COORDINATOR-5, whichever record of it is lost: of the first nobody knows that it was one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_has_lost_a_record_can_only_be_aborted() {
+    for lost in ["first", "second", "third"] {
+        let world = World::start().await;
+        world.create(Q).await;
+        let me = world.init().await;
+        world.coordinator.add_partitions(ID, me, &[P, Q]).await.unwrap();
+        for (sequence, value) in (0..).zip(["first", "second", "third"]) {
+            world.write_to(P, me, sequence, value).await;
+        }
+        world.write_to(Q, me, 0, "kept").await;
+        world.spoil(lost);
+        let world = world.restarted().await;
+        let damaged = world.log.partition(P).unwrap().damaged;
+        assert!(damaged.iter().all(|range| !range.is_open()) && damaged.len() == 1);
+        let commit = world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await;
+        let refused = TransactionError::Lost { partition: P, range: damaged[0] };
+        assert_eq!(commit, Err(refused), "{lost}");
+        assert_eq!(world.stable_of(Q), (0, 1), "not a part of it is committed");
+        world.coordinator.end(&Catalog::default(), ID, me, Outcome::Abort).await.unwrap();
+        assert_eq!(world.stable_of(Q), (2, 2));
+        // The next one has nothing to do with it.
+        let me = world.init().await;
+        world.coordinator.add_partitions(ID, me, &[P, Q]).await.unwrap();
+        world.write_to(P, me, 0, "next").await;
+        world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await.unwrap();
+    }
+}
+
+/// COORDINATOR-5, of one that has begun since the start.
+#[tokio::test]
+async fn what_decays_while_a_transaction_is_open_keeps_it_from_being_committed() {
+    let (world, mut stepper) = World::stepped();
+    stepper.submit(vec![create(P)]);
+    let me = driven(&mut stepper, world.init()).await;
+    driven(&mut stepper, world.coordinator.add_partitions(ID, me, &[P])).await.unwrap();
+    // More than a segment: the last one is not looked at.
+    for sequence in 0..30 {
+        let value = format!("number {sequence} {}", "x".repeat(3_000));
+        let done = stepper.submit(vec![append(P, me, sequence, &value)]);
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        stepper.zero();
+    }
+    world.spoil("number 1 ");
+    for _ in 0..10 {
+        world.clock.advance(Duration::from_mins(1));
+        stepper.scrub();
+    }
+    let damaged = world.log.partition(P).unwrap().damaged;
+    assert_eq!(damaged, [OffsetRange { first: 1, last: 1 }]);
+    let catalog = Catalog::default();
+    let end = |outcome| world.coordinator.end(&catalog, ID, me, outcome);
+    let commit = driven(&mut stepper, end(Outcome::Commit)).await;
+    assert_eq!(commit, Err(TransactionError::Lost { partition: P, range: damaged[0] }));
+    driven(&mut stepper, end(Outcome::Abort)).await.unwrap();
+}
+
+/// COORDINATOR-5: whoever gave it up was cut off before the transaction was aborted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_of_a_transaction_is_not_committed_either() {
+    let world = World::start().await;
+    let me = world.init().await;
+    world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
+    world.write_to(P, me, 0, "kept").await;
+    world.write_to(P, me, 1, "to be lost").await;
+    world.spoil("to be lost");
+    let world = world.restarted().await;
+    let range = OffsetRange { first: 1, last: 1 };
+    let loss = Loss::Offsets(PartitionRange { partition: P, range });
+    world.log.accept_losses(vec![loss]).await.unwrap();
+    let world = world.restarted().await;
+    let commit = world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await;
+    assert_eq!(commit, Err(TransactionError::Lost { partition: P, range }));
+    world.coordinator.end(&Catalog::default(), ID, me, Outcome::Abort).await.unwrap();
+    let me = world.init().await;
+    world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
+    world.write_to(P, me, 0, "next").await;
+    world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
