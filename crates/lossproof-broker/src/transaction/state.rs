@@ -96,6 +96,8 @@ pub(crate) enum TransactionError {
     Damaged,
     #[error("a record of the transaction may be lost: partition {partition} is damaged {range}")]
     Lost { partition: PartitionId, range: OffsetRange },
+    #[error("the group does not take offsets from who sends them: {0:?}")]
+    NotAdmitted(ErrorCode),
     #[error("the journal refused: {0}")]
     Storage(CommitCause),
 }
@@ -105,6 +107,7 @@ impl TransactionError {
     pub(crate) fn code(&self, fenced: ErrorCode) -> ErrorCode {
         match self {
             Self::EmptyId => ErrorCode::INVALID_REQUEST,
+            Self::NotAdmitted(code) => *code,
             Self::Timeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
             Self::UnknownProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
             Self::Fenced => fenced,

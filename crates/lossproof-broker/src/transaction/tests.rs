@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lossproof_env::{Clock, Environment, ManualClock, SeededRng, SimDisk};
@@ -11,10 +12,12 @@ use lossproof_log::{
 };
 use lossproof_wire::batch::BatchBuilder;
 
+use super::expiry::EXPIRED_AT_ONCE;
 use super::state::Phase;
 use super::{Identity, Outcome, TransactionCoordinator, TransactionError};
 use crate::TransactionSettings;
 use crate::producer_ids::ProducerIdBlocks;
+use crate::tests::eventually;
 use crate::topics::Catalog;
 
 const P: PartitionId = PartitionId(1);
@@ -129,8 +132,19 @@ impl World {
         self.coordinator.init(&self.ids, ID, TIMEOUT_MS, None).await.unwrap()
     }
 
-    async fn phase(&self) -> Option<Phase> {
-        self.coordinator.get(ID).await.unwrap().map(|transaction| transaction.phase)
+    fn phase(&self) -> Option<Phase> {
+        self.phase_of(ID)
+    }
+
+    fn phase_of(&self, id: &str) -> Option<Phase> {
+        self.coordinator.get(id).unwrap().map(|transaction| transaction.phase)
+    }
+
+    /// Lets all that is due expire, to its end.
+    async fn expire(&self) -> Option<Duration> {
+        let next = self.coordinator.expire_due().await;
+        drop(self.coordinator.expiring.acquire_many(EXPIRED_AT_ONCE as u32).await.unwrap());
+        next
     }
 
     async fn write(&self, bearer: Identity, sequence: i32) {
@@ -159,12 +173,12 @@ async fn a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced() 
     world.write(me, 0).await;
     let timeout = Duration::from_millis(TIMEOUT_MS as u64);
     world.clock.advance(timeout.saturating_sub(Duration::from_millis(1)));
-    let next = world.coordinator.expire_due().await;
+    let next = world.expire().await;
     assert_eq!(next, Some(world.clock.monotonic() + Duration::from_millis(1)));
-    assert_eq!((world.phase().await, world.stable()), (Some(Phase::Ongoing), (0, 1)));
+    assert_eq!((world.phase(), world.stable()), (Some(Phase::Ongoing), (0, 1)));
     world.clock.advance(Duration::from_millis(1));
-    world.coordinator.expire_due().await;
-    assert_eq!(world.phase().await, Some(Phase::Complete(Outcome::Abort)));
+    world.expire().await;
+    assert_eq!(world.phase(), Some(Phase::Complete(Outcome::Abort)));
     assert_eq!(world.stable(), (2, 2));
     assert_eq!(world.log.aborted(P, 0, 2).unwrap().len(), 1);
     let late = world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await;
@@ -180,8 +194,8 @@ async fn the_time_of_a_transaction_runs_from_its_beginning() {
     world.clock.advance(Duration::from_secs(59));
     world.coordinator.add_group(ID, me, "g").await.unwrap();
     world.clock.advance(Duration::from_secs(1));
-    world.coordinator.expire_due().await;
-    assert_eq!(world.phase().await, Some(Phase::Complete(Outcome::Abort)));
+    world.expire().await;
+    assert_eq!(world.phase(), Some(Phase::Complete(Outcome::Abort)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,9 +205,9 @@ async fn after_a_restart_an_ongoing_transaction_goes_on_and_its_time_is_measured
     world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
     world.write(me, 0).await;
     let world = World::on(world.disk.power_cut(), TransactionSettings::default());
-    assert_eq!((world.phase().await, world.stable()), (Some(Phase::Ongoing), (0, 1)));
+    assert_eq!((world.phase(), world.stable()), (Some(Phase::Ongoing), (0, 1)));
     world.clock.advance(Duration::from_secs(59));
-    world.coordinator.expire_due().await;
+    world.expire().await;
     let done = world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await;
     assert_eq!((done, world.stable()), (Ok(()), (2, 2)));
     assert_eq!(world.log.aborted(P, 0, 2).unwrap(), []);
@@ -205,16 +219,16 @@ async fn an_id_that_is_not_used_is_forgotten_and_one_at_work_is_not() {
     let me = world.init().await;
     let week = Duration::from_hours(7 * 24);
     world.clock.advance(week.saturating_sub(Duration::from_millis(1)));
-    world.coordinator.expire_due().await;
-    assert_eq!(world.phase().await, Some(Phase::Empty));
+    world.expire().await;
+    assert_eq!(world.phase(), Some(Phase::Empty));
     world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
     world.clock.advance(Duration::from_millis(1));
-    world.coordinator.expire_due().await;
-    assert_eq!(world.phase().await, Some(Phase::Ongoing));
+    world.expire().await;
+    assert_eq!(world.phase(), Some(Phase::Ongoing));
     world.coordinator.end(&Catalog::default(), ID, me, Outcome::Abort).await.unwrap();
     world.clock.advance(week);
-    assert_eq!(world.coordinator.expire_due().await, None);
-    assert_eq!((world.phase().await, world.log.state(StateKind::Transactions)), (None, vec![]));
+    assert_eq!(world.expire().await, None);
+    assert_eq!((world.phase(), world.log.state(StateKind::Transactions)), (None, vec![]));
     let forgotten = world.coordinator.add_partitions(ID, me, &[P]).await;
     assert_eq!(forgotten, Err(TransactionError::UnknownProducer));
     assert_ne!(world.init().await.producer_id, me.producer_id);
@@ -249,7 +263,7 @@ async fn an_offset_that_cannot_be_read_is_committed_too() {
     let me = world.init().await;
     world.coordinator.add_group(ID, me, "g").await.unwrap();
     let offsets = vec![("no key".into(), "value".into())];
-    world.coordinator.add_offsets(ID, me, "g", offsets).await.unwrap();
+    world.coordinator.add_offsets(ID, me, "g", offsets, async { Ok(()) }).await.unwrap();
     world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await.unwrap();
     assert_eq!(world.log.state_value(StateKind::Offsets, b"no key"), Some("value".into()));
 }
@@ -264,7 +278,7 @@ async fn an_entry_that_cannot_be_read_stops_all_and_ends_nothing() {
     world.log.commit(garbage).await.unwrap();
     let world = World::on(world.disk.power_cut(), TransactionSettings::default());
     world.clock.advance(Duration::from_hours(24));
-    assert_eq!(world.coordinator.expire_due().await, None);
+    assert_eq!(world.expire().await, None);
     let refused = Err(TransactionError::Damaged);
     let coordinator = &world.coordinator;
     assert_eq!(coordinator.init(&world.ids, ID, TIMEOUT_MS, None).await, refused);
@@ -297,11 +311,11 @@ async fn where_the_end_of_a_partition_is_lost_a_transaction_can_only_be_aborted(
         panic!("{refused:?}");
     };
     assert_eq!((partition, range.is_open()), (P, true));
-    assert_eq!(world.phase().await, Some(Phase::Ongoing));
+    assert_eq!(world.phase(), Some(Phase::Ongoing));
     assert_eq!(world.stable_of(Q), (0, 1), "not a part of it is committed");
     end(&world, Outcome::Abort).await.unwrap();
     let world = world.restarted().await;
-    assert_eq!(world.phase().await, Some(Phase::Complete(Outcome::Abort)));
+    assert_eq!(world.phase(), Some(Phase::Complete(Outcome::Abort)));
     assert_eq!(world.stable_of(Q), (2, 2));
     assert_eq!(world.log.aborted(Q, 0, 2).unwrap().len(), 1);
     assert_eq!(world.log.partition(P).unwrap().last_stable, 0);
@@ -386,6 +400,38 @@ async fn what_was_given_up_of_a_transaction_is_not_committed_either() {
     world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
     world.write_to(P, me, 0, "next").await;
     world.coordinator.end(&Catalog::default(), ID, me, Outcome::Commit).await.unwrap();
+}
+
+/// EXPIRY-1. A producer is held up in the middle of a request, and somebody waits for it.
+#[tokio::test]
+async fn who_is_held_up_keeps_no_other_transaction_from_its_timeout_and_nobody_from_looking() {
+    let world = World::start().await;
+    let me = world.init().await;
+    world.coordinator.add_partitions(ID, me, &[P]).await.unwrap();
+    let other = world.coordinator.init(&world.ids, "other", TIMEOUT_MS, None).await.unwrap();
+    world.clock.advance(Duration::from_millis(1));
+    world.coordinator.add_partitions("other", other, &[P]).await.unwrap();
+    let guard = world.coordinator.guard(ID).await.unwrap();
+    world.clock.advance(Duration::from_millis(TIMEOUT_MS as u64));
+    let coordinator = Arc::clone(&world.coordinator);
+    let running = tokio::spawn(async move { coordinator.run().await });
+    let aborted = Some(Phase::Complete(Outcome::Abort));
+    eventually("EXPIRY-1", || world.phase_of("other") == aborted).await;
+    assert_eq!(world.phase(), Some(Phase::Ongoing));
+    let ids = world.coordinator.of_all(|id, _| Some(id.to_owned()));
+    assert_eq!(at_once(ids).unwrap().unwrap(), ["other", ID]);
+    drop(guard);
+    eventually("its turn has come", || world.phase() == aborted).await;
+    running.abort();
+}
+
+/// What comes of something that waits for nothing.
+fn at_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match std::pin::pin!(work).poll(&mut context) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
