@@ -3,7 +3,9 @@
 //! # Invariants
 //!
 //! - ACCEPTANCE-1: a transaction that overlaps a given up range ends aborted in all of its
-//!   partitions, and none is left open that nobody could end.
+//!   partitions, and none is left open that nobody could end. In whatever order ranges and state
+//!   are given up: where transactions are not known, with these.
+//! - ACCEPTANCE-2: a partition does not go on below what a group has read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use lossproof_log::{
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::transaction::{
     Identity, Transaction, TransactionCoordinator, TransactionError, TransactionSettings,
-    abort_marker,
+    abort_marker, pending_offsets,
 };
 
 /// Why losses were not accepted, or not all that follows from it was done: then the same call
@@ -28,8 +30,9 @@ pub enum AcceptanceError {
     #[error("{0}")]
     Log(#[from] AcceptError),
     #[error(
-        "partition {partition}: group {group} has committed offset {offset}: a range whose end is \
-         not known has to reach at least to {}, or new messages would be skipped", offset - 1
+        "partition {partition}: group {group} has committed offset {offset}, or is about to in a \
+         transaction: a range whose end is not known has to reach at least to {}, or new messages \
+         would be skipped", offset - 1
     )]
     BelowCommitted { partition: PartitionId, group: String, offset: i64 },
     #[error("the loss is accepted, but a transaction that overlaps it was not aborted: {reason}")]
@@ -66,29 +69,32 @@ pub async fn accept_losses(
         // Whose they are is not known before that is given up as well.
         return Ok(0);
     }
-    let everywhere = losses.contains(&Loss::State(StateKind::Transactions));
-    let concerned: BTreeSet<PartitionId> = if everywhere {
-        log.partitions().into_iter().collect()
-    } else {
-        losses.iter().filter_map(partition_of).collect()
-    };
+    let mut overlapping: BTreeSet<PartitionId> = losses.iter().filter_map(partition_of).collect();
+    let mut concerned = overlapping.clone();
+    if losses.contains(&Loss::State(StateKind::Transactions)) {
+        concerned.extend(log.partitions());
+        // Whose records stood in what was given up before could not be asked then, and cannot be
+        // told now: a transaction is known by those that are left.
+        overlapping.extend(concerned.iter().copied().filter(|id| has_given_up(log, *id)));
+    }
     let settings = TransactionSettings::default();
     let clock = Arc::clone(&env.clock);
     let coordinator = TransactionCoordinator::open(log.clone(), clock, settings);
-    let overlapping: BTreeSet<PartitionId> = losses.iter().filter_map(partition_of).collect();
     let aborted = coordinator.abort_in(&overlapping).await?;
     let hanging = end_hanging(log, env, &coordinator, &concerned).await?;
     Ok(aborted + hanging)
 }
 
-/// What a group has read was given: the log must not go on below it.
+/// ACCEPTANCE-2: what a group has read was given.
 fn check_committed(log: &Log, loss: &Loss) -> Result<(), AcceptanceError> {
     let Loss::Offsets(PartitionRange { partition, range }) = *loss else { return Ok(()) };
     let Some(view) = log.partition(partition) else { return Ok(()) };
     if range.last < view.high_watermark {
         return Ok(());
     }
-    for (key, value) in log.state(StateKind::Offsets) {
+    // What an open transaction holds may be committed yet, also where it is not known whether that
+    // has ended.
+    for (key, value) in log.state(StateKind::Offsets).into_iter().chain(pending_offsets(log)) {
         let (key, value) = (OffsetKey::decode(key), CommittedOffset::decode(value));
         let (Ok(key), Ok(CommittedOffset { offset, .. })) = (key, value) else { continue };
         let is_here = (key.topic_id.0, key.partition) == (view.topic_id, view.index);
@@ -105,6 +111,10 @@ fn partition_of(loss: &Loss) -> Option<PartitionId> {
         Loss::Offsets(range) => Some(range.partition),
         Loss::State(_) => None,
     }
+}
+
+fn has_given_up(log: &Log, id: PartitionId) -> bool {
+    log.partition(id).is_some_and(|view| !view.accepted.is_empty())
 }
 
 fn is_accepted(log: &Log, loss: &Loss) -> bool {
@@ -157,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::topics::TopicId;
+    use crate::transaction::state_of;
 
     #[test]
     fn a_partition_does_not_go_on_below_what_a_group_has_read() {
@@ -188,5 +199,17 @@ mod tests {
         let refused = check_committed(&log, &lost(48)).expect_err("the next one would be 49");
         assert!(matches!(refused, AcceptanceError::BelowCommitted { offset: 50, .. }));
         assert!(check_committed(&log, &lost(49)).is_ok());
+        // What a transaction holds, whether it is still open or not.
+        let me = Identity { producer_id: 9, epoch: 0 };
+        let mut transaction = Transaction::new(me, 1);
+        transaction.add_group(me, "g", 999, 0).expect("it begins");
+        let held = CommittedOffset { offset: 60, ..value };
+        transaction.add_offsets(me, "g", [(key.encode(), held.encode())], 999).expect("it fits");
+        let entry = [state_of("payments", Some(&transaction))];
+        let done = stepper.submit(vec![Commit { changes: entry.into(), ..Commit::default() }]);
+        assert!(done.iter().all(Result::is_ok));
+        let refused = check_committed(&log, &lost(58)).expect_err("the next one would be 59");
+        assert!(matches!(refused, AcceptanceError::BelowCommitted { offset: 60, .. }));
+        assert!(check_committed(&log, &lost(59)).is_ok());
     }
 }

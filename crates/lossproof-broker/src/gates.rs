@@ -4,11 +4,12 @@
 //!
 //! - GATES-1: while a group's offsets are removed no commit to it is under way, from its check
 //!   until it is durable: a removal never takes what has been committed since it was judged. The
-//!   end of a transaction is no such commit: its offsets show as pending from their check on, and
-//!   whether they become durable just before a removal, and go with it, or after it, nobody can
-//!   tell. Expiry leaves them alone (OFFSET-EXPIRY-2).
+//!   end of a transaction is no such commit: its offsets show as pending from before their check
+//!   on, and whether they become durable just before a removal, and go with it, or after it,
+//!   nobody can tell. Expiry leaves them alone (OFFSET-EXPIRY-2).
 //! - GATES-2: a removal never waits for a commit; commits wait for a removal. Both are under way
-//!   only for as long as the disk takes, whatever their clients do.
+//!   only for as long as the disk takes, whatever their clients do: offsets of a transaction wait
+//!   for its turn first, and enter then.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

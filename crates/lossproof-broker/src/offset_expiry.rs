@@ -253,7 +253,7 @@ mod tests {
         let me = me.expect("an identity");
         transactions.add_group("me", me, "open").await.expect("added");
         let offset = vec![world.entry("open", t)];
-        transactions.add_offsets("me", me, "open", offset).await.expect("added");
+        transactions.add_offsets("me", me, "open", offset, async { Ok(()) }).await.expect("added");
         world.left("left without offsets").await;
 
         world.clock.advance(5 * MINUTE);

@@ -135,13 +135,14 @@ impl Server {
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);
         let hidden_at_ms = hidden.then(|| env.clock.wall_ms());
+        let pending = pending_offsets(&log);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
             fetch_sessions: FetchSessions::new(clock, Arc::clone(&env.rng)),
             transactions: Arc::new(transactions),
             groups,
             offset_gates: OffsetGates::new(),
-            offset_order: OffsetOrder::open(&log, pending_offsets(&log), hidden_at_ms),
+            offset_order: OffsetOrder::open(&log, pending.map(|(_, value)| value), hidden_at_ms),
             budget: Budget::new(config.memory_budget_bytes, config.request_bytes_max),
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),

@@ -6,8 +6,8 @@ use crate::common;
 
 use std::path::{Path, PathBuf};
 
-use common::producer::Producer;
-use common::{Broker, Client, environment, log_config, records, values_of};
+use common::producer::{Producer, committed_in};
+use common::{Broker, Client, environment, fetch, log_config, records, values_of};
 use lossproof_broker::{AcceptanceError, accept_losses};
 use lossproof_env::SimDisk;
 use lossproof_log::{Log, Loss, OffsetRange, PartitionRange, StateKind};
@@ -46,6 +46,18 @@ async fn read_committed(client: &mut Client) -> Vec<String> {
         all.extend(values);
         offset = next;
     }
+}
+
+/// Leaves nothing of the frame that holds `text`: not even what it was is known any more.
+fn lose_frame(disk: &SimDisk, text: &str) {
+    const BLOCK: usize = 4_096; // Small frames take one.
+    let place = |path: std::path::PathBuf| {
+        let bytes = disk.bytes(&path).expect("a file");
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        Some((path, at))
+    };
+    let (path, at) = disk.paths().into_iter().find_map(place).expect("it is stored");
+    disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0xff; BLOCK]).expect("a file");
 }
 
 fn range(disk: &SimDisk, first: i64, last: i64) -> Loss {
@@ -203,4 +215,44 @@ async fn a_topic_with_a_partition_whose_creation_was_given_up_is_deleted_and_mad
         assert_eq!(client.values("t", partition).await, ["new"]);
     }
     broker.stop().await;
+}
+
+/// ACCEPTANCE-1, in the order in which a check tells of it: the range first, while it is not known
+/// whose it was. The trap: then the state of transactions is given up, and nobody thinks of the
+/// range any more. Whatever is lost of it, the transaction is known by what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records() {
+    for (lost, value) in [(0, "debit"), (1, "fee")] {
+        let broker = Broker::start().await;
+        broker.client().await.create("t", 2).await;
+        let mut producer = Producer::new(&broker, "payments").await;
+        producer.add("t", &[0, 1]).await;
+        for (partition, sequence, value) in [(0, 0, "debit"), (0, 1, "fee"), (1, 0, "credit")] {
+            let sent = producer.send("t", partition, sequence, &[value]).await;
+            assert_eq!(sent, ErrorCode::NONE);
+        }
+        for partition in [0, 1] {
+            producer.client.produce("t", partition, records(&["plain"])).await;
+        }
+        let disk = broker.stop().await.killed();
+        lose_frame(&disk, value);
+        let range = range(&disk, lost, lost);
+        assert_eq!(accept(&disk, &[range]).await.expect("it is lost"), 0, "whose is not known");
+        let state = StateKind::ALL.map(Loss::State);
+        assert_eq!(accept(&disk, &state).await.expect("it is damaged"), 1, "{value}");
+
+        let broker = Broker::on(disk, |_| {}).await;
+        let mut producer = Producer { client: broker.client().await, ..producer };
+        assert_ne!(producer.end(true).await, ErrorCode::NONE, "{value}: a part of it is gone");
+        for partition in [0, 1] {
+            let isolation_level = 1;
+            let request = FetchRequest { isolation_level, ..fetch("t", partition, 0) };
+            let answer: FetchResponse = producer.client.call(&request, 12).await;
+            let data = answer.responses[0].partitions[0].clone();
+            assert_eq!(data.last_stable_offset, data.high_watermark);
+            let (values, _) = committed_in(data, 0);
+            assert!(values.iter().all(|value| value == "plain"), "{value}: {values:?}");
+        }
+        broker.stop().await;
+    }
 }

@@ -189,6 +189,12 @@ impl Log {
         receiver.await.unwrap_or_else(|_| Err(abandoned(Box::default()).cause))
     }
 
+    /// Where the transaction that `producer_id` has open in a partition begins there, as far as
+    /// that can still be read.
+    pub fn transaction_start(&self, id: PartitionId, producer_id: i64) -> Option<i64> {
+        self.shared().view.partition(id)?.transaction_start(producer_id)
+    }
+
     /// Aborted transactions with batches from `from` to below `to`, by first offset. A committed
     /// reader leaves out their records. An error where the log start has gone above `from` since
     /// the records were read: nobody knows any more which of them were aborted.

@@ -511,6 +511,13 @@ impl Partition {
         })
     }
 
+    pub(crate) fn transaction_start(&self, producer_id: i64) -> Option<i64> {
+        self.read(|inner| {
+            let mut open = inner.transactions.open.iter();
+            open.find(|it| it.producer_id == producer_id).map(|it| it.first_offset)
+        })
+    }
+
     fn entries_len(&self) -> usize {
         self.read(|inner| inner.entries.len())
     }

@@ -69,16 +69,9 @@ struct Queued {
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: ProduceRequest = call.decode()?;
-    let mut refusal = refuse_all(&request);
-    // Held until all of the request is queued (PRODUCE-4).
-    let mut guard = None;
-    if let Some(id) = &request.transactional_id {
-        match broker.transactions.guard(id).await {
-            Ok(found) => guard = Some(found),
-            Err(error) => refusal = Some((transaction_error(&error), error.to_string())),
-        }
-    }
-    let terms = Terms { version: call.version, refusal, guard };
+    let refusal = refuse_all(&request);
+    let terms =
+        Terms { version: call.version, refusal, transactional_id: request.transactional_id };
     let catalog = broker.topics.catalog();
     let acks = request.acks;
     let mut topics = Vec::with_capacity(request.topic_data.len());
@@ -87,7 +80,6 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
         let entries = queue_topic(broker, &catalog, topic, &terms).await;
         topics.push((name, id, entries));
     }
-    drop(terms);
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
         let mut responses = Vec::with_capacity(topics.len());
@@ -109,8 +101,8 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
 struct Terms {
     version: i16,
     refusal: Option<(ErrorCode, String)>,
-    /// Of the transaction in whose name the request is made.
-    guard: Option<WriteGuard>,
+    /// In whose name the request is made.
+    transactional_id: Option<String>,
 }
 
 /// What is wrong with the request as a whole.
@@ -169,7 +161,7 @@ async fn queue(
     if header.attributes.is_control() {
         return Err(Refusal::new(ErrorCode::INVALID_RECORD, "control batch from a client"));
     }
-    check_transaction(&header, id, terms.guard.as_ref())?;
+    check_transactional(&header, terms)?;
     let zstd = header.attributes.compression() == Ok(Compression::Zstd);
     if zstd && terms.version < FIRST_WITH_ZSTD {
         let message = "zstd needs produce version 7";
@@ -177,28 +169,36 @@ async fn queue(
     }
     let Stamped { records, append_time_ms } =
         batch_check::check(broker, &topic.settings, &info, records).await?;
+    // Not while batches are decoded: the transaction waits for who holds it (EXPIRY-1).
+    let guard = guard(broker, &header, id, terms).await?;
     let queued = broker.log.enqueue(Commit::append(id, records)).await;
+    drop(guard);
     let pending = queued.map_err(|error| refusal_of(broker, id, &error))?;
     Ok(Queued { id, pending, append_time_ms })
 }
 
-/// PRODUCE-4.
-fn check_transaction(
-    header: &BatchHeader,
-    id: PartitionId,
-    guard: Option<&WriteGuard>,
-) -> Result<(), Refusal> {
+fn check_transactional(header: &BatchHeader, terms: &Terms) -> Result<(), Refusal> {
     let refused = |message| Err(Refusal::new(ErrorCode::INVALID_TXN_STATE, message));
-    match (guard, header.attributes.is_transactional()) {
-        (None, false) => Ok(()),
+    match (&terms.transactional_id, header.attributes.is_transactional()) {
         (None, true) => refused("transactional batch without a transactional id"),
         (Some(_), false) => refused("batch outside of the transaction that the request names"),
-        (Some(guard), true) => {
-            let bearer = Identity { producer_id: header.producer_id, epoch: header.producer_epoch };
-            let checked = guard.check(bearer, id);
-            checked.map_err(|error| Refusal::new(transaction_error(&error), error))
-        }
+        (None, false) | (Some(_), true) => Ok(()),
     }
+}
+
+/// PRODUCE-4. To be held until the batch is queued.
+async fn guard(
+    broker: &Broker,
+    header: &BatchHeader,
+    id: PartitionId,
+    terms: &Terms,
+) -> Result<Option<WriteGuard>, Refusal> {
+    let Some(transactional_id) = &terms.transactional_id else { return Ok(None) };
+    let refused = |error: TransactionError| Refusal::new(transaction_error(&error), error);
+    let guard = broker.transactions.guard(transactional_id).await.map_err(refused)?;
+    let bearer = Identity { producer_id: header.producer_id, epoch: header.producer_epoch };
+    guard.check(bearer, id).map_err(refused)?;
+    Ok(Some(guard))
 }
 
 async fn validate(

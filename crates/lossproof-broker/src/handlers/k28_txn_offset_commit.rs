@@ -4,6 +4,7 @@ use lossproof_wire::{
     ErrorCode, TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic, Uuid,
 };
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::k08_offset_commit::{Changes, Wanted, checked};
 use crate::broker::{Broker, find_topic};
@@ -11,7 +12,7 @@ use crate::call::{Call, CallError, Reply};
 use crate::error::group_error;
 use crate::group::CommitFence;
 use crate::topics::Catalog;
-use crate::transaction::Identity;
+use crate::transaction::{Identity, TransactionError};
 
 pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply, CallError> {
     let request: TxnOffsetCommitRequest = call.decode()?;
@@ -70,30 +71,36 @@ async fn add(
     request: TxnOffsetCommitRequest,
     offsets: Changes,
 ) -> Result<(), ErrorCode> {
-    // GATES-1: from here on it shows as pending.
-    let entered = broker.offset_gates.enter(&request.group_id).await;
     let fence = CommitFence {
-        group: request.group_id.clone(),
+        group: request.group_id,
         generation: request.generation_id,
         member_id: request.member_id,
         instance: request.group_instance_id,
     };
-    // Who names no member is fenced by the producer's epoch alone: older clients, and those that
-    // are told only the group's id.
-    let names_member =
-        fence.generation >= 0 || !fence.member_id.is_empty() || fence.instance.is_some();
-    if names_member {
-        broker.groups.check_commit(&fence).map_err(group_error)?;
-    }
     let bearer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
-    let (id, group) = (request.transactional_id, request.group_id);
+    let id = request.transactional_id;
     let offsets = offsets.into_iter().collect();
     let change = |broker: Arc<Broker>| async move {
-        let added = broker.transactions.add_offsets(&id, bearer, &group, offsets).await;
-        drop(entered); // Here: the client may be gone before.
-        added
+        let admit = admit(&broker, &fence);
+        broker.transactions.add_offsets(&id, bearer, &fence.group, offsets, admit).await
     };
     let added = broker.change_transaction(change).await;
     // No version of this request knows PRODUCER_FENCED.
     added.map_err(|error| error.code(ErrorCode::INVALID_PRODUCER_EPOCH))
+}
+
+/// Who names no member is fenced by the producer's epoch alone: older clients, and those that are
+/// told only the group's id. The gate is entered once the transaction's turn has come (GATES-2).
+async fn admit(
+    broker: &Broker,
+    fence: &CommitFence,
+) -> Result<OwnedRwLockReadGuard<()>, TransactionError> {
+    let entered = broker.offset_gates.enter(&fence.group).await;
+    let names_member =
+        fence.generation >= 0 || !fence.member_id.is_empty() || fence.instance.is_some();
+    if names_member {
+        let checked = broker.groups.check_commit(fence);
+        checked.map_err(|error| TransactionError::NotAdmitted(group_error(error)))?;
+    }
+    Ok(entered)
 }

@@ -21,7 +21,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
         let names = names(&catalog);
         let mut transaction_states = Vec::new();
         for id in once(request.transactional_ids, String::clone) {
-            let found = broker.transactions.get(&id).await;
+            let found = broker.transactions.get(&id);
             transaction_states.push(describe(&names, id, found));
         }
         call.late(&DescribeTransactionsResponse { transaction_states, ..Default::default() })
@@ -31,7 +31,7 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
 fn describe(
     names: &Names<'_>,
     transactional_id: String,
-    found: Result<Option<Transaction>, TransactionError>,
+    found: Result<Option<Arc<Transaction>>, TransactionError>,
 ) -> DescribedTransaction {
     let refused = |error_code| DescribedTransaction {
         error_code,

@@ -4,13 +4,14 @@
 use core::future::Future;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use lossproof_env::ManualClock;
-use lossproof_log::{Commit, PartitionId};
+use lossproof_log::{Commit, PartitionId, StateChange, StateKind};
 use lossproof_wire::batch::{BatchBuilder, split};
 use lossproof_wire::*;
 
@@ -19,6 +20,8 @@ use crate::Server;
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
 use crate::call::{Answer, Call, Later, Reply};
+use crate::group::{ClientName, Join, Leaving, Sync};
+use crate::offsets::OffsetKey;
 use crate::tests::{
     eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
 };
@@ -281,25 +284,201 @@ async fn a_gate_is_open_again_when_the_commit_is_durable() {
     broker.log.close().await.expect("the log closes");
 }
 
+/// Of group `g`, whose one member is `a` and whose offset 0 is committed: what that member sends
+/// to transaction `id`.
+async fn offsets_of_a_member(
+    broker: &Arc<Broker>,
+    partition: PartitionId,
+) -> TxnOffsetCommitRequest {
+    let commit = Commit::append(partition, batch().build().expect("a batch"));
+    broker.log.commit(commit).await.expect("acknowledged");
+    let partitions = vec![OffsetCommitRequestPartition::default()];
+    let topics =
+        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
+    let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
+    let answer: OffsetCommitResponse = ask(broker, &request, 8).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    join(broker).await;
+    let request = InitProducerIdRequest {
+        transactional_id: Some("id".into()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let granted: InitProducerIdResponse = ask(broker, &request, 4).await;
+    let (producer_id, producer_epoch) = (granted.producer_id, granted.producer_epoch);
+    let (transactional_id, group_id) = ("id".into(), "g".into());
+    let request =
+        AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id };
+    let added: AddOffsetsToTxnResponse = ask(broker, &request, 3).await;
+    assert_eq!(added.error_code, ErrorCode::NONE);
+    let partition = TxnOffsetCommitRequestPartition { committed_offset: 1, ..Default::default() };
+    TxnOffsetCommitRequest {
+        transactional_id: "id".into(),
+        group_id: "g".into(),
+        producer_id,
+        producer_epoch,
+        generation_id: 1,
+        member_id: "a".into(),
+        topics: vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] }],
+        ..Default::default()
+    }
+}
+
+async fn join(broker: &Broker) {
+    let answer = broker.groups.join(Join {
+        group: "g".into(),
+        member_id: String::new(),
+        instance: None,
+        client: ClientName::default(),
+        fresh_member_id: "a".into(),
+        requires_known_member_id: false,
+        can_skip_assignment: false,
+        session_timeout: Duration::from_mins(1),
+        rebalance_timeout: Duration::from_mins(1),
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), Bytes::new())],
+    });
+    assert_eq!(answer.await.expect("an answer").error, None);
+    let answer = broker.groups.sync(Sync {
+        group: "g".into(),
+        generation: 1,
+        member_id: "a".into(),
+        instance: None,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![],
+    });
+    assert_eq!(answer.await.expect("an answer").error, None);
+}
+
+fn leave(broker: &Broker) {
+    let leaving = Leaving { member_id: "a".into(), instance: None };
+    broker.groups.leave("g", &leaving).expect("it is there");
+}
+
+/// The world of [`waiting_world`], where a group is complete with its first member.
+async fn world_with_groups() -> (Server, PartitionId) {
+    let mut config = small_config();
+    config.groups.initial_rebalance_delay = Duration::ZERO;
+    let (server, _) = with_manual_clock(config).await;
+    let storer = Arc::clone(&server.broker);
+    tokio::spawn(async move { storer.groups.store().await });
+    let topic = server.broker.create_topic(topic("t", 1)).await.expect("a topic");
+    (server, topic.partitions[0])
+}
+
+async fn take_offsets(broker: Arc<Broker>, request: TxnOffsetCommitRequest) -> ErrorCode {
+    let answer: TxnOffsetCommitResponse = ask(&broker, &request, 3).await;
+    answer.topics[0].partitions[0].error_code
+}
+
+/// What a consumer of group `g` is told that can wait for open transactions.
+async fn stable(broker: &Arc<Broker>) -> (i64, ErrorCode) {
+    let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0] };
+    let request = OffsetFetchRequest {
+        group_id: "g".into(),
+        topics: Some(vec![topic]),
+        require_stable: true,
+        ..Default::default()
+    };
+    let answer: OffsetFetchResponse = ask(broker, &request, 7).await;
+    let partition = &answer.topics[0].partitions[0];
+    (partition.committed_offset, partition.error_code)
+}
+
+/// OFFSET-FETCH-2, GATES-2. Records of a transaction are on their way, and its offsets have to
+/// wait. Their sender leaves, and who comes instead is told what is committed: then they must not
+/// become so.
+#[tokio::test]
+async fn offsets_that_wait_for_their_transaction_are_not_taken_from_who_has_left() {
+    let (server, partition) = world_with_groups().await;
+    let broker = &server.broker;
+    let request = offsets_of_a_member(broker, partition).await;
+    let guard = broker.transactions.guard("id").await.expect("it is known");
+    let taken = tokio::spawn(take_offsets(Arc::clone(broker), request));
+    settle(broker).await;
+    assert!(broker.offset_gates.close("g").is_some(), "GATES-2");
+    leave(broker);
+    assert_eq!(stable(broker).await, (0, ErrorCode::NONE));
+    drop(guard);
+    assert_eq!(taken.await.expect("no panic"), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(stable(broker).await, (0, ErrorCode::NONE));
+    broker.log.close().await.expect("the log closes");
+}
+
+/// OFFSET-FETCH-2: from before it is asked whether their sender is a member, so that nobody who
+/// comes after that one sees what stood there before.
+#[tokio::test]
+async fn offsets_are_pending_before_their_sender_can_be_out_of_the_group() {
+    for leaves in [true, false] {
+        let (server, partition) = world_with_groups().await;
+        let broker = &server.broker;
+        let request = offsets_of_a_member(broker, partition).await;
+        let removal = broker.offset_gates.close("g").expect("nobody commits");
+        let taken = tokio::spawn(take_offsets(Arc::clone(broker), request));
+        settle(broker).await;
+        let unstable = (-1, ErrorCode::UNSTABLE_OFFSET_COMMIT);
+        assert_eq!(stable(broker).await, unstable, "they wait for the removal");
+        if leaves {
+            leave(broker);
+        }
+        drop(removal);
+        let (code, then) = if leaves {
+            (ErrorCode::UNKNOWN_MEMBER_ID, (0, ErrorCode::NONE))
+        } else {
+            (ErrorCode::NONE, unstable)
+        };
+        assert_eq!((taken.await.expect("no panic"), stable(broker).await), (code, then));
+        broker.log.close().await.expect("the log closes");
+    }
+}
+
+/// Set when the journal may go on.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+struct Stopped;
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        GOES_ON.store(true, Ordering::Release);
+    }
+}
+
+/// Keeps the journal in the middle of a commit until what it gives is dropped.
+async fn stop_journal(broker: &Broker) -> Stopped {
+    fn wait(_: &StateChange, _: &Bytes) -> bool {
+        while !GOES_ON.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        false
+    }
+    let (key, value) = broker.log.state(StateKind::Offsets).remove(0);
+    let changes = vec![StateChange { kind: StateKind::Offsets, key, value: Some(value) }];
+    let commit = Commit { changes, outdated: Some(wait), ..Commit::default() };
+    drop(broker.log.enqueue(commit).await.expect("there is room"));
+    Stopped
+}
+
+fn is_pending_in_transaction(broker: &Broker) -> bool {
+    let pending = broker.transactions.pending(&OffsetKey::group_prefix("g"));
+    !pending.expect("nothing is damaged").is_empty()
+}
+
 /// GATES-1: the client of a commit goes away while it is under way.
 #[tokio::test]
 async fn a_gate_stays_closed_though_the_client_of_the_commit_goes_away() {
-    let (server, _net) = server().await;
+    let (server, partition) = world_with_groups().await;
     let broker = &server.broker;
-    broker.create_topic(topic("t", 1)).await.expect("a topic");
-    let partitions = vec![TxnOffsetCommitRequestPartition::default()];
-    let topics = vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions }];
-    let request = TxnOffsetCommitRequest {
-        transactional_id: "id".into(),
-        group_id: "g".into(),
-        generation_id: -1,
-        topics,
-        ..Default::default()
-    };
+    let request = offsets_of_a_member(broker, partition).await;
+    let stopped = stop_journal(broker).await;
     let mut commit = Box::pin(start(broker, call(&request, 3)));
     assert!(is_pending(&mut commit));
     drop(commit);
-    assert!(broker.offset_gates.close("g").is_none(), "GATES-1: it has not even begun");
+    eventually("it has begun", || is_pending_in_transaction(broker)).await;
+    assert!(broker.offset_gates.close("g").is_none(), "GATES-1: it is not durable");
+    drop(stopped);
     eventually("it is over", || broker.offset_gates.close("g").is_some()).await;
+    let held = broker.transactions.get("id").expect("it is known").expect("it is there");
+    assert_eq!(held.offsets.len(), 1);
     broker.log.close().await.expect("the log closes");
 }

@@ -9,6 +9,7 @@
 //!   old entry may be of a transaction that has ended otherwise (storage rule 14).
 //! - COORDINATOR-4: an offset of an open transaction is never answered as committed, and can be
 //!   told from "no offset".
+//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_env::Clock;
-use lossproof_log::{Commit, CommitCause, Log, PartitionId, StateChange, StateKind};
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use lossproof_log::{Commit, CommitCause, Log, OffsetRange, PartitionId, StateChange, StateKind};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
 
 use super::codec;
 use super::ending::{self, Ending};
+use super::expiry::EXPIRED_AT_ONCE;
 use super::state::{
     End, Identity, Outcome, Renewal, Transaction, TransactionError, TransactionSettings,
 };
@@ -28,33 +30,38 @@ use crate::offsets::{OffsetKey, UnreadableEntry};
 use crate::producer_ids::ProducerIdBlocks;
 use crate::topics::Catalog;
 
-/// After a timed-out transaction could not be aborted, or an id not be forgotten, it is tried
-/// again so much later.
-const RETRY_PAUSE: Duration = Duration::from_secs(10);
-
 /// Transactions between two pauses.
 const LOOKED_AT_ONCE: usize = 1_000;
 
 /// Where a transactional id stands.
 #[derive(Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     /// `None`: not made yet, or forgotten.
-    transaction: Option<Transaction>,
+    transaction: Option<Arc<Transaction>>,
     /// When the transaction times out, or the id is forgotten.
-    deadline: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
+    /// It is older than this start: where its records were lost before, nobody knows how many.
+    is_resumed: bool,
     /// The id was forgotten: this slot is nobody's any more.
     removed: bool,
 }
 
 type Entry = Arc<RwLock<Slot>>;
-type Change = OwnedRwLockWriteGuard<Slot>;
+pub(super) type Change = OwnedRwLockWriteGuard<Slot>;
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    entry: Entry,
+    /// As in the slot.
+    transaction: Option<Arc<Transaction>>,
+}
 
 /// What can be asked without waiting for any transaction.
 #[derive(Debug, Default)]
-struct Index {
-    entries: HashMap<Arc<str>, Entry>,
-    /// As in the slots.
-    deadlines: BTreeSet<(Duration, String)>,
+pub(super) struct Index {
+    entries: HashMap<Arc<str>, Known>,
+    /// As in the slots, but of those that are being expired.
+    pub(super) deadlines: BTreeSet<(Duration, String)>,
     /// Keys of offsets in open transactions, and in how many.
     pending: HashMap<Bytes, usize>,
 }
@@ -62,12 +69,14 @@ struct Index {
 #[derive(Debug)]
 pub(crate) struct TransactionCoordinator {
     log: Log,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     settings: TransactionSettings,
     damaged: bool,
     index: Mutex<Index>,
     /// Told whenever a deadline may have come nearer.
-    changed: Notify,
+    pub(super) changed: Notify,
+    /// Places for what is being expired.
+    pub(super) expiring: Arc<Semaphore>,
 }
 
 /// The right to queue records in the name of a transaction, for as long as it is held
@@ -97,20 +106,23 @@ impl TransactionCoordinator {
             settings,
             index: Mutex::default(),
             changed: Notify::new(),
+            expiring: Arc::new(Semaphore::new(EXPIRED_AT_ONCE)),
         };
         if this.damaged {
             tracing::error!("transactions are damaged: their ids are not served");
             return this; // COORDINATOR-3
         }
         for (id, transaction) in known.into_iter().flatten() {
-            let mut slot = Slot::default();
+            let mut slot = Slot { is_resumed: true, ..Slot::default() };
             this.publish(&id, &mut slot, transaction);
-            this.lock().entries.insert(id.into(), Arc::new(RwLock::new(slot)));
+            let transaction = slot.transaction.clone();
+            let known = Known { entry: Arc::new(RwLock::new(slot)), transaction };
+            this.lock().entries.insert(id.into(), known);
         }
         this
     }
 
-    fn lock(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,7 +135,9 @@ impl TransactionCoordinator {
 
     fn find(&self, id: &str) -> Result<Entry, TransactionError> {
         self.check_id(id)?;
-        self.lock().entries.get(id).cloned().ok_or(TransactionError::UnknownProducer)
+        let index = self.lock();
+        let known = index.entries.get(id).ok_or(TransactionError::UnknownProducer)?;
+        Ok(Arc::clone(&known.entry))
     }
 
     fn find_or_make(&self, id: &str) -> Result<Entry, TransactionError> {
@@ -132,13 +146,14 @@ impl TransactionCoordinator {
         if index.entries.len() >= self.settings.ids_max && !index.entries.contains_key(id) {
             return Err(TransactionError::TooManyIds);
         }
-        Ok(index.entries.entry(id.into()).or_default().clone())
+        Ok(Arc::clone(&index.entries.entry(id.into()).or_default().entry))
     }
 
     /// A transaction, to be changed (COORDINATOR-2).
-    async fn change(&self, id: &str) -> Result<(Change, Transaction), TransactionError> {
+    pub(super) async fn change(&self, id: &str) -> Result<(Change, Transaction), TransactionError> {
         let slot = self.find(id)?.write_owned().await;
-        let current = slot.transaction.clone().ok_or(TransactionError::UnknownProducer)?;
+        let current = slot.transaction.as_deref().ok_or(TransactionError::UnknownProducer)?;
+        let current = current.clone();
         Ok((slot, current))
     }
 
@@ -179,7 +194,7 @@ impl TransactionCoordinator {
         timeout_ms: i32,
         bearer: Option<Identity>,
     ) -> Result<Identity, TransactionError> {
-        let current = slot.transaction.clone();
+        let current = slot.transaction.as_deref().cloned();
         let renewal = current.as_ref().map(|current| current.renew(bearer)).transpose()?;
         let identity = match (renewal, &current) {
             (Some(Renewal::Granted), Some(current)) => return Ok(current.identity),
@@ -227,17 +242,26 @@ impl TransactionCoordinator {
         Ok(())
     }
 
-    /// Takes offsets that become committed ones if the transaction commits.
-    pub(crate) async fn add_offsets(
+    /// Takes offsets that become committed ones if the transaction commits. Whether the group
+    /// takes them from who sends them is up to `admit`; what it gives is kept until they are
+    /// durable. They show as pending before it is asked: whoever comes after that one must not be
+    /// told what stands there now (OFFSET-FETCH-2).
+    pub(crate) async fn add_offsets<T>(
         &self,
         id: &str,
         bearer: Identity,
         group: &str,
         offsets: Vec<(Bytes, Bytes)>,
+        admit: impl Future<Output = Result<T, TransactionError>>,
     ) -> Result<(), TransactionError> {
         let (mut slot, mut next) = self.change(id).await?;
+        let keys = offsets.iter().map(|(key, _)| key.clone()).collect();
+        let announced = Announced::new(&self.index, keys);
         next.add_offsets(bearer, group, offsets, self.settings.offset_bytes_max)?;
-        self.write(id, &mut slot, next).await
+        let admitted = admit.await?;
+        self.write(id, &mut slot, next).await?;
+        drop((admitted, announced));
+        Ok(())
     }
 
     /// Commits or aborts.
@@ -261,14 +285,41 @@ impl TransactionCoordinator {
             key.map_or(true, |key| catalog.by_id(key.topic_id).is_some())
         };
         let offsets = match outcome {
-            Outcome::Commit => ending::offsets(&current, exists),
+            Outcome::Commit => {
+                self.check_whole(id, &current, slot.is_resumed)?;
+                ending::offsets(&current, exists)
+            }
             Outcome::Abort => Vec::new(),
         };
         self.finish(id, &mut slot, &current, next, &offsets, ending).await
     }
 
+    /// COORDINATOR-5. Of a transaction that is older than this start the first record in a partition
+    /// may be what was lost there, however early that stands. Of one that was given up, the abort
+    /// may have been cut off.
+    fn check_whole(
+        &self,
+        id: &str,
+        ended: &Transaction,
+        is_resumed: bool,
+    ) -> Result<(), TransactionError> {
+        for partition in ended.partitions.iter().copied() {
+            let Some(view) = self.log.partition(partition) else { continue };
+            let start = self.log.transaction_start(partition, ended.identity.producer_id);
+            let begins_by = |range: &OffsetRange| start.is_some_and(|start| start <= range.last);
+            let damaged = view.damaged.iter().find(|range| is_resumed || begins_by(range));
+            let given_up = || view.accepted.iter().find(|range| begins_by(range));
+            if let Some(range) = damaged.or_else(given_up).copied() {
+                tracing::error!(transactional_id = id, %partition, %range,
+                    "transaction not committed: some of its records may be lost");
+                return Err(TransactionError::Lost { partition, range });
+            }
+        }
+        Ok(())
+    }
+
     /// Aborts with an epoch that fences the producer.
-    async fn abort(
+    pub(super) async fn abort(
         &self,
         id: &str,
         slot: &mut Slot,
@@ -328,7 +379,7 @@ impl TransactionCoordinator {
     }
 
     /// COORDINATOR-1: returns when it is durable.
-    async fn commit(&self, commit: Commit) -> Result<(), CommitCause> {
+    pub(super) async fn commit(&self, commit: Commit) -> Result<(), CommitCause> {
         let committed = self.log.commit(commit).await;
         committed.map(drop).map_err(|error| {
             tracing::warn!(cause = %error.cause, "the state of a transaction was not written");
@@ -338,7 +389,7 @@ impl TransactionCoordinator {
 
     /// Acts upon what has become durable.
     fn publish(&self, id: &str, slot: &mut Slot, next: Transaction) {
-        let was_ongoing = slot.transaction.as_ref().is_some_and(Transaction::is_ongoing);
+        let was_ongoing = slot.transaction.as_ref().is_some_and(|it| it.is_ongoing());
         let now = self.clock.monotonic();
         let timeout = u64::try_from(next.timeout_ms).map_or(Duration::ZERO, Duration::from_millis);
         let deadline = match (next.is_ongoing(), was_ongoing) {
@@ -346,17 +397,20 @@ impl TransactionCoordinator {
             (true, false) => Some(now.saturating_add(timeout)),
             (false, _) => Some(now.saturating_add(self.settings.id_expiry)),
         };
-        let old = slot.transaction.replace(next);
+        slot.is_resumed &= next.is_ongoing();
+        let next = Arc::new(next);
+        let old = slot.transaction.replace(Arc::clone(&next));
         let mut index = self.lock();
-        for key in slot.transaction.iter().flat_map(|next| next.offsets.keys()) {
-            *index.pending.entry(key.clone()).or_default() += 1;
-        }
+        index.hold(next.offsets.keys());
         index.release(old.iter().flat_map(|old| old.offsets.keys()));
+        if let Some(known) = index.entries.get_mut(id) {
+            known.transaction = Some(next);
+        }
         drop(index);
         self.set_deadline(id, slot, deadline);
     }
 
-    fn set_deadline(&self, id: &str, slot: &mut Slot, deadline: Option<Duration>) {
+    pub(super) fn set_deadline(&self, id: &str, slot: &mut Slot, deadline: Option<Duration>) {
         let mut index = self.lock();
         let old = std::mem::replace(&mut slot.deadline, deadline);
         old.map(|old| index.deadlines.remove(&(old, id.to_owned())));
@@ -365,68 +419,11 @@ impl TransactionCoordinator {
         self.changed.notify_one();
     }
 
-    fn remove(&self, id: &str, slot: &mut Slot) {
+    pub(super) fn remove(&self, id: &str, slot: &mut Slot) {
         self.set_deadline(id, slot, None);
         slot.transaction = None;
         slot.removed = true;
         self.lock().entries.remove(id);
-    }
-
-    /// Aborts transactions and forgets ids in time. Runs until it is dropped.
-    pub(crate) async fn run(self: &Arc<Self>) {
-        loop {
-            let changed = self.changed.notified();
-            match self.expire_due().await {
-                Some(deadline) => tokio::select! {
-                    () = self.clock.sleep(deadline.saturating_sub(self.clock.monotonic())) => {}
-                    () = changed => {}
-                },
-                None => changed.await,
-            }
-        }
-    }
-
-    /// Does what is due, and tells when the next will be.
-    pub(super) async fn expire_due(self: &Arc<Self>) -> Option<Duration> {
-        loop {
-            let (deadline, id) = self.lock().deadlines.first().cloned()?;
-            let now = self.clock.monotonic();
-            if deadline > now {
-                return Some(deadline);
-            }
-            let this = Arc::clone(self);
-            // On its own: a drain that ends the caller must not cut a change in two.
-            let ended = tokio::spawn(async move { this.expire(&id).await }).await;
-            if ended.is_err() {
-                return Some(now.saturating_add(RETRY_PAUSE)); // The panic has been told of.
-            }
-        }
-    }
-
-    async fn expire(&self, id: &str) {
-        let Ok((mut slot, current)) = self.change(id).await else { return };
-        let now = self.clock.monotonic();
-        if slot.deadline.is_none_or(|deadline| deadline > now) {
-            return; // It has gone on in the meantime.
-        }
-        let done = if current.is_ongoing() {
-            tracing::warn!(
-                transactional_id = id,
-                timeout_ms = current.timeout_ms,
-                "transaction timed out: it is aborted and its producer fenced"
-            );
-            let ended = current.ended(Outcome::Abort);
-            let next = Transaction { identity: current.identity.next(), ..ended };
-            self.abort(id, &mut slot, &current, next).await
-        } else {
-            let changes = vec![ending::state_of(id, None)];
-            let forgotten = self.commit(Commit { changes, ..Commit::default() }).await;
-            forgotten.map(|()| self.remove(id, &mut slot)).map_err(TransactionError::Storage)
-        };
-        if let Err(error) = done {
-            tracing::error!(transactional_id = id, %error, "transactional id not expired");
-            self.set_deadline(id, &mut slot, Some(now.saturating_add(RETRY_PAUSE)));
-        }
     }
 
     /// Aborts every transaction that has batches in any of `partitions`; how many.
@@ -466,8 +463,7 @@ impl TransactionCoordinator {
         Ok(index.pending.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
     }
 
-    /// What `look` makes of all ids, in their order. All that they hold together would be too much
-    /// to copy for who asks (BUDGET-6).
+    /// What `look` makes of all ids, in their order, and of the newest of each that is durable.
     pub(crate) async fn of_all<T>(
         &self,
         look: impl Fn(&str, &Transaction) -> Option<T>,
@@ -475,17 +471,20 @@ impl TransactionCoordinator {
         if self.damaged {
             return Err(TransactionError::Damaged);
         }
-        let mut entries: Vec<(Arc<str>, Entry)> = {
+        let mut known: Vec<(Arc<str>, Arc<Transaction>)> = {
             let index = self.lock();
-            index.entries.iter().map(|(id, entry)| (Arc::clone(id), Arc::clone(entry))).collect()
+            let latest = |(id, known): (&Arc<str>, &Known)| {
+                Some((Arc::clone(id), known.transaction.clone()?))
+            };
+            index.entries.iter().filter_map(latest).collect()
         };
-        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        known.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut all = Vec::new();
-        for (count, (id, entry)) in entries.into_iter().enumerate() {
-            if count % LOOKED_AT_ONCE == 0 {
+        for (count, (id, transaction)) in known.into_iter().enumerate() {
+            if count % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1 {
                 tokio::task::yield_now().await; // A look may take its time, and others wait.
             }
-            all.extend(entry.read().await.transaction.as_ref().and_then(|it| look(&id, it)));
+            all.extend(look(&id, &transaction));
         }
         Ok(all)
     }
@@ -495,16 +494,19 @@ impl TransactionCoordinator {
         self.damaged
     }
 
-    pub(crate) async fn get(&self, id: &str) -> Result<Option<Transaction>, TransactionError> {
-        match self.find(id) {
-            Ok(entry) => Ok(entry.read().await.transaction.clone()),
-            Err(TransactionError::UnknownProducer) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(crate) fn get(&self, id: &str) -> Result<Option<Arc<Transaction>>, TransactionError> {
+        self.check_id(id)?;
+        Ok(self.lock().entries.get(id).and_then(|known| known.transaction.clone()))
     }
 }
 
 impl Index {
+    fn hold<'a>(&mut self, keys: impl Iterator<Item = &'a Bytes>) {
+        for key in keys {
+            *self.pending.entry(key.clone()).or_default() += 1;
+        }
+    }
+
     fn release<'a>(&mut self, keys: impl Iterator<Item = &'a Bytes>) {
         for key in keys {
             if let Some(count) = self.pending.get_mut(key) {
@@ -517,11 +519,31 @@ impl Index {
     }
 }
 
-/// Offsets that transactions of the journal hold, as far as these can be read.
-pub(crate) fn pending_offsets(log: &Log) -> impl Iterator<Item = Bytes> {
+/// Keys that count as pending for as long as this is kept.
+struct Announced<'a> {
+    index: &'a Mutex<Index>,
+    keys: Vec<Bytes>,
+}
+
+impl<'a> Announced<'a> {
+    fn new(index: &'a Mutex<Index>, keys: Vec<Bytes>) -> Self {
+        index.lock().unwrap_or_else(PoisonError::into_inner).hold(keys.iter());
+        Self { index, keys }
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.release(self.keys.iter());
+    }
+}
+
+/// Keys and values of offsets that transactions of the journal hold, as far as these can be read.
+pub(crate) fn pending_offsets(log: &Log) -> impl Iterator<Item = (Bytes, Bytes)> {
     let values = log.state(StateKind::Transactions).into_iter().map(|(_, value)| value);
     let transactions = values.filter_map(|value| codec::decode(value).ok());
-    transactions.flat_map(|transaction| transaction.offsets.into_values())
+    transactions.flat_map(|transaction| transaction.offsets)
 }
 
 /// The transactions of the journal.

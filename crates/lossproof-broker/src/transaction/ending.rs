@@ -77,7 +77,7 @@ pub(super) fn commit(
 }
 
 /// The entry of a transactional id; `None` removes it.
-pub(super) fn state_of(id: &str, transaction: Option<&Transaction>) -> StateChange {
+pub(crate) fn state_of(id: &str, transaction: Option<&Transaction>) -> StateChange {
     StateChange {
         kind: StateKind::Transactions,
         key: Bytes::copy_from_slice(id.as_bytes()),

@@ -9,12 +9,15 @@ use lossproof_wire::ErrorCode;
 mod codec;
 mod coordinator;
 mod ending;
+mod expiry;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use coordinator::{TransactionCoordinator, WriteGuard, pending_offsets};
 pub(crate) use ending::abort_marker;
+#[cfg(test)]
+pub(crate) use ending::state_of;
 pub use state::TransactionSettings;
 pub(crate) use state::{Identity, Outcome, Transaction, TransactionError};
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lossproof_env::{Planted, planted};
-use lossproof_log::{CommitCause, PartitionId};
+use lossproof_log::{CommitCause, OffsetRange, PartitionId};
 use lossproof_wire::ErrorCode;
 
 /// As `transaction.max.timeout.ms` of Apache Kafka.
@@ -94,6 +94,10 @@ pub(crate) enum TransactionError {
     TooManyIds,
     #[error("a part of the transactions' state is damaged: an operator has to look at it")]
     Damaged,
+    #[error("a record of the transaction may be lost: partition {partition} is damaged {range}")]
+    Lost { partition: PartitionId, range: OffsetRange },
+    #[error("the group does not take offsets from who sends them: {0:?}")]
+    NotAdmitted(ErrorCode),
     #[error("the journal refused: {0}")]
     Storage(CommitCause),
 }
@@ -103,6 +107,7 @@ impl TransactionError {
     pub(crate) fn code(&self, fenced: ErrorCode) -> ErrorCode {
         match self {
             Self::EmptyId => ErrorCode::INVALID_REQUEST,
+            Self::NotAdmitted(code) => *code,
             Self::Timeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
             Self::UnknownProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
             Self::Fenced => fenced,
@@ -110,7 +115,9 @@ impl TransactionError {
             Self::TooLarge => ErrorCode::POLICY_VIOLATION,
             Self::Busy => ErrorCode::CONCURRENT_TRANSACTIONS,
             // Its records may be gone: the client must not take it for a hiccup.
-            Self::Storage(CommitCause::Damaged { .. }) => ErrorCode::KAFKA_STORAGE_ERROR,
+            Self::Lost { .. } | Self::Storage(CommitCause::Damaged { .. }) => {
+                ErrorCode::KAFKA_STORAGE_ERROR
+            }
             Self::TooManyIds | Self::Damaged | Self::Storage(_) => {
                 ErrorCode::COORDINATOR_NOT_AVAILABLE
             }
