@@ -171,6 +171,7 @@ mod tests {
 
     #[test]
     fn a_partition_does_not_go_on_below_what_a_group_has_read() {
+        // ACCEPTANCE-2
         let env = Environment {
             disk: Arc::new(SimDisk::new()),
             clock: Arc::new(ManualClock::new(0)),

@@ -13,8 +13,8 @@
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
 //!   [`DECODERS_MAX`] batches at a time.
 //! - BUDGET-4: nobody waits for a share of a budget while he holds another of the same, but for
-//!   BUDGET-2; and who holds a share of the requests needs none to be answered. Nor does he wait for
-//!   other clients: joins and syncs give theirs back before they do, a fetch does not wait on the
+//!   BUDGET-2; and who holds a share of the requests needs none to be answered. Nor does he wait
+//!   for other clients: joins and syncs give theirs back before they do, a fetch does not wait on the
 //!   reserve, and half a second at most with any other share but a small one; and behind one that
 //!   waits only small ones are read on the same connection. So slow readers and waiting members
 //!   cannot hold up producers, and requests that wait for each other always fit in.

@@ -157,7 +157,9 @@ impl Effect {
             Self::AcceptState { kind, missing } => {
                 payload.put_u8(TAG_ACCEPT_STATE);
                 payload.put_u8(kind.code());
-                missing.iter().for_each(|places| places.put(&mut payload));
+                for places in missing {
+                    places.put(&mut payload);
+                }
             }
             Self::State { kind, key, value } => {
                 entry.kind = entry_kind(*kind);

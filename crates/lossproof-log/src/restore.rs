@@ -109,7 +109,9 @@ impl Recovery {
                 self.view.change_state(|table| table.apply(kind, &key, Some(&value)));
             }
             Fact::StateDamaged(kind, missing) => self.view.change_state(|table| {
-                missing.into_iter().for_each(|places| table.note_damage(kind, places));
+                for places in missing {
+                    table.note_damage(kind, places);
+                }
             }),
             Fact::StateAccepted(kind) => {
                 self.view.change_state(|table| table.note_accepted(kind));

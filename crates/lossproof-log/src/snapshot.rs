@@ -141,7 +141,9 @@ impl Fact {
             Self::StateDamaged(kind, missing) => {
                 out.put_u8(TAG_STATE_DAMAGED);
                 out.put_u8(kind.code());
-                missing.iter().for_each(|places| places.put(&mut out));
+                for places in missing {
+                    places.put(&mut out);
+                }
             }
             Self::Accepted(id, ranges) => {
                 entry.partition = *id;

@@ -23,13 +23,13 @@ const _: () = assert!(QUEUE_BYTES_MAX / ENTRY_BYTES < 1 << ENTRY_BITS);
 
 impl Places {
     pub(crate) fn of_entry(frame: u64, entry: u64) -> Self {
-        let place = frame << ENTRY_BITS | entry;
+        let place = (frame << ENTRY_BITS) | entry;
         Self { first: place, last: place }
     }
 
     /// All that these frames may have held.
     pub(crate) fn of_frames(first: u64, last: u64) -> Self {
-        Self { first: first << ENTRY_BITS, last: (last + 1 << ENTRY_BITS) - 1 }
+        Self { first: first << ENTRY_BITS, last: ((last + 1) << ENTRY_BITS) - 1 }
     }
 
     pub(crate) fn put(&self, out: &mut BytesMut) {
