@@ -14,10 +14,10 @@
 //!   [`DECODERS_MAX`] batches at a time.
 //! - BUDGET-4: nobody waits for a share of a budget while he holds another of the same, but for
 //!   BUDGET-2; and who holds a share of the requests needs none to be answered. Nor does he wait
-//!   for other clients: joins and syncs give theirs back before they do, a fetch does not wait on the
-//!   reserve, and half a second at most with any other share but a small one; and behind one that
-//!   waits only small ones are read on the same connection. So slow readers and waiting members
-//!   cannot hold up producers, and requests that wait for each other always fit in.
+//!   for other clients: joins and syncs give theirs back before they do, a fetch does not wait on
+//!   the reserve, and half a second at most with any other share but a small one; and behind one
+//!   that waits only small ones are read on the same connection. So slow readers and waiting
+//!   members cannot hold up producers, and requests that wait for each other always fit in.
 //! - BUDGET-5: readers who take nothing can hold all memory of the answers for as long as they are
 //!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
 //!   get small ones; but what is answered at once, with more than its request and

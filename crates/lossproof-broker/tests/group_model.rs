@@ -2,8 +2,8 @@
 //! time, restarts of the broker, and a journal that is slow and refuses now and then. Some clients
 //! have an instance id; each now and then gives the member id or the instance id of another, or
 //! none, in whatever it asks, and offers other protocols than it did before. The group state
-//! machine is compared with the little that a group must guarantee, kept apart here from nothing but its
-//! answers and what operators see of it.
+//! machine is compared with the little that a group must guarantee, kept apart here from nothing
+//! but its answers and what operators see of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

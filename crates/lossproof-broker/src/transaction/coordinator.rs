@@ -295,8 +295,8 @@ impl TransactionCoordinator {
     }
 
     /// COORDINATOR-5. Of a transaction that is older than this start the first record in a
-    /// partition may be what was lost there, however early that stands. Of one that was given up, the abort
-    /// may have been cut off.
+    /// partition may be what was lost there, however early that stands. Where a range of it was
+    /// given up, the abort may have been cut off.
     fn check_whole(
         &self,
         id: &str,
