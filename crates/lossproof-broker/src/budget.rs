@@ -1,10 +1,10 @@
 //! # Invariants
 //!
 //! - BUDGET-1: the bytes of all requests in flight, until they are answered or nothing is kept of
-//!   them but what is counted elsewhere (GROUP-5), are covered by one
-//!   budget, but for [`SMALL_BYTES`] of small ones per connection; those of all answers, until they
-//!   are sent, by another, but for: a batch that is larger than an answer may be, per connection
-//!   one answer of [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
+//!   them but what is counted elsewhere (GROUP-5), are covered by one budget, but for
+//!   [`SMALL_BYTES`] of small ones per connection; those of all answers, until they are sent, by
+//!   another, but for: a batch that is larger than an answer may be, per connection one answer of
+//!   [`SMALL_ANSWER_BYTES`], those that are written and wait for their share, of
 //!   [`WAITING_BYTES`] together, and those that take no more than their requests did, or than
 //!   [`TINY_ANSWER_BYTES`]. A fetch that is sent from the memory it was read into keeps up to a
 //!   quarter more than its length of what was read with it.
@@ -13,11 +13,11 @@
 //! - BUDGET-3: what decompression holds is beside the budget: 40 MiB (BATCH-2) for each of
 //!   [`DECODERS_MAX`] batches at a time.
 //! - BUDGET-4: nobody waits for a share of a budget while he holds another of the same, but for
-//!   BUDGET-2; and who holds a share of the requests needs none to be answered. Nor does he wait for
-//!   other clients: joins and syncs give theirs back before they do, a fetch does not wait on the
-//!   reserve, and half a second at most with any other share but a small one; and behind one that
-//!   waits only small ones are read on the same connection. So slow readers and waiting members
-//!   cannot hold up producers, and requests that wait for each other always fit in.
+//!   BUDGET-2; and who holds a share of the requests needs none to be answered. Nor does he wait
+//!   for other clients: joins and syncs give theirs back before they do, a fetch does not wait on
+//!   the reserve, and half a second at most with any other share but a small one; and behind one
+//!   that waits only small ones are read on the same connection. So slow readers and waiting
+//!   members cannot hold up producers, and requests that wait for each other always fit in.
 //! - BUDGET-5: readers who take nothing can hold all memory of the answers for as long as they are
 //!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
 //!   get small ones; but what is answered at once, with more than its request and

@@ -138,8 +138,8 @@ impl Call {
         decoded
     }
 
-    /// Gives the memory of the request back where it is going to wait for other clients, and nothing
-    /// of it is kept that is not counted elsewhere (BUDGET-4).
+    /// Gives the memory of the request back where it is going to wait for other clients, and
+    /// nothing of it is kept that is not counted elsewhere (BUDGET-4).
     pub(crate) fn release(&mut self) {
         (self.body, self.client_id, self.share) = Default::default();
     }

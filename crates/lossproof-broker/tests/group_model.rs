@@ -1,9 +1,9 @@
 //! Any order of requests, by clients that crash, repeat themselves and lie, over any passing of
 //! time, restarts of the broker, and a journal that is slow and refuses now and then. Some clients
 //! have an instance id; each now and then gives the member id or the instance id of another, or
-//! none, in whatever it asks, and offers other protocols than it did before. The group state machine
-//! is compared with the little that a group must guarantee, kept apart here from nothing but its
-//! answers and what operators see of it.
+//! none, in whatever it asks, and offers other protocols than it did before. The group state
+//! machine is compared with the little that a group must guarantee, kept apart here from nothing
+//! but its answers and what operators see of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -99,7 +99,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(client, claim, lie)| Step::Heartbeat { client, claim, lie }),
         3 => (client.clone(), claim(8, 1), -1..=1)
             .prop_map(|(client, claim, lie)| Step::Commit { client, claim, lie }),
-        1 => (client.clone(), claim(4, 2)).prop_map(|(client, claim)| Step::Leave { client, claim }),
+        1 => (client.clone(), claim(4, 2))
+            .prop_map(|(client, claim)| Step::Leave { client, claim }),
         1 => client.prop_map(|client| Step::Crash { client }),
         3 => (0..4_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
         4 => (0..8_u8).prop_map(|luck| Step::Store { succeeded: luck > 0 }),

@@ -234,8 +234,8 @@ impl Coordinator {
         result
     }
 
-    /// What the broker does by itself, and not for a connection that would end with it: a mistake in
-    /// one group must end neither the process nor what is done for the others.
+    /// What the broker does by itself, and not for a connection that would end with it: a mistake
+    /// in one group must end neither the process nor what is done for the others.
     fn step_in(&self, group: &str, act: impl FnOnce(&mut Inner, Duration, &mut Vec<Answer>)) {
         self.step(|inner, now, out| {
             let acted = catch_unwind(AssertUnwindSafe(|| act(inner, now, out)));
