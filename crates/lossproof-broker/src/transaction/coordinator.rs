@@ -294,9 +294,9 @@ impl TransactionCoordinator {
         self.finish(id, &mut slot, &current, next, &offsets, ending).await
     }
 
-    /// COORDINATOR-5. Of a transaction that is older than this start the first record in a partition
-    /// may be what was lost there, however early that stands. Of one that was given up, the abort
-    /// may have been cut off.
+    /// COORDINATOR-5. Of a transaction that is older than this start the first record in a
+    /// partition may be what was lost there, however early that stands. Where a range of it was
+    /// given up, the abort may have been cut off.
     fn check_whole(
         &self,
         id: &str,
