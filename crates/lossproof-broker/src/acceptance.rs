@@ -169,6 +169,7 @@ mod tests {
     use crate::topics::TopicId;
     use crate::transaction::state_of;
 
+    /// ACCEPTANCE-2.
     #[test]
     fn a_partition_does_not_go_on_below_what_a_group_has_read() {
         // ACCEPTANCE-2

@@ -60,6 +60,8 @@ pub struct CheckReport {
     /// What a person has given up, by partition and offset.
     pub accepted: Vec<PartitionRange>,
     pub accepted_states: Vec<StateKind>,
+    /// What is there, and not given to committed readers because of that (HIDDEN-1).
+    pub hidden: Vec<PartitionRange>,
     /// Acknowledged frames at the end are gone: a start takes no writes.
     pub end_lost: bool,
     /// What is worth knowing, and is no damage.
@@ -182,6 +184,7 @@ pub fn check(
     report.accepted.extend(unplaced(&committer, &report.recovery.accepted));
     report.accepted.sort_unstable_by_key(|it| (it.partition, it.range));
     report.accepted_states = view.state(crate::state::StateTable::accepted_kinds);
+    report.hidden = log.hidden();
     Ok(Checked { log, report, _lock: lock })
 }
 

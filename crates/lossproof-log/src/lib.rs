@@ -44,6 +44,7 @@ mod error;
 mod frame;
 mod gather;
 mod helper;
+mod hidden;
 mod log;
 mod mark;
 mod meta;

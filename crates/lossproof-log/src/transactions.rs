@@ -159,6 +159,21 @@ impl Transactions {
         }
     }
 
+    /// Those that count as aborted because of what was given up ([`Self::accept`]): no marker says
+    /// so of them. What they hold back themselves tells them apart from the others: a transaction
+    /// that has its own marker holds nothing back, but while it is in doubt.
+    pub(crate) fn decided(&self) -> Vec<AbortedTransaction> {
+        let is_doubtful = |it: &AbortedTransaction| {
+            self.doubtful.iter().any(|known| known.transaction.first_offset == it.first_offset)
+        };
+        let own = self.aborted.iter().filter(|it| it.stable == it.transaction.first_offset);
+        let mut all: Vec<AbortedTransaction> =
+            own.map(|it| it.transaction).filter(|it| !is_doubtful(it)).collect();
+        all.sort_unstable();
+        all.dedup_by_key(|it| it.first_offset);
+        all
+    }
+
     /// The last stable offset (TXN-1).
     pub(crate) fn last_stable(&self, high_watermark: i64) -> i64 {
         let open = self.open.first().filter(|_| !planted(Planted::StableTooFar));
