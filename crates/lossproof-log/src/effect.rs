@@ -157,9 +157,7 @@ impl Effect {
             Self::AcceptState { kind, missing } => {
                 payload.put_u8(TAG_ACCEPT_STATE);
                 payload.put_u8(kind.code());
-                for places in missing {
-                    places.put(&mut payload);
-                }
+                Places::put_all(missing, &mut payload);
             }
             Self::State { kind, key, value } => {
                 entry.kind = entry_kind(*kind);

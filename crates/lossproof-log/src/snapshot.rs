@@ -141,9 +141,7 @@ impl Fact {
             Self::StateDamaged(kind, missing) => {
                 out.put_u8(TAG_STATE_DAMAGED);
                 out.put_u8(kind.code());
-                for places in missing {
-                    places.put(&mut out);
-                }
+                Places::put_all(missing, &mut out);
             }
             Self::Accepted(id, ranges) => {
                 entry.partition = *id;

@@ -32,9 +32,11 @@ impl Places {
         Self { first: first << ENTRY_BITS, last: ((last + 1) << ENTRY_BITS) - 1 }
     }
 
-    pub(crate) fn put(&self, out: &mut BytesMut) {
-        out.put_u64(self.first);
-        out.put_u64(self.last);
+    pub(crate) fn put_all(all: &[Self], out: &mut BytesMut) {
+        for places in all {
+            out.put_u64(places.first);
+            out.put_u64(places.last);
+        }
     }
 
     pub(crate) fn get_all(mut from: &[u8]) -> Option<Vec<Self>> {

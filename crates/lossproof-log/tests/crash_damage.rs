@@ -1,10 +1,10 @@
 //! The medium decays: sixteen bytes or a block of the journal, of a cold file or of a checkpoint
 //! change, at every place of it, after everything was acknowledged and known to be durable. Then
-//! either nothing is missing, or a check names it with its range, and so does the start, but for what
-//! stands in a cold file, which is an error when it is read: it is never cut as if it were a torn
-//! end, never skipped, and its offsets are never given again. Nor does anything change when the
-//! rest of the journal moves to cold files; nor where another loss was given up before. Held here:
-//! RECOVERY-1, RECOVERY-4, LOOK-3, MOVE-3, ACCEPT-5.
+//! either nothing is missing, or a check names it with its range, and so does the start, but for
+//! what stands in a cold file, which is an error when it is read: it is never cut as if it were a
+//! torn end, never skipped, and its offsets are never given again. Nor does anything change when
+//! the rest of the journal moves to cold files; nor where another loss was given up before. Held
+//! here: RECOVERY-1, RECOVERY-4, LOOK-3, MOVE-3, ACCEPT-5.
 
 use crate::{crash, support};
 

@@ -121,3 +121,46 @@ fn transactions_of_librdkafka_are_whole_over_a_power_cut() {
     assert_eq!(committed(&server), ["a", "b", "c", "d", "e"]);
     second.stop();
 }
+
+/// The trap: all that a check names as lost is a record of somebody else.
+#[test]
+fn what_committed_readers_are_not_given_because_of_a_loss_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let first = Broker::start(&data, &["--partitions", "1"]);
+    let payments = producer(&first.server);
+    payments.begin_transaction().unwrap();
+    send(&payments, &["a payment"]);
+    let mut settings = ClientConfig::new();
+    let plain: BaseProducer = settings.set("bootstrap.servers", &first.server).create().unwrap();
+    send(&plain, &["somebody else"]);
+    payments.commit_transaction(PATIENCE).unwrap();
+    assert_eq!(committed(&first.server), ["a payment", "somebody else"]);
+    first.stop();
+    let strike = |entry: std::fs::DirEntry| {
+        let mut bytes = std::fs::read(entry.path()).ok()?;
+        let at = bytes.windows(13).position(|window| window == b"somebody else")?;
+        bytes[at] ^= 1;
+        std::fs::write(entry.path(), bytes).ok()
+    };
+    let mut journal = std::fs::read_dir(data.join("journal")).unwrap();
+    journal.find_map(|entry| strike(entry.unwrap())).expect("it is stored");
+
+    let run = |arguments: &[&str]| {
+        let output = support::binary().args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let shown = data.to_str().unwrap();
+    let (code, said) = run(&["broker", "--data", shown, "--accept-loss", "t:0:1-1"]);
+    let hidden = "hidden from readers of committed messages: t-0: offsets 0 to 0";
+    assert!(code == Some(0) && said.contains(hidden), "{said}");
+    let (code, said) = run(&["broker", "--check", shown]);
+    assert!(code == Some(0) && said.contains(hidden), "{said}");
+    let (_, said) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let hidden = &verdict["hidden"][0];
+    assert_eq!((&hidden["first"], &hidden["last"]), (&0.into(), &0.into()), "{said}");
+    let second = Broker::start(&data, &[]);
+    assert_eq!(committed(&second.server), Vec::<String>::new());
+    second.stop();
+}

@@ -73,7 +73,7 @@ pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted]) -> Out
     }
     // It has kept others out, this process as well.
     drop(checked);
-    let aborted = accept(env, directory, &losses, end)?;
+    let (aborted, hidden) = accept(env, directory, &losses, end)?;
     for loss in &losses {
         match loss {
             Loss::Offsets(PartitionRange { partition, range }) => {
@@ -90,19 +90,21 @@ pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted]) -> Out
         );
     }
     say!("transactions aborted: {aborted}");
+    check::print_hidden(&hidden, &names);
     for left in check::acceptable(&without(&report, &losses), &names) {
         say!("still lost: --accept-loss {left}");
     }
     Ok(Exit::Proven)
 }
 
-/// Opens the log and gives up `losses`; how many transactions were aborted with them.
+/// Opens the log and gives up `losses`; how many transactions were aborted with them, and what
+/// committed readers are not given any more.
 fn accept(
     env: &Environment,
     directory: &Path,
     losses: &[Loss],
     end: bool,
-) -> Result<usize, Failure> {
+) -> Result<(usize, Vec<PartitionRange>), Failure> {
     let shown = directory.display();
     let config = LogConfig { accept_lost_end: end, ..LogConfig::default() };
     let (log, _) = Log::open(env, directory, config)
@@ -110,11 +112,12 @@ fn accept(
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| Failure::new(exit::START_FAILED, error))?;
     let done = runtime.block_on(accept_losses(&log, env, losses));
+    let hidden = log.hidden();
     let closed = log.close_blocking();
     let aborted = done
         .map_err(|error| Failure::new(exit::LOSS_NOT_ACCEPTED, format_args!("{shown}: {error}")))?;
     closed.map_err(|error| Failure::new(exit::STOP_FAILED, error))?;
-    Ok(aborted)
+    Ok((aborted, hidden))
 }
 
 /// What is still lost.

@@ -125,6 +125,40 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
     if report.is_damaged() && report.lost.is_empty() && report.lost_states.is_empty() {
         say!("no message is lost: what is damaged stands somewhere else as well");
     }
+    print_findings(report, names);
+    let looked = &report.looked_at;
+    say!(
+        "looked at: segments={} frames={} cold-files={} cold-batches={} bytes={}",
+        looked.segments,
+        looked.frames,
+        looked.cold_files,
+        looked.cold_batches,
+        looked.bytes
+    );
+    for PartitionRange { partition, range } in &report.accepted {
+        say!("accepted as lost: {}: offsets {range}", name_of(names, *partition));
+    }
+    for kind in &report.accepted_states {
+        say!("accepted as lost: what was missing of {}", state_name(*kind));
+    }
+    print_hidden(&report.hidden, names);
+    if report.is_damaged() {
+        print_way_on(&shown, report, names);
+    }
+}
+
+/// What can be read, and is kept from committed readers.
+pub(super) fn print_hidden(hidden: &[PartitionRange], names: &PartitionNames) {
+    for PartitionRange { partition, range } in hidden {
+        say!(
+            "hidden from readers of committed messages: {}: offsets {range}: of a transaction in \
+             which something was given up",
+            name_of(names, *partition)
+        );
+    }
+}
+
+fn print_findings(report: &CheckReport, names: &PartitionNames) {
     for finding in &report.recovery.damage {
         say!("damaged: {finding}");
     }
@@ -142,24 +176,6 @@ fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
     }
     for note in &report.notes {
         say!("note: {note}");
-    }
-    let looked = &report.looked_at;
-    say!(
-        "looked at: segments={} frames={} cold-files={} cold-batches={} bytes={}",
-        looked.segments,
-        looked.frames,
-        looked.cold_files,
-        looked.cold_batches,
-        looked.bytes
-    );
-    for PartitionRange { partition, range } in &report.accepted {
-        say!("accepted as lost: {}: offsets {range}", name_of(names, *partition));
-    }
-    for kind in &report.accepted_states {
-        say!("accepted as lost: what was missing of {}", state_name(*kind));
-    }
-    if report.is_damaged() {
-        print_way_on(&shown, report, names);
     }
 }
 
@@ -239,6 +255,7 @@ fn to_json(directory: &Path, checked: &Checked, names: &PartitionNames) -> Value
         "lost": ranges(&report.lost),
         "lost_states": named(&report.lost_states),
         "accepted": ranges(&report.accepted),
+        "hidden": ranges(&report.hidden),
         "accepted_states": named(&report.accepted_states),
         "end_lost": report.end_lost,
         "damage": damage.collect::<Vec<Value>>(),
