@@ -193,7 +193,7 @@ pub(crate) fn damaged_copies(env: &Environment, directory: &Path) -> Result<Vec<
     Ok(numbered.filter(|(_, copy)| Meta::decode(copy).is_none()).map(|(at, _)| at).collect())
 }
 
-/// Says which copies do not verify, since the next [`write`] makes them good.
+/// Says which copies do not verify, since the next [`write()`] makes them good.
 pub(crate) fn tell_damaged_copies(env: &Environment, directory: &Path) -> Result<(), OpenError> {
     for at in damaged_copies(env, directory)? {
         let path = path_of(directory);

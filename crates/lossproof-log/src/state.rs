@@ -167,7 +167,9 @@ mod tests {
         let (early, late) = (Places::of_entry(3, 1), Places::of_frames(7, 9));
         let missing = |lost: &[Places], given_up: &[Places]| {
             let mut table = StateTable::default();
-            lost.iter().for_each(|places| table.note_damage(kind, *places));
+            for places in lost {
+                table.note_damage(kind, *places);
+            }
             table.accept(kind, given_up);
             assert_eq!(table.is_damaged(kind), !table.missing(kind).is_empty());
             table.missing(kind)
