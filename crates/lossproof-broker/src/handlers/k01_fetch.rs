@@ -340,8 +340,8 @@ fn read_partition(
         Err(error) => {
             // FETCH-3.
             broker.tell_of_fetch(id, &error);
-            let refusal = refuse(read_error(&error));
-            return PartitionData { log_start_offset: view.log_start, ..refusal };
+            let log_start_offset = log_start_at(&error, &view);
+            return PartitionData { log_start_offset, ..refuse(read_error(&error)) };
         }
     };
     // The view is older than the slice: what was stable then is so with all of its markers.
@@ -363,6 +363,14 @@ fn read_partition(
         log_start_offset: slice.log_start,
         records: Some(records_of(batches, slice.held)),
         ..bounds
+    }
+}
+
+/// Something may have been removed since the view was taken.
+fn log_start_at(error: &ReadError, view: &PartitionView) -> i64 {
+    match error {
+        ReadError::OffsetOutOfRange { log_start, .. } => *log_start,
+        _ => view.log_start,
     }
 }
 
