@@ -5,8 +5,8 @@
 //! - ACCEPT-2: it is durable before it has any effect, and known for as long as the partition: it
 //!   is told at each start and by each check, as what it is.
 //! - ACCEPT-3: an offset that may have been given before is not given again.
-//! - ACCEPT-5: what is lost later is not given up with it, wherever it stood.
 //! - ACCEPT-4: a transaction that was open where a given up range begins never looks committed.
+//! - ACCEPT-5: what is lost later is not given up with it, wherever it stood.
 
 use tokio::sync::oneshot;
 
@@ -73,8 +73,9 @@ impl Log {
         done.map_err(AcceptError::Commit)
     }
 
-    /// As [`Log::read`]; what the medium does not give back is damage to who gives it up.
-    fn read_or_damage(&self, id: PartitionId, offset: i64) -> Result<Slice, ReadError> {
+    /// As [`Log::read`], batch by batch; what the medium does not give back is damage to who gives
+    /// it up.
+    pub(crate) fn read_or_damage(&self, id: PartitionId, offset: i64) -> Result<Slice, ReadError> {
         let Shared { view, segments, .. } = &**self.shared();
         let partition = view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
         reader::read(segments, id, &partition, offset, 1, Unread::IsDamage)

@@ -11,9 +11,6 @@ use crate::log::Log;
 use crate::report::PartitionRange;
 use crate::transactions::{AbortedTransaction, Part, Step};
 
-/// Read at once.
-const READ_BYTES: usize = 256 << 10;
-
 impl Log {
     /// Offsets that can be read and that committed readers are not given, since their transaction
     /// was open where a range begins that was given up (HIDDEN-1). By partition and offset.
@@ -48,7 +45,7 @@ impl Log {
     ) {
         let mut next = wanted.first_offset.max(log_start);
         while next <= wanted.last_offset {
-            let slice = match self.read(id, next, READ_BYTES) {
+            let slice = match self.read_or_damage(id, next) {
                 Ok(slice) => slice,
                 Err(ReadError::Damaged { range, .. }) if !range.is_open() => {
                     next = range.last + 1;

@@ -62,12 +62,15 @@ fn records_of_a_transaction_that_a_given_up_range_hides_are_named() {
     }
     stepper.close().unwrap();
     drop(log);
-    let place = |path: std::path::PathBuf| {
-        let bytes = disk.bytes(&path).unwrap();
-        let at = bytes.windows(10).position(|it| it == b"to be lost")?;
-        Some((path, at))
+    let place_of = |text: &[u8]| {
+        let place = |path: std::path::PathBuf| {
+            let bytes = disk.bytes(&path).unwrap();
+            let at = bytes.windows(text.len()).position(|it| it == text)?;
+            Some((path, at))
+        };
+        disk.paths().into_iter().find_map(place).unwrap()
     };
-    let (path, at) = disk.paths().into_iter().find_map(place).unwrap();
+    let (path, at) = place_of(b"to be lost");
     disk.damage(&path, at as u64, b"T").unwrap();
     assert_eq!(hidden(&disk), [], "committed readers wait for a decision");
     let (log, mut stepper) = open(&disk);
@@ -78,6 +81,14 @@ fn records_of_a_transaction_that_a_given_up_range_hides_are_named() {
     let expected = [(0, 0), (3, 3), (5, 6)];
     let named: Vec<_> = log.hidden().iter().map(|it| (it.range.first, it.range.last)).collect();
     assert_eq!(named, expected);
+    // What the medium does not give back any more hides nothing of the rest.
+    let image = disk.power_cut();
+    let (later, _stepper) = open(&image);
+    let (path, at) = place_of(b"of 2: 0");
+    let block = at as u64 / 4096 * 4096;
+    image.make_unreadable(&path, block..block + 4096).unwrap();
+    let left: Vec<_> = later.hidden().iter().map(|it| (it.range.first, it.range.last)).collect();
+    assert_eq!(left, [(0, 0), (5, 6)]);
     stepper.checkpoint().unwrap();
     stepper.close().unwrap();
     drop(log);
