@@ -112,7 +112,7 @@ mod tests {
     use lossproof_log::Commit;
 
     use super::*;
-    use crate::group::{ClientName, Join, Sync};
+    use crate::tests::become_member;
     use crate::topic_config::TopicConfig;
     use crate::topics::{NewTopic, TopicId};
     use crate::{BrokerConfig, Server, retention};
@@ -180,30 +180,8 @@ mod tests {
 
         /// Becomes the one member of `group`, subscribed to topic `t`.
         async fn join(&self, group: &str) {
-            let answer = self.broker.groups.join(Join {
-                group: group.into(),
-                member_id: String::new(),
-                instance: None,
-                client: ClientName::default(),
-                fresh_member_id: "a".into(),
-                requires_known_member_id: false,
-                can_skip_assignment: false,
-                session_timeout: MINUTE,
-                rebalance_timeout: MINUTE,
-                protocol_type: "consumer".into(),
-                protocols: vec![("range".into(), Bytes::from_static(b"\0\x03\0\0\0\x01\0\x01t"))],
-            });
-            assert_eq!(answer.await.expect("an answer").error, None);
-            let answer = self.broker.groups.sync(Sync {
-                group: group.into(),
-                generation: 1,
-                member_id: "a".into(),
-                instance: None,
-                protocol_type: None,
-                protocol: None,
-                assignments: vec![],
-            });
-            assert_eq!(answer.await.expect("an answer").error, None);
+            let subscription = Bytes::from_static(b"\0\x03\0\0\0\x01\0\x01t");
+            become_member(&self.broker, group, subscription).await;
         }
 
         async fn after(&self, time: Duration) -> Vec<String> {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::broker::Broker;
 use crate::budget::{Budget, DECODERS_MAX, SMALL_ANSWER_BYTES, Share, WAITING_BYTES};
 use crate::compaction;
-use crate::group::GroupError;
+use crate::group::{ClientName, GroupError, Join, Sync};
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::removal::{ClosedGroup, remove_offsets};
 use crate::retention;
@@ -43,6 +43,34 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("it never happens: {what}");
+}
+
+/// Becomes member `a`, the only one of `group`.
+pub(crate) async fn become_member(broker: &Broker, group: &str, subscription: Bytes) {
+    let answer = broker.groups.join(Join {
+        group: group.into(),
+        member_id: String::new(),
+        instance: None,
+        client: ClientName::default(),
+        fresh_member_id: "a".into(),
+        requires_known_member_id: false,
+        can_skip_assignment: false,
+        session_timeout: Duration::from_mins(1),
+        rebalance_timeout: Duration::from_mins(1),
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), subscription)],
+    });
+    assert_eq!(answer.await.expect("an answer").error, None);
+    let answer = broker.groups.sync(Sync {
+        group: group.into(),
+        generation: 1,
+        member_id: "a".into(),
+        instance: None,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![],
+    });
+    assert_eq!(answer.await.expect("an answer").error, None);
 }
 
 pub(crate) async fn server() -> (Server, MemoryNet) {

@@ -196,6 +196,15 @@ pub(crate) enum Copy {
     End,
 }
 
+impl Copy {
+    fn magic(self) -> [u8; 7] {
+        match self {
+            Self::Front => MAGIC_FRONT,
+            Self::End => MAGIC_END,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct FrameHeader {
     /// From 1 without gaps.
@@ -215,10 +224,7 @@ pub(crate) struct FrameHeader {
 impl FrameHeader {
     fn encode(&self, life: &Life, copy: Copy) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
-        out[..7].copy_from_slice(match copy {
-            Copy::Front => &MAGIC_FRONT,
-            Copy::End => &MAGIC_END,
-        });
+        out[..7].copy_from_slice(&copy.magic());
         out[7] = FORMAT_VERSION;
         out[8..16].copy_from_slice(&self.number.to_be_bytes());
         out[16..24].copy_from_slice(&life.incarnation.to_be_bytes());
@@ -236,11 +242,7 @@ impl FrameHeader {
     /// `None` for anything but an undamaged header of this life (LAYOUT-2).
     pub(crate) fn decode(bytes: &[u8], life: &Life, copy: Copy) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES)?;
-        let magic = match copy {
-            Copy::Front => &MAGIC_FRONT,
-            Copy::End => &MAGIC_END,
-        };
-        if bytes.get(..7)? != magic
+        if bytes.get(..7)? != copy.magic()
             || bytes.get(7) != Some(&FORMAT_VERSION)
             || get_u64(bytes, 16)? != life.incarnation
             || get_u32(bytes, HEADER_CRC_AT)? != life.crc(bytes.get(..HEADER_CRC_AT)?)
@@ -260,19 +262,18 @@ impl FrameHeader {
         (enough && u64::from(header.length).is_multiple_of(BLOCK)).then_some(header)
     }
 
-    /// The incarnation that a front header names, verified or not.
-    pub(crate) fn claimed_incarnation(bytes: &[u8]) -> Option<u64> {
-        (bytes.get(..7)? == MAGIC_FRONT).then(|| get_u64(bytes, 16)).flatten()
+    /// The incarnation that a header names, verified or not.
+    pub(crate) fn claimed_incarnation(bytes: &[u8], copy: Copy) -> Option<u64> {
+        (bytes.get(..7)? == copy.magic()).then(|| get_u64(bytes, 16)).flatten()
     }
 
     /// Whether a block begins with a front header or ends with an end header, readable or not,
     /// that names `incarnation`.
     pub(crate) fn block_claims(block: &[u8], incarnation: u64) -> bool {
         let end_at = block.len().saturating_sub(HEADER_BYTES);
-        let claims = |bytes: &[u8], magic: [u8; 7]| {
-            bytes.get(..7) == Some(&magic[..]) && get_u64(bytes, 16) == Some(incarnation)
-        };
-        claims(block, MAGIC_FRONT) || block.get(end_at..).is_some_and(|it| claims(it, MAGIC_END))
+        let claims =
+            |bytes: &[u8], copy| Self::claimed_incarnation(bytes, copy) == Some(incarnation);
+        claims(block, Copy::Front) || block.get(end_at..).is_some_and(|it| claims(it, Copy::End))
     }
 
     pub(crate) fn directory_bytes(&self) -> usize {

@@ -8,7 +8,7 @@ use lossproof_env::{DiskFile, Environment};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
-use crate::frame::{BLOCK, FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
+use crate::frame::{BLOCK, Copy, FORMAT_VERSION, FrameHeader, HEADER_BYTES, Life};
 use crate::mark::Mark;
 use crate::paths::Paths;
 use crate::quarantine;
@@ -180,7 +180,7 @@ fn first_frame(
     let mut scan = Scan::new(file.clone(), Life::new(directory_id, sequence, 0))?;
     let mut at = DATA_AT;
     while let Some(bytes) = scan.bytes(at, HEADER_BYTES)? {
-        if let Some(incarnation) = FrameHeader::claimed_incarnation(&bytes) {
+        if let Some(incarnation) = FrameHeader::claimed_incarnation(&bytes, Copy::Front) {
             scan.life = Life::new(directory_id, sequence, incarnation);
             if scan.front_header(at)?.is_some() {
                 // Of one before it the second header may be left.

@@ -411,7 +411,7 @@ fn start(
     });
     let unsure = Unsure { end_lost: recovery.end_lost, ids: recovery.ids_unclear };
     // Among what is lost may be who raised the epochs last.
-    let is_sure = report.clean && report.damage.is_empty() && report.accepted.is_empty();
+    let is_sure = report.clean && report.is_whole();
     begin(env, &paths, &mut committer, &mut meta, (is_sure, unsure))?;
     let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
     Ok((committer, mover, report))
@@ -470,15 +470,14 @@ fn mover(
 ) -> Result<Mover, OpenError> {
     let cold = shared.segments.cold();
     let is_named = |path: &Path| cold.iter().any(|cold| cold.path == path);
-    let is_sound = report.damage.is_empty() && report.accepted.is_empty();
-    if !is_sound {
+    if !report.is_whole() {
         set_aside(env, &paths, current.as_ref(), &is_named, report.open_count)?;
+        if report.damage.iter().all(Finding::holds_nothing) {
+            // Nothing is lost that could be put back in its place: a checkpoint makes it good.
+            shared.mover.note_findings();
+        }
     }
-    if !is_sound && report.damage.iter().all(Finding::holds_nothing) {
-        // Nothing is lost that could be put back in its place: a checkpoint makes it good.
-        shared.mover.note_findings();
-    }
-    if current.is_some() || is_sound {
+    if current.is_some() || report.is_whole() {
         let goes = |path: &Path| !is_named(path);
         mover::remove_files(&*env.disk, &paths, current.as_ref(), &goes)
             .map_err(failed("clean up", &paths.directory))?;

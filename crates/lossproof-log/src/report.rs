@@ -29,6 +29,11 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
+    /// Whether all that was acknowledged was there, nothing given up before.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.damage.is_empty() && self.accepted.is_empty()
+    }
+
     /// Whether anything has to be looked at by a person.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty() && self.in_doubt.is_empty()

@@ -20,10 +20,10 @@ use crate::Server;
 use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
 use crate::call::{Answer, Call, Later, Reply};
-use crate::group::{ClientName, Join, Leaving, Sync};
+use crate::group::Leaving;
 use crate::offsets::OffsetKey;
 use crate::tests::{
-    eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
+    become_member, eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
 };
 
 /// Far more than what is at hand takes to be seen.
@@ -298,7 +298,7 @@ async fn offsets_of_a_member(
     let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
     let answer: OffsetCommitResponse = ask(broker, &request, 8).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
-    join(broker).await;
+    become_member(broker, "g", Bytes::new()).await;
     let request = InitProducerIdRequest {
         transactional_id: Some("id".into()),
         transaction_timeout_ms: 60_000,
@@ -322,33 +322,6 @@ async fn offsets_of_a_member(
         topics: vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] }],
         ..Default::default()
     }
-}
-
-async fn join(broker: &Broker) {
-    let answer = broker.groups.join(Join {
-        group: "g".into(),
-        member_id: String::new(),
-        instance: None,
-        client: ClientName::default(),
-        fresh_member_id: "a".into(),
-        requires_known_member_id: false,
-        can_skip_assignment: false,
-        session_timeout: Duration::from_mins(1),
-        rebalance_timeout: Duration::from_mins(1),
-        protocol_type: "consumer".into(),
-        protocols: vec![("range".into(), Bytes::new())],
-    });
-    assert_eq!(answer.await.expect("an answer").error, None);
-    let answer = broker.groups.sync(Sync {
-        group: "g".into(),
-        generation: 1,
-        member_id: "a".into(),
-        instance: None,
-        protocol_type: None,
-        protocol: None,
-        assignments: vec![],
-    });
-    assert_eq!(answer.await.expect("an answer").error, None);
 }
 
 fn leave(broker: &Broker) {

@@ -21,7 +21,6 @@ use crate::commit::PartitionId;
 use crate::error::OpenError;
 use crate::frame::{
     BLOCK, CHECKPOINT_LIFE, COLD_LIFE, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life,
-    get_u64,
 };
 use crate::mark::Mark;
 use crate::meta::{self, Meta};
@@ -225,7 +224,8 @@ impl Dump<'_> {
         while let Some(block) = scan.bytes(at, BLOCK as usize)? {
             let end = &block[block.len() - HEADER_BYTES..];
             for (copy, header) in [(Copy::Front, &block[..]), (Copy::End, end)] {
-                let Some(incarnation) = get_u64(header, 16) else { continue };
+                let claimed = FrameHeader::claimed_incarnation(header, copy);
+                let Some(incarnation) = claimed else { continue };
                 let life = Life::new(directory_id, segment, incarnation);
                 if FrameHeader::decode(header, &life, copy).is_some() {
                     return Ok(Some(life));
