@@ -60,8 +60,10 @@ async function consume () {
     topics: [topic], mode: 'committed', fallbackMode: 'earliest', autocommit: false,
     maxWaitTime: 200, isolationLevel: FetchIsolationLevels.READ_COMMITTED
   })
-  // Read as it comes: what waits in the stream is handed out even after its partition has gone.
+  // The stream hands out what was on its way even after its partition has gone to another member.
+  const isMine = partition => consumer.assignments?.some(its => its.partitions.includes(partition))
   stream.on('data', ({ partition, offset, value }) => {
+    if (!isMine(partition)) return
     say('record', partition, offset, value)
     pending.set(partition, offset + 1n)
   })
