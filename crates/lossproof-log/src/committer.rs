@@ -434,7 +434,7 @@ impl Committer {
         }
         self.publish(&effects, &place, |index| !early[index]);
         self.answer(|_| true);
-        self.shared.acknowledged(self.writer.next_frame - 1);
+        self.shared.acknowledged(self.writer.next_frame - 1, &effects);
         Ok(())
     }
 

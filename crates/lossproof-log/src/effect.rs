@@ -107,6 +107,22 @@ pub(crate) fn state_kind(kind: EntryKind) -> Option<StateKind> {
 }
 
 impl Effect {
+    /// The one partition that it changes. (Epochs are raised while nobody is there yet.)
+    pub(crate) fn partition(&self) -> Option<PartitionId> {
+        match self {
+            Self::Create { id, .. }
+            | Self::Delete { id }
+            | Self::LogStart { id, .. }
+            | Self::Flush { id, .. }
+            | Self::AcceptOffsets { id, .. } => Some(*id),
+            Self::Batch(batch) => Some(batch.id),
+            Self::EpochRaise
+            | Self::ProducerIds(_)
+            | Self::AcceptState { .. }
+            | Self::State { .. } => None,
+        }
+    }
+
     /// The partition of which offsets are given up.
     pub(crate) fn accepts_in(&self) -> Option<PartitionId> {
         match self {

@@ -28,6 +28,7 @@
 mod accept;
 mod ballast;
 mod batch;
+mod changes;
 mod check;
 mod checkpoint;
 mod cluster_id;

@@ -322,9 +322,15 @@ impl Log {
         self.shared().view.state(crate::state::StateTable::accepted_kinds)
     }
 
-    /// Changes after every acknowledged frame, for those who wait for new batches.
+    /// Changes after every acknowledged frame to its number, for those who wait for new batches.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared().acknowledged.subscribe()
+    }
+
+    /// Whether frames after `seen`, a number that [`Log::watch`] gave, have changed one of the
+    /// partitions wanted. True as well where that is not known any more.
+    pub fn has_changed(&self, seen: u64, is_wanted: impl Fn(PartitionId) -> bool) -> bool {
+        self.shared().changes.since(seen, is_wanted)
     }
 
     /// The first batch with a timestamp of at least `timestamp_ms`; which record of it is the

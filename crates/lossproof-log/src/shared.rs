@@ -10,11 +10,13 @@ use tokio::sync::{Semaphore, watch};
 use lossproof_env::Environment;
 
 use crate::ballast::Ballast;
+use crate::changes::Changes;
 use crate::cluster_id::ClusterId;
 use crate::commit::PartitionId;
 use crate::compaction::Order;
 use crate::config::LogConfig;
 use crate::counters::{Bounded, Counters, LogFigures};
+use crate::effect::Effect;
 use crate::error::{FenceCause, Fenced};
 use crate::helper::{Ended, Helper};
 use crate::partition::View;
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     /// One permit per KiB that is queued or in work.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) acknowledged: watch::Sender<u64>,
+    pub(crate) changes: Changes,
     pub(crate) mover: MoverSignal,
     pub(crate) scrub: MoverSignal,
     pub(crate) ballast: Ballast,
@@ -183,6 +186,7 @@ impl Shared {
             queue: Queue::default(),
             permits: Arc::new(Semaphore::new(permits as usize)),
             acknowledged: watch::Sender::new(0),
+            changes: Changes::default(),
             mover: MoverSignal::default(),
             scrub: MoverSignal::default(),
             ballast,
@@ -270,7 +274,8 @@ impl Shared {
         self.seal.swap(false, Ordering::AcqRel)
     }
 
-    pub(crate) fn acknowledged(&self, frame: u64) {
+    pub(crate) fn acknowledged(&self, frame: u64, effects: &[Effect]) {
+        self.changes.note(frame, effects);
         self.acknowledged.send_replace(frame);
     }
 }

@@ -9,17 +9,21 @@
 //!   one of damage is CORRUPT_MESSAGE, which clients do not keep to themselves.
 //! - FETCH-4: who says of which epoch its last record is, and has read beyond the end of that epoch
 //!   here, gets no records but that end (KIP-595).
+//! - FETCH-5: who waits looks at all of its partitions only after a frame that changed one of them:
+//!   a thousand quiet partitions cost nothing while others are written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use lossproof_env::{Planted, planted};
-use lossproof_log::{PartitionId, PartitionView, ReadError, StoredBatch};
+use lossproof_log::{Log, PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::{
     AbortedTransaction, EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData, Records, Uuid,
 };
+use tokio::sync::watch;
 
 use super::last_words;
 use crate::broker::{Broker, check_leader_epoch, find_partition, find_topic};
@@ -54,6 +58,29 @@ impl Plan {
     /// Twice: what is read, and where much else is in the memory it was read into, its copy.
     fn share_bytes(&self) -> usize {
         self.bytes_max.saturating_mul(2)
+    }
+}
+
+/// When a fetch that waits has to look at its partitions again: not for what others write.
+struct Watch {
+    frames: watch::Receiver<u64>,
+    wanted: HashSet<PartitionId>,
+    /// The last frame there was when it looked.
+    looked_at: Option<u64>,
+}
+
+impl Watch {
+    fn new(log: &Log, plan: &Plan) -> Self {
+        let partitions = plan.topics.iter().flat_map(|topic| &topic.partitions);
+        let wanted = partitions.filter_map(|(_, id)| id.ok()).collect();
+        Self { frames: log.watch(), wanted, looked_at: None }
+    }
+
+    /// FETCH-5. Before anything is looked at: what is written meanwhile is seen the next time.
+    fn must_look(&mut self, log: &Log) -> bool {
+        let frame = *self.frames.borrow_and_update();
+        let before = self.looked_at.replace(frame);
+        before.is_none_or(|frame| log.has_changed(frame, |id| self.wanted.contains(&id)))
     }
 }
 
@@ -120,14 +147,14 @@ async fn poll(
     wait: Duration,
 ) -> (FetchResponse, Share) {
     let deadline = broker.env.clock.monotonic().saturating_add(wait);
-    let mut frames = broker.log.watch();
+    let mut watch = Watch::new(&broker.log, &plan);
     let mut draining = broker.draining.clone();
     loop {
-        frames.borrow_and_update();
+        let must_look = watch.must_look(&broker.log);
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
         let wanted = if last { 1 } else { bytes_min.max(1) as u64 };
-        if has_news(broker, &plan, wanted) {
+        if (must_look || last) && has_news(broker, &plan, wanted) {
             let mut share = Share::default();
             if !broker.answers.try_grow(&mut share, plan.share_bytes())
                 && let Some(response) = read_small(broker, &plan).await
@@ -142,7 +169,7 @@ async fn poll(
             return (read_all(broker, &plan), Share::default());
         }
         tokio::select! {
-            changed = frames.changed() => if changed.is_err() {
+            changed = watch.frames.changed() => if changed.is_err() {
                 // The log is closed: nothing will come any more.
                 return (read_all(broker, &plan), Share::default());
             },
@@ -407,9 +434,42 @@ fn aborted(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use bytes::Bytes;
+    use lossproof_env::{Environment, SimDisk};
+    use lossproof_log::{Commit, FlushPolicy, LogConfig, PartitionChange};
+    use lossproof_wire::batch::BatchBuilder;
 
     use super::*;
+
+    /// FETCH-5.
+    #[test]
+    fn who_waits_looks_again_only_after_a_change_in_its_own_partitions() {
+        let env = Environment { disk: Arc::new(SimDisk::new()), ..Environment::real() };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, mut stepper, _) = opened.expect("a log");
+        let mut put = |commit| assert!(stepper.submit(vec![commit])[0].is_ok());
+        let [mine, other] = [PartitionId(1), PartitionId(2)];
+        for id in [mine, other] {
+            let (topic_id, flush) = ([7; 16], FlushPolicy::Commit);
+            let change = PartitionChange::Create { id, topic_id, index: 0, flush };
+            put(Commit::partition(change));
+        }
+        let partitions = vec![(FetchPartition::default(), Ok(mine))];
+        let topic = PlannedTopic { name: "t".to_owned(), id: Uuid::default(), partitions };
+        let plan = Plan { topics: vec![topic], bytes_max: 1, committed: false };
+        let mut watch = Watch::new(&log, &plan);
+        assert!(watch.must_look(&log), "at first");
+        for (id, must_look) in [(other, false), (mine, true), (other, false), (mine, true)] {
+            let mut batch = BatchBuilder::new();
+            batch.push(0, None, Some(b"x"), &[]);
+            let batch = batch.build().expect("a batch");
+            put(Commit::append(id, batch));
+            assert!(watch.frames.has_changed().expect("open"), "every frame wakes it");
+            assert_eq!(watch.must_look(&log), must_look, "after a batch in {id}");
+        }
+    }
 
     #[test]
     fn little_of_what_was_read_is_copied_and_most_of_it_is_sent_as_it_is() {
