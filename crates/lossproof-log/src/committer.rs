@@ -297,7 +297,7 @@ impl Committer {
 
     fn stage(&mut self, submission: Submission, plan: &Plan) {
         let now_ms = self.running_ms();
-        let needs_sync = self.staging.needs_sync(&submission.commit);
+        let needs_sync = plan.has_markers || self.staging.needs_sync(&submission.commit);
         let every_second = submission.commit.appends.iter().any(|append| {
             self.staging.flush(append.partition) == Some(FlushPolicy::UnsafeEverySecond)
         });

@@ -4,7 +4,8 @@
 //! # Invariants
 //! - COMPACTION-1: a record goes only where a later, committed record of its key stays, where its
 //!   transaction was aborted, or, without a value, where its time is over (COMPACTION-4). One
-//!   without a key stays. What stays keeps its offset and its bytes.
+//!   without a key stays, and one that a loss hides which was given up (HIDDEN-1). What stays keeps
+//!   its offset and its bytes.
 //! - COMPACTION-2: nothing is touched at or above the last stable offset, as it was when the pass
 //!   was asked for, nor above that of the journal's part that moves.
 //! - COMPACTION-3: offsets stay dense: a batch keeps its range; those of which nothing is left
@@ -32,6 +33,7 @@ use crate::error::ReadError;
 use crate::frame::{Entry, EntryKind, NO_RECORDS};
 use crate::partition::Partition;
 use crate::reader::{Segments, StoredBatch, Unread, read};
+use crate::transactions::AbortedTransaction;
 
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -163,6 +165,8 @@ pub(crate) struct Pass<'a> {
     wish: Compaction,
     before: Compacted,
     last: LastOffsets,
+    /// Transactions that count as aborted because of a loss that was given up.
+    decided: Vec<AbortedTransaction>,
     /// Batches from here on are copied as they are.
     end: i64,
 }
@@ -181,7 +185,8 @@ impl<'a> Pass<'a> {
         let (wish, last, stable) = (order.wish, LastOffsets::new(), partition.view().last_stable);
         let end = order.end.min(stable); // COMPACTION-2
         let end = if planted(Planted::CompactionPassesStable) { i64::MAX } else { end };
-        let mut pass = Self { segments, id, partition, wish, before, last, end };
+        let decided = partition.transactions().decided();
+        let mut pass = Self { segments, id, partition, wish, before, last, decided, end };
         for batch in pass.batches() {
             if is_stopped() {
                 return Err(CompactionError::Stopped);
@@ -245,10 +250,13 @@ impl<'a> Pass<'a> {
         // Below the log start nobody knows; there its records are shown to nobody, nor any that
         // they could take the place of.
         let aborted = self.partition.aborted(base_offset, base_offset + 1).unwrap_or_default();
-        aborted.iter().any(|it| {
-            it.producer_id == header.producer_id
-                && (it.first_offset..=it.last_offset).contains(&base_offset)
-        })
+        aborted.iter().any(|it| is_part_of(header, it))
+    }
+
+    /// Whether it belongs to a transaction that counts as aborted because of a loss that was given
+    /// up: it may have been committed.
+    fn is_decided(&self, header: &BatchHeader) -> bool {
+        self.decided.iter().any(|it| is_part_of(header, it))
     }
 
     /// Hands all that stays of the partition to `push`, and says how far it is compacted then.
@@ -297,6 +305,10 @@ impl<'a> Pass<'a> {
             // was committed it need not be told.
             return Ok(if self.is_aborted(&header) { Fate::Stays } else { Fate::Goes });
         }
+        if self.is_decided(&header) {
+            // Readable, and named to whoever gave up the loss that hides it (HIDDEN-1).
+            return Ok(Fate::Stays);
+        }
         if self.is_aborted(&header) {
             return Ok(Fate::Goes);
         }
@@ -315,6 +327,13 @@ impl<'a> Pass<'a> {
         let is_last = self.last.of(key).is_none_or(|last| last == record.offset);
         is_last && !(record.is_tombstone && record.offset < gone_below)
     }
+}
+
+fn is_part_of(header: &BatchHeader, transaction: &AbortedTransaction) -> bool {
+    let AbortedTransaction { first_offset, last_offset, producer_id } = *transaction;
+    header.attributes.is_transactional()
+        && header.producer_id == producer_id
+        && (first_offset..=last_offset).contains(&header.base_offset)
 }
 
 fn header_of(batch: &StoredBatch) -> Result<BatchHeader, CompactionError> {
@@ -385,9 +404,11 @@ impl Hole {
         Ok(Self { base_offset, last_offset, leader_epoch })
     }
 
-    /// Grows by a batch, as far as the field for the last offset goes.
+    /// Grows by a batch, as far as the field for the last offset goes, and not over offsets that
+    /// were given up: no read has both sides of them (READ-4).
     fn take(&mut self, batch: &StoredBatch) -> bool {
-        let fits = batch.last_offset - self.base_offset <= i64::from(i32::MAX);
+        let adjoins = batch.base_offset == self.last_offset + 1;
+        let fits = adjoins && batch.last_offset - self.base_offset <= i64::from(i32::MAX);
         if fits {
             self.last_offset = batch.last_offset;
         }

@@ -386,6 +386,17 @@ impl Recovery {
         }
     }
 
+    /// What was removed had been given, whatever is left of it: no offset of it is given again
+    /// (ACCEPT-3). Where the log went on behind it stays as unclear as it was.
+    fn raise_end(&mut self, id: PartitionId, log_start: i64) {
+        let staged = self.staging.partitions.get_mut(&id);
+        let Some(staged) = staged.filter(|staged| staged.next_offset < log_start) else { return };
+        staged.next_offset = log_start;
+        if let Some(partition) = self.view.partition(id) {
+            partition.raise_end(log_start);
+        }
+    }
+
     /// Applies one entry of a frame that counts; `payload` only where it verified. False where it
     /// cannot be.
     fn apply(
@@ -414,6 +425,9 @@ impl Recovery {
         if let Effect::AcceptOffsets { id, end: Some(end), .. } = effect {
             // ACCEPT-5: what has been lost since, in front of it, is not given up with it.
             self.close_gap(id, end);
+        }
+        if let Effect::LogStart { id, offset } = effect {
+            self.raise_end(id, offset);
         }
         self.ids_unclear &= !matches!(effect, Effect::ProducerIds(_));
         let sender = header.as_ref().filter(|_| !planted(Planted::DedupeWindowLost));

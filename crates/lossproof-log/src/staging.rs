@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) payload: usize,
     /// It brings new records: batches besides the markers of transactions.
     pub(crate) has_records: bool,
+    /// It ends a transaction, which is durable before it is seen, whatever the policy (LOG-9).
+    pub(crate) has_markers: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -490,10 +492,12 @@ impl Plan {
     fn new(commit: &Commit, appends: Vec<AppendPlan>) -> Self {
         let is_new = |plan: &AppendPlan| matches!(plan, AppendPlan::New(_));
         let batches = appends.iter().filter(|plan| is_new(plan)).count();
-        let has_records = appends.iter().any(|plan| match plan {
-            AppendPlan::New(header) => !header.is_marker(),
-            AppendPlan::Duplicate { .. } => false,
+        let headers = appends.iter().filter_map(|plan| match plan {
+            AppendPlan::New(header) => Some(header),
+            AppendPlan::Duplicate { .. } => None,
         });
+        let has_records = headers.clone().any(|header| !header.is_marker());
+        let has_markers = headers.clone().any(BatchHeader::is_marker);
         let bytes = commit.appends.iter().zip(&appends);
         let bytes: usize =
             bytes.filter(|(_, plan)| is_new(plan)).map(|(append, _)| append.batch.len()).sum();
@@ -508,6 +512,7 @@ impl Plan {
             entries: small + batches,
             payload: bytes + changes + small * METADATA_BYTES,
             has_records,
+            has_markers,
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use crate::support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionId,
-    PartitionRange, RecoveryReport, StateKind, Stepper, check,
+    CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, RecoveryReport, StateKind, Stepper, check,
 };
-use support::{P1, P2, accept, append, create, only, simulated};
+use support::{P1, P2, accept, append, create, only, place_of, simulated, strike};
 
 const DATA: &str = "/data";
 const BLOCK: usize = 4096;
@@ -42,23 +42,6 @@ fn sample() -> SimDisk {
     }
     stepper.close().unwrap();
     disk.power_cut()
-}
-
-fn place_of(disk: &SimDisk, text: &[u8]) -> (PathBuf, usize) {
-    let find = |path: PathBuf| {
-        let bytes = disk.bytes(&path).unwrap();
-        let at = bytes.windows(text.len()).position(|it| it == text)?;
-        Some((path, at))
-    };
-    let mut journal: Vec<PathBuf> = disk.paths();
-    journal.retain(|path| path.extension().is_some_and(|it| it == "wal"));
-    journal.into_iter().find_map(find).expect("it stands in the journal")
-}
-
-/// One bit of it.
-fn strike(disk: &SimDisk, text: &[u8]) {
-    let (path, at) = place_of(disk, text);
-    disk.damage(&path, at as u64, &[text[0] ^ 1]).unwrap();
 }
 
 /// The whole frame that it stands in, both copies of the directory too.
@@ -105,6 +88,29 @@ fn an_end_that_is_lost_stays_lost_when_something_else_is_given_up() {
             disk = disk.power_cut();
         }
     }
+}
+
+/// The last entry of a partition says that more was removed than is left of it.
+#[test]
+fn offsets_below_a_log_start_are_never_given_again() {
+    // ACCEPT-3
+    let disk = sample();
+    let (log, mut stepper, _) = open(&disk);
+    let change = PartitionChange::LogStart { id: P1, offset: RECORDS as i64 };
+    stepper.submit(vec![Commit::partition(change)]).remove(0).unwrap();
+    stepper.close().unwrap();
+    drop(log);
+    for index in 15..RECORDS {
+        blank(&disk, format!("record {index}.").as_bytes());
+    }
+    let lost = look(&disk).lost;
+    assert_eq!(lost, [offsets(P1, RECORDS as i64, i64::MAX)], "nothing below, nothing known above");
+    let (log, mut stepper, _) = open(&disk);
+    let losses = [Loss::Offsets(offsets(P1, RECORDS as i64, RECORDS as i64))];
+    accept(&log, &mut stepper, losses.into_iter().chain(all_states()).collect()).unwrap();
+    let done = stepper.submit(vec![append(P1, &["new"])]).remove(0).unwrap();
+    assert_eq!(only(&done).base_offset, RECORDS as i64 + 1);
+    assert_eq!(log.read(P1, RECORDS as i64 + 1, 1).unwrap().batches.len(), 1, "it can be read");
 }
 
 #[test]

@@ -5,18 +5,16 @@
 use crate::keyed;
 use crate::support;
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use keyed::{History, ID, compact, marker, read_all, records_of, wish};
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
-    Commit, Compaction, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, Stepper,
+    Commit, Compaction, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, Stepper,
 };
 use lossproof_wire::batch::{BatchBuilder, BatchHeader};
-use support::{create, simulated};
+use support::{create, end_segment, simulated};
 
 const DATA: &str = "/data";
 const HISTORIES: u64 = 25;
@@ -48,15 +46,6 @@ fn seal(stepper: &mut Stepper) {
     }
 }
 
-/// Ends the segment in use, however much it holds.
-fn end_segment(log: &Log, stepper: &mut Stepper) {
-    let mut sealing = pin!(log.seal());
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(sealing.as_mut().poll(&mut context).is_pending());
-    stepper.step();
-    assert!(matches!(sealing.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
-}
-
 fn keyed(key: &str, value: Option<&str>, timestamp: i64) -> Commit {
     let mut builder = BatchBuilder::new();
     builder.push(timestamp, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
@@ -72,6 +61,34 @@ fn left(log: &Log) -> Vec<(i64, Option<String>)> {
 
 fn some(offset: i64, value: &str) -> (i64, Option<String>) {
     (offset, Some(value.to_owned()))
+}
+
+/// A pass leaves a hole on each side of it, which would be one without it.
+#[test]
+fn no_batch_spans_what_was_given_up() {
+    // READ-4, COMPACTION-3
+    let disk = SimDisk::new();
+    let (log, mut stepper) = created(&disk, LogConfig::small());
+    for (key, value) in [("a", "1"), ("x", "to be lost"), ("b", "1"), ("a", "2"), ("b", "2")] {
+        submit(&mut stepper, keyed(key, Some(value), 0));
+    }
+    stepper.close().unwrap();
+    drop(log);
+    support::strike(&disk, b"to be lost");
+    let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
+    let (log, mut stepper, _) = opened.unwrap();
+    let range = OffsetRange { first: 1, last: 1 };
+    let loss = Loss::Offsets(PartitionRange { partition: ID, range });
+    support::accept(&log, &mut stepper, vec![loss]).unwrap();
+    end_segment(&log, &mut stepper);
+    compact(&log, &mut stepper, wish(0));
+    let found_at = |offset| -> Vec<(i64, i64, usize)> {
+        let slice = log.read(ID, offset, 16 << 10).unwrap();
+        let found = slice.batches.iter();
+        found.map(|it| (it.base_offset, it.last_offset, records_of(it).len())).collect()
+    };
+    assert_eq!(found_at(0), [(0, 0, 0)]);
+    assert_eq!(found_at(1), [(2, 2, 0), (3, 3, 1), (4, 4, 1)]);
 }
 
 /// The planted bugs `compaction-keeps-older` and `compaction-passes-stable` must fail this test.

@@ -1,17 +1,19 @@
 //! A loss that is given up hides records that can be read from committed readers: each of them is
 //! named. (HIDDEN-1)
 
+use crate::keyed;
 use crate::support;
 
 use std::path::Path;
 
 use bytes::Bytes;
+use keyed::{compact, records_of, wish};
 use lossproof_env::SimDisk;
 use lossproof_log::{
     Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionRange, Stepper, check,
 };
 use lossproof_wire::batch::BatchBuilder;
-use support::{P1, accept, append, create, simulated};
+use support::{P1, accept, append, create, end_segment, place_of, simulated, strike};
 
 const DATA: &str = "/data";
 
@@ -62,16 +64,7 @@ fn records_of_a_transaction_that_a_given_up_range_hides_are_named() {
     }
     stepper.close().unwrap();
     drop(log);
-    let place_of = |text: &[u8]| {
-        let place = |path: std::path::PathBuf| {
-            let bytes = disk.bytes(&path).unwrap();
-            let at = bytes.windows(text.len()).position(|it| it == text)?;
-            Some((path, at))
-        };
-        disk.paths().into_iter().find_map(place).unwrap()
-    };
-    let (path, at) = place_of(b"to be lost");
-    disk.damage(&path, at as u64, b"T").unwrap();
+    strike(&disk, b"to be lost");
     assert_eq!(hidden(&disk), [], "committed readers wait for a decision");
     let (log, mut stepper) = open(&disk);
     let range = OffsetRange { first: 7, last: 7 };
@@ -84,12 +77,17 @@ fn records_of_a_transaction_that_a_given_up_range_hides_are_named() {
     // What the medium does not give back any more hides nothing of the rest.
     let image = disk.power_cut();
     let (later, _stepper) = open(&image);
-    let (path, at) = place_of(b"of 2: 0");
+    let (path, at) = place_of(&disk, b"of 2: 0");
     let block = at as u64 / 4096 * 4096;
     image.make_unreadable(&path, block..block + 4096).unwrap();
     let left: Vec<_> = later.hidden().iter().map(|it| (it.range.first, it.range.last)).collect();
     assert_eq!(left, [(0, 0), (5, 6)]);
     stepper.checkpoint().unwrap();
+    // Nor does compaction take them away, though they look aborted.
+    end_segment(&log, &mut stepper);
+    compact(&log, &mut stepper, wish(0));
+    let first = &log.read(P1, 1, 1).unwrap().batches[0];
+    assert_eq!(records_of(first), [], "what was aborted has gone");
     stepper.close().unwrap();
     drop(log);
     assert_eq!(hidden(&disk), expected);

@@ -127,6 +127,18 @@ fn an_ending_is_seen_in_all_partitions_at_once_and_only_when_it_is_durable() {
 }
 
 #[test]
+fn an_ending_alone_is_synced_as_well() {
+    // LOG-9: whatever else is in its commit, and whatever the policy of the partition.
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk, FlushPolicy::UnsafePageCache);
+    assert_eq!(put(&mut stepper, P2, records(A, 0, 0)), Ok(0));
+    disk.inject(Fault::sync(0));
+    let refused = put(&mut stepper, P2, marker(A, 0, true));
+    assert!(matches!(refused, Err(CommitCause::Fenced(_))), "{refused:?}");
+    assert_eq!(seen(&log, P2).0, 0, "it is not seen");
+}
+
+#[test]
 fn a_marker_fences_lower_epochs_and_the_next_epoch_starts_at_0() {
     // PRODUCER-3
     let disk = SimDisk::new();

@@ -1,6 +1,7 @@
 //! What the behaviour tests share.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -100,4 +101,31 @@ pub(crate) fn accept(
         Poll::Ready(outcome) => outcome,
         Poll::Pending => panic!("it was not answered"),
     }
+}
+
+/// Where a text stands in the journal.
+pub(crate) fn place_of(disk: &SimDisk, text: &[u8]) -> (PathBuf, usize) {
+    let find = |path: PathBuf| {
+        let bytes = disk.bytes(&path).unwrap();
+        let at = bytes.windows(text.len()).position(|it| it == text)?;
+        Some((path, at))
+    };
+    let mut journal: Vec<PathBuf> = disk.paths();
+    journal.retain(|path| path.extension().is_some_and(|it| it == "wal"));
+    journal.into_iter().find_map(find).expect("it stands in the journal")
+}
+
+/// Flips one bit of it.
+pub(crate) fn strike(disk: &SimDisk, text: &[u8]) {
+    let (path, at) = place_of(disk, text);
+    disk.damage(&path, at as u64, &[text[0] ^ 1]).unwrap();
+}
+
+/// Ends the segment in use, however much it holds.
+pub(crate) fn end_segment(log: &Log, stepper: &mut Stepper) {
+    let mut sealing = pin!(log.seal());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(sealing.as_mut().poll(&mut context).is_pending());
+    stepper.step();
+    assert!(matches!(sealing.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
 }
