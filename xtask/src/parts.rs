@@ -1,4 +1,5 @@
-//! The parts of `cargo xtask test`, in their order: what is quick to fail comes first.
+//! The parts of `cargo xtask test`, in their order: what is quick to fail comes first. All of them
+//! build in the profile that ships, so that each thing is built once.
 
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use crate::e2e;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::report::{Counts, Outcome, Report};
+use crate::service::build;
 use crate::workspace::Workspace;
 use crate::{compat, news, planted, stop, tidy, torture};
 
@@ -81,23 +83,24 @@ fn fmt(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 }
 
 fn clippy(stage: &Stage<'_>) -> Result<Outcome, Failure> {
-    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let arguments = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     all_or_nothing(stage, "clippy", cargo(stage.workspace).args(arguments))
 }
 
 fn doc(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     let mut command = cargo(stage.workspace);
-    command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    command.args(["doc", "--release", "--workspace", "--no-deps", "--document-private-items"]);
     all_or_nothing(stage, "doc", command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn tests(stage: &Stage<'_>) -> Result<Outcome, Failure> {
-    let arguments = ["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
+    let arguments =
+        ["test", "--release", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
     counted(stage, "tests", cargo(stage.workspace).args(arguments))
 }
 
 fn doctests(stage: &Stage<'_>) -> Result<Outcome, Failure> {
-    let arguments = ["test", "--workspace", "--doc", "--no-fail-fast"];
+    let arguments = ["test", "--release", "--workspace", "--doc", "--no-fail-fast"];
     counted(stage, "doctests", cargo(stage.workspace).args(arguments))
 }
 
@@ -114,7 +117,8 @@ fn tidy_tree(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 /// The codec under many more broken messages than the ordinary run of its test has time for.
 fn mutation(stage: &Stage<'_>) -> Result<Outcome, Failure> {
     let mut command = cargo(stage.workspace);
-    command.args(["test", "-p", "lossproof-wire", "--test", "it", "hostile_bytes_do_no_harm::"]);
+    command.args(["test", "--release", "-p", "lossproof-wire", "--test", "it"]);
+    command.arg("hostile_bytes_do_no_harm::");
     command.env("LOSSPROOF_WIRE_MUTATIONS", MUTATIONS).env("LOSSPROOF_WIRE_SEED", MUTATION_SEED);
     counted(stage, "mutation", &mut command)
 }
@@ -137,7 +141,8 @@ fn e2e_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
 }
 
 fn compat_all(stage: &Stage<'_>) -> Result<Outcome, Failure> {
-    compat::run(stage.workspace, stage.cache, &compat::Options::default())
+    let binary = build(stage.workspace)?.lossproof;
+    compat::run(stage.workspace, stage.cache, &compat::Options::of(binary))
 }
 
 fn deny(stage: &Stage<'_>) -> Result<Outcome, Failure> {

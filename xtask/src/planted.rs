@@ -346,7 +346,7 @@ impl<'a> PlantedBuild<'a> {
     fn make(workspace: &'a Workspace) -> Result<Self, Failure> {
         let mut command = cargo(workspace);
         command.env("RUSTC_WORKSPACE_WRAPPER", workspace.root().join(WRAPPER));
-        command.args(["test", "--no-run", "--lib", "--test", "it"]);
+        command.args(["test", "--release", "--no-run", "--lib", "--test", "it"]);
         command.arg("--message-format=json-render-diagnostics");
         let packages = CONTROLS.iter().map(|control| control.package);
         for package in packages.chain([CHOOSER]).collect::<BTreeSet<_>>() {

@@ -41,6 +41,13 @@ pub(crate) struct Options {
     binary: Option<PathBuf>,
 }
 
+impl Options {
+    /// All clients, with that binary.
+    pub(crate) fn of(binary: PathBuf) -> Self {
+        Self { binary: Some(binary), ..Self::default() }
+    }
+}
+
 /// What a client is prepared with.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {

@@ -27,11 +27,12 @@ pub(crate) struct Binaries {
     pub(crate) torture: PathBuf,
 }
 
-/// Builds the binaries as `cargo test` does, so that nothing is built twice, and finds them.
+/// Builds the binaries in the profile that ships, with the tests, so that nothing is built twice,
+/// and finds them.
 pub(crate) fn build(workspace: &Workspace) -> Result<Binaries, Failure> {
-    let built = messages(workspace, &["test", "--workspace", "--no-run"])?;
+    let built = messages(workspace, &["test", "--release", "--workspace", "--no-run"])?;
     // No test of its own needs it, so that the tests do not build it.
-    let torture = ["build", "--workspace", "--bin", "lossproof-torture"];
+    let torture = ["build", "--release", "--workspace", "--bin", "lossproof-torture"];
     let torture = messages(workspace, &torture)?;
     Ok(Binaries {
         lossproof: find(&built, "lossproof")?,
@@ -49,7 +50,7 @@ pub(crate) fn build_release(workspace: &Workspace) -> Result<PathBuf, Failure> {
 /// Builds the product and the program that tortures it, in this order, and nothing else.
 pub(crate) fn build_for_torture(workspace: &Workspace) -> Result<(PathBuf, PathBuf), Failure> {
     let product = build_release(workspace)?;
-    let built = messages(workspace, &["build", "-p", "lossproof-torture"])?;
+    let built = messages(workspace, &["build", "--release", "-p", "lossproof-torture"])?;
     Ok((product, find(&built, "lossproof-torture")?))
 }
 

@@ -15,7 +15,7 @@ use crate::command::{self, find_program};
 use crate::failure::{Context, Failure};
 use crate::page::commit;
 use crate::report::{Counts, Outcome};
-use crate::service::{build, build_for_torture, build_release};
+use crate::service::{Binaries, build, build_for_torture};
 use crate::workspace::Workspace;
 
 /// Beyond its budget a run may take as long as one round of each fault.
@@ -77,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, 
 /// The part of `cargo xtask test`.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Outcome, Failure> {
     let options = Options { budget: None, seed: 1, faults: Vec::new(), record: false };
-    let (lossproof, torture) = (build_release(workspace)?, build(workspace)?.torture);
+    let Binaries { lossproof, torture, .. } = build(workspace)?;
     let commit = commit(workspace)?;
     let Prepared { mut command, figures } =
         prepare(workspace, &options, &commit, [&lossproof, &torture])?;
