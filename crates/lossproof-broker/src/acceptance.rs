@@ -127,6 +127,24 @@ fn is_accepted(log: &Log, loss: &Loss) -> bool {
     }
 }
 
+/// At a start: ends what nobody can end any more, where there is nothing left to decide on. A marker
+/// was lost, and then retention or DeleteRecords has removed the loss (ACCEPTANCE-1).
+pub(crate) async fn end_forgotten(
+    log: &Log,
+    env: &Environment,
+    coordinator: &TransactionCoordinator,
+) -> Result<usize, AcceptanceError> {
+    if log.state_is_damaged(StateKind::Transactions) {
+        return Ok(0);
+    }
+    let mut held = log.partitions();
+    held.retain(|id| {
+        let view = log.partition(*id);
+        view.is_some_and(|it| it.last_stable < it.high_watermark && it.damaged.is_empty())
+    });
+    end_hanging(log, env, coordinator, &held.into_iter().collect()).await
+}
+
 /// Ends what is open in `partitions` and belongs to no transactional id any more.
 async fn end_hanging(
     log: &Log,

@@ -19,6 +19,7 @@ use lossproof_log::{CloseError, Log, OpenError, PartitionId, RecoveryReport, Sta
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::acceptance::end_forgotten;
 use crate::broker::Broker;
 use crate::budget::{ANSWER_BYTES, Budget, DECODERS_MAX, WAITING_BYTES};
 use crate::config::BrokerConfig;
@@ -131,6 +132,12 @@ impl Server {
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
         let settings = config.transactions.clone().within(config.log.segment_bytes);
         let transactions = TransactionCoordinator::open(log.clone(), clock.clone(), settings);
+        match end_forgotten(&log, env, &transactions).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "transactions that nobody could end were aborted"),
+            // Committed readers wait before them as they did: the next start tries again.
+            Err(error) => tracing::error!(%error, "transactions that nobody can end are left open"),
+        }
         let settings = config.groups.clone().within(&config.log);
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);

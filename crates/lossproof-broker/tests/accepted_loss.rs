@@ -10,7 +10,8 @@ use common::producer::{Producer, committed_in};
 use common::{Broker, Client, environment, fetch, log_config, records, values_of};
 use lossproof_broker::{AcceptanceError, accept_losses};
 use lossproof_env::SimDisk;
-use lossproof_log::{Log, Loss, OffsetRange, PartitionRange, StateKind};
+use lossproof_log::{Commit, Log, Loss, OffsetRange, PartitionRange, StateKind};
+use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
 
 /// Flips a bit of the last place where `text` stands.
@@ -164,6 +165,33 @@ async fn transactional_ids_are_served_again_and_nothing_is_left_open() {
     assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
     assert_eq!(producer.client.committed_values("t").await, Vec::<String>::new());
     broker.stop().await;
+}
+
+/// ACCEPTANCE-1. What is left where a marker was lost and the loss is gone from the log: open, and
+/// known to no coordinator.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_end_is_aborted_by_a_start_but_not_beside_a_loss() {
+    for is_damaged in [false, true] {
+        let broker = Broker::start().await;
+        let mut client = broker.client().await;
+        client.create("t", 1).await;
+        client.produce("t", 0, records(&["plain"])).await;
+        let disk = broker.stop().await;
+        let (log, _) =
+            Log::open(&environment(&disk), Path::new("/data"), log_config()).expect("a log");
+        let mut batch = BatchBuilder::new().producer(1 << 40, 0, 0).transactional(true);
+        batch.push(0, None, Some(b"forgotten"), &[]);
+        let batch = batch.build().expect("a batch");
+        log.commit(Commit::append(log.partitions()[0], batch)).await.expect("appended");
+        log.close().await.expect("it closes");
+        if is_damaged {
+            spoil(&disk, "plain");
+        }
+        let broker = Broker::on(disk, |_| {}).await;
+        let data = broker.client().await.fetch_committed("t", 1).await;
+        let expected = if is_damaged { (1, 2) } else { (3, 3) };
+        assert_eq!((data.last_stable_offset, data.high_watermark), expected, "{is_damaged}");
+    }
 }
 
 async fn delete(client: &mut Client, name: &str) -> ErrorCode {
