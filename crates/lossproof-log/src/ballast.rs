@@ -96,7 +96,8 @@ impl Ballast {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// Whether the disk was full when room was last asked for.
+    /// Whether the disk was full when room was last asked for, by whoever wants it: who waits for
+    /// readiness to send anything must not be the only one to ask.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.full.load(Ordering::Acquire) || self.is_given_up()
     }
@@ -138,6 +139,7 @@ impl Ballast {
                 disk.sync_dir(&self.directory)?;
             }
             if self.given_up.swap(false, Ordering::AcqRel) {
+                self.note_full(false);
                 tracing::info!("the disk has space again: records are taken");
             }
         }
@@ -214,8 +216,10 @@ mod tests {
         assert!(!held.grow(&disk, 64).unwrap(), "not while it is in use");
         assert_eq!((held.held(), disk.used_bytes()), (0, 0));
         drop(room);
+        held.note_full(true);
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_given_up() && !ballast(&disk).is_given_up());
+        assert!(!held.is_disk_full(), "with room for it there is some for records");
     }
 
     #[test]

@@ -54,7 +54,7 @@ use crate::zeroer::Zeroer;
 
 /// Sealed segments are moved when there are so many, however small they are; and one move takes no
 /// more of them (MOVE-5).
-const SEALED_MAX: usize = 16;
+pub(crate) const SEALED_MAX: usize = 16;
 
 /// What fails where a cold file cannot be written.
 const COPY: &str = "write a cold file";
@@ -126,6 +126,8 @@ pub(crate) struct Mover {
     pub(crate) sequence: u64,
     /// Of the first file of this run.
     pub(crate) first_sequence: u64,
+    /// So many segments at a time: fewer where there is no room for the copy of more.
+    pub(crate) most: usize,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
     pub(crate) halted: bool,
 }
@@ -242,7 +244,16 @@ impl Mover {
         let has_findings = self.shared.mover.take_findings();
         let moved = loop {
             let moved = match self.move_sealed(None) {
-                Err(error) if error.is_full_disk() => self.move_what_fits(error),
+                Err(error) if error.is_full_disk() => {
+                    if self.takes_fewer() {
+                        continue;
+                    }
+                    self.move_what_fits(error)
+                }
+                Ok(()) => {
+                    self.most = (self.most * 2).min(SEALED_MAX);
+                    Ok(())
+                }
                 moved => moved,
             };
             match moved {
@@ -286,11 +297,23 @@ impl Mover {
         (sealed, wasteful(&self.shared, view, segments).len())
     }
 
+    /// Half as many segments as the last move took; false where that was a single one. What is kept
+    /// to be used again gives its space first.
+    fn takes_fewer(&mut self) -> bool {
+        if self.zeroer.as_ref().is_some_and(|zeroer| zeroer.remove_free().is_err()) {
+            return false;
+        }
+        let journal = self.shared.segments.journal();
+        let took = journal.split_last().map_or(0, |(_, sealed)| self.share(sealed));
+        self.most = (took / 2).max(1);
+        took > 1
+    }
+
     /// How many of `files` one move takes, at least one where there is any (MOVE-5).
     fn share(&self, files: &[Arc<ReadSegment>]) -> usize {
         let most = self.shared.config.segment_bytes.saturating_mul(SEALED_MAX as u64);
         let mut bytes = 0;
-        let fits = files.iter().take(SEALED_MAX).take_while(|segment| {
+        let fits = files.iter().take(self.most).take_while(|segment| {
             bytes += segment.file.len().unwrap_or(0);
             bytes <= most
         });

@@ -18,7 +18,7 @@ use crate::frame::frame_bytes;
 use crate::gather::{Gathered, gather};
 use crate::mark::Mark;
 use crate::meta::{self, Meta};
-use crate::mover::{self, Mover};
+use crate::mover::{self, Mover, SEALED_MAX};
 use crate::paths::Paths;
 use crate::quarantine;
 use crate::reader::Segments;
@@ -494,6 +494,7 @@ fn mover(
         zeroer: None,
         sequence: last + 1,
         first_sequence: last + 1,
+        most: SEALED_MAX,
         halted: false,
     })
 }

@@ -40,7 +40,16 @@ struct Work {
     spare: Option<Arc<SegmentFile>>,
     /// Segments that were given back, each of its full size.
     free: Vec<PathBuf>,
+    /// What was last tried ran short of space.
+    short: bool,
     stop: bool,
+}
+
+impl Work {
+    /// Notes how a try went; true where there is space again.
+    fn is_relieved(&mut self, has_succeeded: bool) -> bool {
+        std::mem::replace(&mut self.short, !has_succeeded) && has_succeeded
+    }
 }
 
 /// What a segment is to be extended to.
@@ -67,6 +76,7 @@ impl Zeroer {
                 active,
                 spare: None,
                 free: Vec::new(),
+                short: false,
                 stop: false,
             }),
             wake: Condvar::new(),
@@ -151,12 +161,14 @@ impl Zeroer {
                     continue;
                 }
                 Ok(None) => {
+                    self.note_try(&mut work, true);
                     work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
                 // Something runs short. The commit thread meets the same error when it has need of
                 // the space, and can say to whom it matters.
                 Err(_) => {
+                    self.note_try(&mut work, false);
                     work = self.pause(work);
                     continue;
                 }
@@ -164,6 +176,7 @@ impl Zeroer {
             drop(work);
             let extended = self.extend(&extension);
             work = self.lock();
+            self.note_try(&mut work, extended.is_ok());
             if extended.is_err() && !work.stop {
                 work = self.pause(work);
             }
@@ -176,11 +189,20 @@ impl Zeroer {
             return;
         }
         let next = self.next(&mut self.lock());
-        match next {
+        let has_succeeded = match next {
             // Tried again by the next step; a failure that must not be has fenced the journal.
-            Ok(Some(extension)) => drop(self.extend(&extension)),
-            Ok(None) if self.ballast_is_due() => drop(self.grow_ballast()),
-            Ok(None) | Err(_) => {}
+            Ok(Some(extension)) => self.extend(&extension).is_ok(),
+            Ok(None) if self.ballast_is_due() => return drop(self.grow_ballast()),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        self.note_try(&mut self.lock(), has_succeeded);
+    }
+
+    /// The disk is not full any more where this thread gets what it ran short of.
+    fn note_try(&self, work: &mut Work, has_succeeded: bool) {
+        if work.is_relieved(has_succeeded) {
+            self.shared.ballast.note_full(false);
         }
     }
 

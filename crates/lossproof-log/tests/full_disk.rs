@@ -238,6 +238,45 @@ fn it_starts_on_a_wholly_full_disk_after_a_move_that_was_cut_short() {
     assert!(tried > 0, "the move leaves little when it is cut short: the test does not test");
 }
 
+/// Each by itself fits beside what is there, and no two of them do; the ballast has room for none.
+#[test]
+fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
+    let config = LogConfig { ballast_bytes: 64 << 10, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(1 << 30, config);
+    for index in 0..40 {
+        for id in [P1, P2] {
+            assert_eq!(cause(&mut stepper, append(id, &[&record(index)])), None);
+            stepper.zero();
+        }
+    }
+    let kept = values(&log, P2, 0);
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    let segments = || {
+        let paths = disk.paths().into_iter();
+        paths.filter(|path| path.extension().is_some_and(|kind| kind == "wal")).count()
+    };
+    let (before, used) = (segments(), disk.used_bytes());
+    assert!(before > 5, "{before}");
+    disk.set_capacity(used + (64 << 10));
+    stepper.checkpoint().unwrap();
+    // The one in use, the next one, and one that was given back to be used again.
+    assert!(segments() <= 3, "{} of {before} are left", segments());
+    assert!(disk.used_bytes() < used);
+    assert_eq!(values(&log, P2, 0), kept);
+}
+
+/// The disk is said to be full until something is sent, where who sends waits for it to be ready.
+#[test]
+fn a_disk_that_has_space_again_is_not_full_before_anything_is_sent() {
+    let (disk, log, mut stepper) = started(400 << 10);
+    fill(&mut stepper);
+    zero(&mut stepper);
+    assert!(log.figures().is_disk_full);
+    disk.heal();
+    zero(&mut stepper);
+    assert!(!log.figures().is_disk_full);
+}
+
 /// All of it stands in the one segment, which has room left and is in no need of being sealed.
 #[test]
 fn what_is_deleted_in_the_segment_in_use_frees_its_space() {
