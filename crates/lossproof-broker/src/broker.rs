@@ -2,6 +2,7 @@ use lossproof_env::Environment;
 use lossproof_log::{CommitCause, Log, PartitionId, ReadError};
 use lossproof_wire::{ErrorCode, Uuid};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinError;
 
@@ -13,7 +14,7 @@ use crate::group::Coordinator;
 use crate::monitor::Counters;
 use crate::offsets::OffsetOrder;
 use crate::producer_ids::ProducerIdBlocks;
-use crate::told::Told;
+use crate::told::{Subject, Told};
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 use crate::transaction::{TransactionCoordinator, TransactionError};
@@ -66,8 +67,17 @@ impl Broker {
     }
 
     pub(crate) fn tell_of_fetch(&self, id: PartitionId, error: &ReadError) {
-        if self.told.is_due(id, self.env.clock.monotonic()) {
-            let partition = self.name_of(id).unwrap_or_default();
+        let is_damaged = matches!(error, ReadError::Damaged { .. });
+        if is_damaged {
+            self.counters.fetches_damaged.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.told.is_due(Subject::Fetch(id), self.env.clock.monotonic()) {
+            return;
+        }
+        let partition = self.name_of(id).unwrap_or_default();
+        if is_damaged {
+            tracing::error!(%error, partition, "LP1012: a fetch met damage; told once a minute");
+        } else {
             tracing::warn!(%error, partition, "fetch refused; told once a minute");
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) batches_refused: AtomicU64,
+    /// Fetches of a partition that met damage.
+    pub(crate) fetches_damaged: AtomicU64,
     /// Monotonic milliseconds of the last sign of life of [`crate::Server::run`]; 0: not running.
     pulse_ms: AtomicU64,
 }
@@ -91,6 +93,8 @@ pub struct Figures {
     pub connections: u64,
     pub connections_refused: u64,
     pub batches_refused: u64,
+    /// Fetches of a partition that met damage: it may not be among what was found by others yet.
+    pub fetches_damaged: u64,
     /// By name of the API.
     pub requests: Vec<(String, u64)>,
     pub topics: Vec<TopicFigures>,
@@ -187,6 +191,7 @@ impl Monitor {
             connections: load(&counters.connections),
             connections_refused: load(&counters.connections_refused),
             batches_refused: load(&counters.batches_refused),
+            fetches_damaged: load(&counters.fetches_damaged),
             requests: requests.map(|(key, count)| (format!("{key:?}"), load(count))).collect(),
             topics: self.topics(),
             groups: self.groups(),

@@ -8,17 +8,24 @@ use lossproof_log::PartitionId;
 
 const EVERY: Duration = Duration::from_mins(1);
 
-/// When the error of a partition was told last; as many entries as there are partitions, at most.
+/// What was refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Subject {
+    Append(PartitionId),
+    Fetch(PartitionId),
+}
+
+/// When each was told last; two entries for each partition, at most.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<HashMap<PartitionId, Duration>>);
+pub(crate) struct Told(Mutex<HashMap<Subject, Duration>>);
 
 impl Told {
     /// Whether it is to be told now.
-    pub(crate) fn is_due(&self, id: PartitionId, now: Duration) -> bool {
+    pub(crate) fn is_due(&self, subject: Subject, now: Duration) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = told.get(&id).is_none_or(|last| now >= *last + EVERY);
+        let is_due = told.get(&subject).is_none_or(|last| now >= *last + EVERY);
         if is_due {
-            told.insert(id, now);
+            told.insert(subject, now);
         }
         is_due
     }
@@ -31,7 +38,9 @@ mod tests {
     #[test]
     fn each_partition_is_told_of_once_a_minute() {
         let told = Told::default();
-        let at = |id, seconds| told.is_due(PartitionId(id), Duration::from_secs(seconds));
-        assert!(at(1, 5) && !at(1, 64) && at(2, 64) && at(1, 65) && !at(1, 66));
+        let at = |subject, seconds| told.is_due(subject, Duration::from_secs(seconds));
+        let [one, other] = [1, 2].map(|id| Subject::Fetch(PartitionId(id)));
+        assert!(at(one, 5) && !at(one, 64) && at(other, 64) && at(one, 65) && !at(one, 66));
+        assert!(at(Subject::Append(PartitionId(1)), 66), "it is another thing");
     }
 }

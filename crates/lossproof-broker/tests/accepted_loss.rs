@@ -96,7 +96,9 @@ async fn transactions_that_overlap_it_are_aborted_and_later_ones_are_not() {
     let mut client = broker.client().await;
     let data = client.fetch_committed("t", 0).await;
     assert_eq!(data.last_stable_offset, 0, "whether the first has committed is not known");
-    assert_ne!(client.fetch("t", 0, 2).await.error_code, ErrorCode::NONE);
+    assert_eq!(broker.monitor.figures().fetches_damaged, 0);
+    assert_eq!(client.fetch("t", 0, 2).await.error_code, ErrorCode::CORRUPT_MESSAGE);
+    assert_eq!(broker.monitor.figures().fetches_damaged, 1, "an alarm before any scrub");
     let disk = broker.stop().await.killed();
     let lost = range(&disk, 2, 2);
     assert_eq!(accept(&disk, &[lost]).await.expect("it is lost"), 1, "the second is ongoing");

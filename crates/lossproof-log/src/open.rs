@@ -615,7 +615,7 @@ fn remove_void(
 /// Lists what was found, and logs it.
 fn tell(env: &Environment, paths: &Paths, report: &RecoveryReport) -> Result<(), OpenError> {
     for finding in &report.damage {
-        tracing::error!(%finding, "acknowledged data is damaged; it is kept and reported");
+        tracing::error!(%finding, "damage was found; what there is of it is kept, and a check says what is lost");
     }
     for finding in &report.accepted {
         tracing::info!(%finding, "damage that was accepted is still there");

@@ -26,6 +26,7 @@ use super::batch_check::{self, Stamped};
 use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Answer, Call, CallError, Reply};
 use crate::error::produce_error;
+use crate::told::Subject;
 use crate::topics::{Catalog, Topic};
 use crate::transaction::{Identity, TransactionError, WriteGuard};
 
@@ -228,7 +229,10 @@ pub(super) fn invalid(error: &BatchError) -> Refusal {
 }
 
 fn refusal_of(broker: &Broker, id: PartitionId, error: &CommitError) -> Refusal {
-    tracing::warn!(cause = %error.cause, partition = %id, "append refused");
+    if broker.told.is_due(Subject::Append(id), broker.env.clock.monotonic()) {
+        let partition = broker.name_of(id).unwrap_or_default();
+        tracing::warn!(cause = %error.cause, partition, "append refused; told once a minute");
+    }
     // The Java client starts over on an unknown producer only if it is told the log's start.
     let log_start = broker.log.partition(id).map_or(-1, |view| view.log_start);
     Refusal { log_start, ..Refusal::new(produce_error(&error.cause), &error.cause) }

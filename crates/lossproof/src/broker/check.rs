@@ -1,5 +1,6 @@
 //! `lossproof broker --check`: is everything there that was acknowledged? Nothing is changed.
 
+use std::collections::BTreeSet;
 use std::path::{Display, Path};
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use clap::ValueEnum;
 use lossproof_broker::{PartitionNames, partition_names};
 use lossproof_env::Environment;
 use lossproof_log::{
-    CheckProgress, CheckReport, Checked, Finding, Flaw, LogConfig, OpenError, PartitionId,
-    PartitionRange, StateKind, check,
+    CheckProgress, CheckReport, Checked, Finding, Flaw, FlushPolicy, LogConfig, OpenError,
+    PartitionId, PartitionRange, StateKind, check,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ pub(super) fn run(env: &Environment, directory: &Path, format: Format) -> Outcom
     })?;
     let report = &checked.report;
     match format {
-        Format::Text => print(directory, report, &names),
+        Format::Text => print(directory, &checked, &names),
         Format::Json => say!("{}", to_json(directory, &checked, &names)),
     }
     Ok(if report.is_damaged() { Exit::Loss } else { Exit::Proven })
@@ -106,12 +107,32 @@ fn verdict(report: &CheckReport) -> &'static str {
     }
 }
 
-fn print(directory: &Path, report: &CheckReport, names: &PartitionNames) {
+/// Topics of which something was acknowledged before it was synced: what of it is missing after a
+/// crash has left no trace.
+fn unsafe_topics<'a>(checked: &Checked, names: &'a PartitionNames) -> BTreeSet<&'a str> {
+    let is_unsafe = |id: &PartitionId| {
+        checked.log.partition(*id).is_some_and(|view| view.flush != FlushPolicy::Commit)
+    };
+    let named = names.iter().filter(|(id, _)| is_unsafe(id));
+    named.map(|(_, (topic, _))| topic.as_str()).collect()
+}
+
+fn print(directory: &Path, checked: &Checked, names: &PartitionNames) {
     let shown = directory.display();
+    let report = &checked.report;
+    let unsafe_topics = unsafe_topics(checked, names);
+    let is_open = !unsafe_topics.is_empty() || !report.recovery.in_doubt.is_empty();
     match verdict(report) {
         DAMAGED => say!("{shown}: DAMAGED"),
         ACCEPTED => say!("{shown}: nothing is lost but what was given up, which is named below"),
+        _ if is_open => say!("{shown}: clean, no damage; what that does not cover is named below"),
         _ => say!("{shown}: clean, everything that was acknowledged can be read"),
+    }
+    for topic in &unsafe_topics {
+        say!(
+            "not covered: {topic}: acknowledged before it is synced (lossproof.flush); what a crash \
+             took of its end has left no trace"
+        );
     }
     for PartitionRange { partition, range } in &report.lost {
         say!("lost: {}: offsets {range}", name_of(names, *partition));
@@ -172,7 +193,10 @@ fn print_findings(report: &CheckReport, names: &PartitionNames) {
         }
     }
     if !report.recovery.in_doubt.is_empty() {
-        say!("note: in doubt is an end that was never known to be durable; by itself no damage");
+        say!(
+            "note: in doubt is an end that was never known to be durable; by itself no damage, and \
+             acknowledged at most in the last moment before a crash"
+        );
     }
     for note in &report.notes {
         say!("note: {note}");
@@ -251,6 +275,7 @@ fn to_json(directory: &Path, checked: &Checked, names: &PartitionNames) -> Value
         |kinds: &[StateKind]| -> Vec<&str> { kinds.iter().map(|kind| state_name(*kind)).collect() };
     json!({
         "verdict": verdict(report),
+        "unsafe_topics": unsafe_topics(checked, names),
         "directory": directory,
         "lost": ranges(&report.lost),
         "lost_states": named(&report.lost_states),

@@ -116,6 +116,8 @@ impl Page<'_, '_> {
         self.counter("lossproof_broker_connections_refused", help, refused)?;
         let help = "Record batches that were not taken";
         self.counter("lossproof_broker_batches_refused", help, figures.batches_refused)?;
+        let help = "Fetches of a partition that met damaged records (LP1012)";
+        self.counter("lossproof_broker_fetches_damaged", help, figures.fetches_damaged)?;
         let help = "Requests by API";
         let name = "lossproof_broker_requests";
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
