@@ -1,8 +1,9 @@
 //! Story: whoever reaches the port can send what he likes. Every request of every version that the
 //! broker says it serves, broken in every way, over a real socket, while another client writes and
 //! reads: each is answered or its connection closed, the process lives, what it has stored can be
-//! read, its memory is bounded, the other one notices nothing. Seeded; `LOSSPROOF_HOSTILE_MUTATIONS`
-//! sets how many mutants of each, `LOSSPROOF_HOSTILE_SEED` another seed.
+//! read, its memory is bounded, the other one notices nothing. Seeded;
+//! `LOSSPROOF_HOSTILE_MUTATIONS` sets how many mutants of each, `LOSSPROOF_HOSTILE_SEED` another
+//! seed.
 
 use crate::hostile;
 
