@@ -138,7 +138,7 @@ impl Committer {
         list.add_partition(TOPIC, 0);
         let answer = self.consumer.committed_offsets(list, REQUEST_TIMEOUT);
         let answer = answer.context("committed offsets")?;
-        let found = answer.elements().first().map(|element| element.offset());
+        let found = answer.to_topic_map().get(&(TOPIC.to_owned(), 0)).copied();
         let expected = Offset::Offset(self.committed);
         if found == Some(expected) {
             return Ok(());
