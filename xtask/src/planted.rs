@@ -36,7 +36,7 @@ struct Control {
     says: &'static str,
 }
 
-const CONTROLS: [Control; 36] = [
+const CONTROLS: [Control; 40] = [
     Control {
         bug: "ack-before-fsync",
         package: "lossproof-log",
@@ -246,6 +246,34 @@ const CONTROLS: [Control; 36] = [
         target: "protocol_traps",
         test: "a_fetch_inside_a_batch_returns_the_whole_batch",
         says: "clients skip what they did not ask for",
+    },
+    Control {
+        bug: "open-transaction-shown",
+        package: "lossproof-broker",
+        target: "transactions",
+        test: "committed_readers_see_a_transaction_when_it_has_committed",
+        says: "FETCH-1: not before its end",
+    },
+    Control {
+        bug: "session-leaves-out-records",
+        package: "lossproof-broker",
+        target: "fetch_sessions",
+        test: "only_what_is_new_is_told_and_all_of_it",
+        says: "it has not gone on",
+    },
+    Control {
+        bug: "offsets-answered-early",
+        package: "lossproof-broker",
+        target: "group_offsets",
+        test: "an_offset_that_does_not_reach_the_disk_is_not_answered_as_committed",
+        says: "OFFSETS-1: ",
+    },
+    Control {
+        bug: "assignment-told-early",
+        package: "lossproof-broker",
+        target: "group_storing",
+        test: "an_assignment_is_told_to_nobody_before_it_is_stored",
+        says: "it is on its way to the disk",
     },
     Control {
         bug: "end-txn-retry-unchecked",

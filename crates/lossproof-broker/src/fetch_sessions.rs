@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lossproof_env::{Clock, Rng};
+use lossproof_env::{Clock, Planted, Rng, planted};
 use lossproof_wire::{
     EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     PartitionData, Uuid,
@@ -276,7 +276,8 @@ impl Session {
                 let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
                 let told = Told::of(data);
                 // SESSION-1.
-                let is_new = has_records || told.is_none() || told != partition.told;
+                let bug = planted(Planted::SessionLeavesOutRecords);
+                let is_new = has_records && !bug || told.is_none() || told != partition.told;
                 partition.told = told;
                 if has_records { &mut gave_records } else { &mut self.partitions }.push(partition);
                 all || is_new

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use common::member::{Age, Member};
 use common::{Broker, Client, environment, log_config, offset_commit, records};
-use lossproof_env::SimDisk;
+use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{Commit, Log, StateKind};
 use lossproof_wire::*;
 
@@ -203,6 +203,23 @@ async fn several_groups_are_fetched_at_once_and_kept_apart() {
     assert_eq!(found, [(1, none), (0, none), (-1, none)]);
     let everything = fetch_groups(&mut client, vec![group("g", None)], 8).await;
     assert_eq!(offsets(&everything[0]), [(1, none)]);
+    broker.stop().await;
+}
+
+/// OFFSETS-1.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_does_not_reach_the_disk_is_not_answered_as_committed() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    client.produce("t", 0, records(&["a", "b"])).await;
+    assert_eq!(client.commit("g", "t", 0, 1).await, ErrorCode::NONE);
+    broker.disk.inject(Fault::sync(0).sticky());
+    let answer = client.commit("g", "t", 0, 2).await;
+    assert_eq!(answer, ErrorCode::COORDINATOR_NOT_AVAILABLE, "OFFSETS-1: it is not on the disk");
+    let broker = broker.power_cut().await;
+    let committed = broker.client().await.committed("g", "t", 0).await;
+    assert_eq!(committed, (1, ErrorCode::NONE));
     broker.stop().await;
 }
 

@@ -70,6 +70,14 @@ pub enum Planted {
     CompactionPassesStable,
     /// A fetch at an offset inside of a batch begins with the next one.
     MidBatchSkipped,
+    /// A committed reader is given what stands in an open transaction.
+    OpenTransactionShown,
+    /// A fetch session leaves out records where the offsets are those of its last answer.
+    SessionLeavesOutRecords,
+    /// An offset is answered as committed before it is durable.
+    OffsetsAnsweredEarly,
+    /// An assignment is told before it is stored.
+    AssignmentToldEarly,
     /// The coordinator believes a second EndTxn without looking at its epoch.
     EndTxnRetryUnchecked,
     /// A peer that sends byte by byte has its time anew with each byte.
@@ -85,7 +93,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 40] = [
         Self::AckBeforeFsync,
         Self::ShownBeforeDurable,
         Self::CutDamagedAcked,
@@ -116,6 +124,10 @@ impl Planted {
         Self::CompactionKeepsOlder,
         Self::CompactionPassesStable,
         Self::MidBatchSkipped,
+        Self::OpenTransactionShown,
+        Self::SessionLeavesOutRecords,
+        Self::OffsetsAnsweredEarly,
+        Self::AssignmentToldEarly,
         Self::EndTxnRetryUnchecked,
         Self::SlowPeerKept,
         Self::SmallAnswerWaits,
@@ -156,6 +168,10 @@ impl Planted {
             Self::CompactionKeepsOlder => "compaction-keeps-older",
             Self::CompactionPassesStable => "compaction-passes-stable",
             Self::MidBatchSkipped => "mid-batch-skipped",
+            Self::OpenTransactionShown => "open-transaction-shown",
+            Self::SessionLeavesOutRecords => "session-leaves-out-records",
+            Self::OffsetsAnsweredEarly => "offsets-answered-early",
+            Self::AssignmentToldEarly => "assignment-told-early",
             Self::EndTxnRetryUnchecked => "end-txn-retry-unchecked",
             Self::SlowPeerKept => "slow-peer-kept",
             Self::SmallAnswerWaits => "small-answer-waits",

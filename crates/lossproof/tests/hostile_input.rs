@@ -1,6 +1,7 @@
 //! The list of what a broker that anybody can reach has to bear, one test for each. In each of them
 //! the process lives to the end, its memory stays below what docs/config.md says, and a client that
-//! was there before is served all the while.
+//! was there before is served all the while. What takes minutes, one byte per second, is with the
+//! tests of `lossproof-broker`, whose clock does not wait (`hostile_bytes`).
 
 use crate::hostile;
 

@@ -1,7 +1,7 @@
 //! Story: whoever reaches the port can send what he likes. Every request of every version that the
 //! broker says it serves, broken in every way, over a real socket, while another client writes and
-//! reads: the process lives, what it has stored can be read, its memory is bounded, the other one
-//! notices nothing. Seeded;
+//! reads: each is answered or its connection closed, the process lives, what it has stored can be
+//! read, its memory is bounded, the other one notices nothing. Seeded;
 //! `LOSSPROOF_HOSTILE_MUTATIONS` sets how many mutants of each, `LOSSPROOF_HOSTILE_SEED` another
 //! seed.
 
@@ -39,9 +39,17 @@ fn scene() -> Scene {
     scene
 }
 
-/// A request that may be answered late, on purpose: nobody waits for it here.
-fn may_wait(key: ApiKey) -> bool {
-    matches!(key, ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup)
+/// A request that is answered when others come, on purpose: nobody waits for it here. It is decoded
+/// when it arrives, so that this side may close at once.
+const WAITS_FOR_OTHERS: [ApiKey; 2] = [ApiKey::JoinGroup, ApiKey::SyncGroup];
+
+/// A fetch may wait as long as it says, and is decoded only when it is its turn: so it must not
+/// wait, and this side must not close. Whatever else of it is broken, what the broker takes for its
+/// waiting time is 0.
+fn do_not_wait(fetch: &mut [u8], version: i16) {
+    const LAST_WITH_REPLICA_FIRST: i16 = 14;
+    let begin = if version <= LAST_WITH_REPLICA_FIRST { 4 } else { 0 };
+    fetch.iter_mut().skip(begin).take(4).for_each(|byte| *byte = 0);
 }
 
 /// What the broker itself says that it serves.
@@ -59,23 +67,50 @@ fn served(scene: &Scene) -> Vec<(Probe, i16)> {
     served
 }
 
-/// Sends a frame and makes sure that the broker has dealt with it. Returns whether the connection
-/// can still be used.
-fn deal_with(client: &mut Client, mutant: &[u8], waits: bool) -> bool {
+/// Sends a frame and makes sure that the broker has dealt with it. Returns how many answers came,
+/// unless the connection is closed.
+fn deal_with(client: &mut Client, mutant: &[u8], waits: bool) -> Option<u64> {
     const MARK: i32 = i32::MAX - 1;
     client.send_frame(mutant);
     if waits {
         client.half_close();
-        return false;
+        return None;
     }
     client.send_frame(&frame(&ApiVersionsRequest::default(), 0, MARK));
-    loop {
-        match client.receive_frame() {
-            None => return false,
-            Some(answer) if answer.starts_with(&MARK.to_be_bytes()) => return true,
-            Some(_) => {}
-        }
+    let mut answers = 0;
+    while !client.receive_frame()?.starts_with(&MARK.to_be_bytes()) {
+        answers += 1;
     }
+    Some(answers)
+}
+
+/// One in eight is broken in its header, and may be any request then: that one comes with `None`.
+fn broken(probe: &Probe, version: i16, random: &mut Seeded) -> (Vec<u8>, Option<ApiKey>) {
+    let draw = random.bytes(DRAW_BYTES);
+    let valid = probe.sample(&draw, version).unwrap();
+    let head = header(probe.api_key, version, 1);
+    if random.below(8) == 0 {
+        return (mutate(&[&head[..], &valid].concat(), random), None);
+    }
+    let mut body = mutate(&valid, random);
+    if probe.api_key == ApiKey::Fetch {
+        do_not_wait(&mut body, version);
+    }
+    ([&head[..], &body].concat(), Some(probe.api_key))
+}
+
+/// Whether an answer may be long in coming.
+fn waits(mutant: &[u8], key: Option<ApiKey>) -> bool {
+    let code = mutant.first_chunk().map(|code| i16::from_be_bytes(*code));
+    let is = |other: &ApiKey| code == Some(other.code());
+    WAITS_FOR_OTHERS.iter().any(is) || key.is_none() && is(&ApiKey::Fetch)
+}
+
+/// What became of requests with a header that can be read.
+#[derive(Default)]
+struct Ends {
+    closed: u64,
+    answered: u64,
 }
 
 #[test]
@@ -83,31 +118,33 @@ fn every_request_in_every_version_broken_in_every_way() {
     let mut scene = scene();
     let mut random = Seeded(setting("LOSSPROOF_HOSTILE_SEED", SEED));
     let mut client = scene.client();
-    let (mut closed, mut answered) = (0_u64, 0_u64);
+    let (mut fetches, mut others) = (Ends::default(), Ends::default());
     for (probe, version) in served(&scene) {
         for _ in 0..setting("LOSSPROOF_HOSTILE_MUTATIONS", MUTATIONS) {
-            let draw = random.bytes(DRAW_BYTES);
-            let valid = probe.sample(&draw, version).unwrap();
-            let head = header(probe.api_key, version, 1);
-            // One in eight is broken in its header, and may be any request then.
-            let any = random.below(8) == 0;
-            let mutant = if any {
-                mutate(&[&head[..], &valid].concat(), &mut random)
-            } else {
-                [&head[..], &mutate(&valid, &mut random)].concat()
-            };
-            let waits = any || may_wait(probe.api_key);
-            if deal_with(&mut client, &mutant, waits) {
-                answered += 1;
-            } else {
-                // Where it may wait, this side has closed first.
-                closed += u64::from(!waits);
+            let (mutant, key) = broken(&probe, version, &mut random);
+            let waits = waits(&mutant, key);
+            let answers = deal_with(&mut client, &mutant, waits);
+            if answers.is_none() {
                 client = scene.client();
+            }
+            let Some(key) = key.filter(|_| !waits) else { continue };
+            let ends = if key == ApiKey::Fetch { &mut fetches } else { &mut others };
+            match answers {
+                None => ends.closed += 1,
+                // Who asks for no acknowledgement gets none.
+                Some(0) if key == ApiKey::Produce => {}
+                Some(answers) => {
+                    assert_eq!(answers, 1, "{key:?} version {version}: {mutant:?}");
+                    ends.answered += 1;
+                }
             }
         }
         scene.is_served();
     }
-    assert!(closed > 1_000 && answered > 1_000, "{closed} closed, {answered} answered");
+    for (Ends { closed, answered }, least) in [(fetches, 50), (others, 1_000)] {
+        println!("{closed} closed, {answered} answered");
+        assert!(closed > least && answered > least, "{closed} closed, {answered} answered");
+    }
     scene.end(MEMORY_BYTES_MAX);
 }
 

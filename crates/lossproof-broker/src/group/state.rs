@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lossproof_env::{Planted, planted};
 use lossproof_log::LogConfig;
 
 use super::member::Member;
@@ -257,6 +258,9 @@ impl Group {
                 member.synced = true;
                 if leads {
                     self.assign(sync.assignments);
+                    if planted(Planted::AssignmentToldEarly) {
+                        self.release(now, out);
+                    }
                 }
             }
             Phase::Stable => {

@@ -109,7 +109,7 @@ impl Group {
     }
 
     /// The assignment is durable: everybody that waits gets its part.
-    fn release(&mut self, now: Duration, out: &mut Vec<Answer>) {
+    pub(super) fn release(&mut self, now: Duration, out: &mut Vec<Answer>) {
         self.phase = match self.phase {
             Phase::Completing => Phase::Stable,
             phase => phase,

@@ -372,7 +372,8 @@ fn read_partition(
         }
     };
     // The view is older than the slice: what was stable then is so with all of its markers.
-    let end = if committed { view.last_stable } else { slice.high_watermark };
+    let stable_only = committed && !planted(Planted::OpenTransactionShown);
+    let end = if stable_only { view.last_stable } else { slice.high_watermark };
     let skipped = |from| planted(Planted::MidBatchSkipped) && from < wanted.fetch_offset;
     let first = slice.batches.iter().take_while(|batch| skipped(batch.base_offset)).count();
     let batches = slice.batches.get(first..).unwrap_or_default();

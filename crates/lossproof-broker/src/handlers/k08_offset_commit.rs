@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lossproof_env::{Planted, planted};
 use lossproof_log::{Commit, CommitCause, StateChange, StateKind};
 use lossproof_wire::{
     ErrorCode, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -52,6 +53,9 @@ pub(super) async fn start(broker: &Arc<Broker>, mut call: Call) -> Result<Reply,
                 drop(entered);
                 committed.map_err(|error| error.cause)
             });
+            if planted(Planted::OffsetsAnsweredEarly) {
+                return call.ready(&response);
+            }
             Ok(Reply::Later(Box::pin(async move {
                 let committed = committed.await.unwrap_or(Err(CommitCause::Closed));
                 if let Err(cause) = committed {

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, TOPIC};
+use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
 use crate::failure::{Context, Failure};
 use crate::mount::Mount;
 use crate::producing::probe;
@@ -22,6 +22,8 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(40);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// Acknowledgements after the disk has room again that show that the broker goes on by itself.
 const RESUMED_RECORDS: u64 = 50;
+/// Offsets to commit one after the other while the disk is full.
+const COMMITS: usize = 5;
 /// The codes of a refusal that every client tries again.
 const RETRIABLE: [Code; 3] =
     [Code::KafkaStorageError, Code::NotEnoughReplicas, Code::NotLeaderForPartition];
@@ -56,12 +58,14 @@ fn fill_and_heal(round: &mut Round, disk: &Mount, sudden: bool) -> Result<(), Fa
     }
     wait_for_refusal(&bootstrap)?;
     round.note_strike();
-    commit_offset(&bootstrap)?;
+    let mut committer = Committer::new(&bootstrap)?;
+    committer.commit()?;
     broker.kill()?;
     fill(&rest)?;
     let broker = round.settings.start()?;
     wait_for_refusal(&bootstrap)?;
-    commit_offset(&bootstrap)?;
+    committer.check()?;
+    committer.commit()?;
     fs::remove_file(&rest).context(rest.display())?;
     if sudden {
         fs::remove_file(&filler).context(filler.display())?;
@@ -71,9 +75,11 @@ fn fill_and_heal(round: &mut Round, disk: &Mount, sudden: bool) -> Result<(), Fa
     load.progress().wait_for(load.progress().acknowledged() + RESUMED_RECORDS)?;
     load.end()?;
     round.verify()?;
+    committer.check()?;
     broker.kill()?;
     let broker = round.settings.start()?;
     round.verify()?;
+    committer.check()?;
     broker.terminate()
 }
 
@@ -99,14 +105,48 @@ fn wait_for_ballast(data: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a group needs goes on where records have to wait.
-fn commit_offset(bootstrap: &str) -> Result<(), Failure> {
-    let mut config = client::consumer(bootstrap);
-    config.set("group.id", "full-disk");
-    let consumer: BaseConsumer = config.create().context("start a consumer")?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, 0, Offset::Offset(1)).context("commit")?;
-    consumer.commit(&list, CommitMode::Sync).context("commit an offset on a full disk")
+/// What a group needs goes on where records have to wait, and is kept like all else.
+struct Committer {
+    consumer: BaseConsumer,
+    /// The last offset that was acknowledged.
+    committed: i64,
+}
+
+impl Committer {
+    fn new(bootstrap: &str) -> Result<Self, Failure> {
+        let mut config = client::consumer(bootstrap);
+        config.set("group.id", "full-disk");
+        let consumer = config.create().context("start a consumer")?;
+        Ok(Self { consumer, committed: 0 })
+    }
+
+    /// Commits some offsets, each higher than the one before.
+    fn commit(&mut self) -> Result<(), Failure> {
+        for _ in 0..COMMITS {
+            let next = self.committed + 1;
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(TOPIC, 0, Offset::Offset(next)).context("commit")?;
+            let committed = self.consumer.commit(&list, CommitMode::Sync);
+            committed.context("commit an offset on a full disk")?;
+            self.committed = next;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(TOPIC, 0);
+        let answer = self.consumer.committed_offsets(list, REQUEST_TIMEOUT);
+        let answer = answer.context("committed offsets")?;
+        let found = answer.to_topic_map().get(&(TOPIC.to_owned(), 0)).copied();
+        let expected = Offset::Offset(self.committed);
+        if found == Some(expected) {
+            return Ok(());
+        }
+        Err(Failure::broken(format!(
+            "{expected:?} was committed on a full disk, and {found:?} is what is left of it"
+        )))
+    }
 }
 
 fn wait_for_refusal(bootstrap: &str) -> Result<(), Failure> {
