@@ -272,6 +272,7 @@ impl Topics {
         drop(next);
         tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(),
             "topic created");
+        warn_of_unsafe_policy(&topic);
         Ok(topic)
     }
 

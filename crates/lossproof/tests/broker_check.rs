@@ -79,6 +79,32 @@ fn a_directory_is_checked_and_left_as_it_is() {
 }
 
 #[test]
+fn a_check_says_of_which_topics_an_end_may_be_gone_without_a_trace() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let shown = data.to_str().unwrap();
+    let broker = Broker::start(&data, &["--flush", "page-cache"]);
+    let input = scratch.path().join("input");
+    fs::write(&input, "a message").unwrap();
+    let arguments = [input.to_str().unwrap()];
+    let produce = Produce::start(&broker.server, &scratch.path().join("producer"), &arguments);
+    assert_eq!(produce.finish_with_talk().1, Some(0));
+    broker.stop();
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    assert!(stdout.contains("not covered: news: ") && !stdout.contains("everything"), "{stdout}");
+    let (_, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(verdict["unsafe_topics"][0], "news", "{stdout}");
+    for useless in [
+        &["broker", "--check", shown, "--adopt"][..],
+        &["broker", "--data", shown, "--accept-loss", "end", "--format", "json"],
+    ] {
+        assert_eq!(run(useless).0, Some(2), "{useless:?} is not what it looks like");
+    }
+}
+
+#[test]
 fn what_is_lost_is_named_and_can_be_given_up() {
     let scratch = tempfile::tempdir().unwrap();
     let data = damaged(scratch.path());

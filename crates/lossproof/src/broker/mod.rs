@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     insecure_listen: bool,
     /// Take over a directory that was copied or restored, as a broker of its own; the original must
     /// not come back
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     adopt: bool,
     /// Address of /metrics, /livez and /readyz; off without it
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
@@ -109,7 +109,7 @@ pub(crate) struct Arguments {
     /// read: what --check calls lost. Readers go on behind them, and transactions that overlap
     /// them are aborted. TOPIC:PARTITION:FIRST-LAST, state:NAME, or end; may be given several times
     #[arg(long, value_name = "LOSS", value_parser = accept::parse, requires = "data",
-        conflicts_with_all = ["check", "config", "listen"])]
+        conflicts_with_all = ["check", "config", "listen", "format"])]
     accept_loss: Vec<accept::Wanted>,
     /// Form of what --check says
     #[arg(long, value_enum, default_value = "text", requires = "check")]
