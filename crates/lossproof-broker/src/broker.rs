@@ -17,6 +17,7 @@ use crate::told::Told;
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 use crate::transaction::{TransactionCoordinator, TransactionError};
+use crate::turn::Turns;
 
 /// Everything that the handlers share.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Broker {
     pub(crate) waiting: Semaphore,
     /// Places for [`Broker::decode`].
     pub(crate) decoders: Arc<Semaphore>,
+    /// Of requests that may ask for very much.
+    pub(crate) turns: Turns,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// By the wall clock.
