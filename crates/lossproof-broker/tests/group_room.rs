@@ -122,8 +122,8 @@ fn ids_that_were_handed_out_take_room_until_they_expire() {
 fn shared_world() -> World {
     let mut world = World::new(Duration::ZERO);
     world.groups = Groups::new(GroupSettings {
-        bytes_max: 40_000,
-        group_bytes_max: 10_000,
+        bytes_max: 60_000,
+        group_bytes_max: 20_000,
         initial_rebalance_delay: Duration::ZERO,
         ..GroupSettings::default()
     });
@@ -158,7 +158,7 @@ fn of_another_mind(id: &str, bytes: usize) -> Join {
 fn who_is_in_comes_again_and_assigns_as_much_as_before_though_others_fill_the_broker() {
     let mut world = shared_world();
     world.join(talker("g", "a", 4_500));
-    let part = "p".repeat(2_000);
+    let part = "p".repeat(4_400);
     let token = world.sync("a", 1, &[("a", &part)]);
     assert_eq!(world.synced(token).error, None);
     assert!(fill(&mut world).len() > 2);
@@ -166,16 +166,16 @@ fn who_is_in_comes_again_and_assigns_as_much_as_before_though_others_fill_the_br
     assert_eq!((world.joined(token).error, world.joined(token).generation), (None, 2));
     assert_eq!(fill(&mut world), [""; 0], "what it is to be assigned is kept free for it");
     let token = world.sync("a", 2, &[("a", &part)]);
-    assert_eq!((world.synced(token).error, world.synced(token).assignment.len()), (None, 2_000));
+    assert_eq!((world.synced(token).error, world.synced(token).assignment.len()), (None, 4_400));
     let token = world.join(of_another_mind("a", 100));
     assert_eq!(world.joined(token).error, None);
     assert_eq!(fill(&mut world), [""; 0], "what it said once it may say again");
     let token = world.join(of_another_mind("a", 4_500));
     assert_eq!(world.joined(token).error, None);
     let generation = world.joined(token).generation;
-    let token = world.join(of_another_mind("a", 7_000));
+    let token = world.join(of_another_mind("a", 14_000));
     assert_eq!(world.joined(token).error, Some(GroupError::CoordinatorNotAvailable), "more");
-    let token = world.sync("a", generation, &[("a", &"p".repeat(3_000))]);
+    let token = world.sync("a", generation, &[("a", &"p".repeat(10_000))]);
     assert_eq!(world.synced(token).error, Some(GroupError::CoordinatorNotAvailable), "more");
     let token = world.sync("a", generation, &[("a", &part)]);
     assert_eq!(world.synced(token).error, None, "it is in as before");
@@ -226,14 +226,14 @@ fn who_finds_no_room_comes_again_and_finds_it_when_others_have_left() {
 #[test]
 fn a_group_that_has_said_what_it_may_is_full_and_no_other_is() {
     let mut world = shared_world();
-    world.join(talker("g", "a", 6_000));
-    let token = world.join(talker("g", "b", 6_000));
+    world.join(talker("g", "a", 12_000));
+    let token = world.join(talker("g", "b", 12_000));
     assert_eq!(world.joined(token).error, Some(GroupError::GroupFull));
-    let token = world.sync("a", 1, &[("a", &"p".repeat(6_000))]);
+    let token = world.sync("a", 1, &[("a", &"p".repeat(12_000))]);
     assert_eq!(world.synced(token).error, Some(GroupError::GroupFull));
-    let token = world.sync("nobody", 1, &[("a", &"p".repeat(6_000))]);
+    let token = world.sync("nobody", 1, &[("a", &"p".repeat(12_000))]);
     assert_eq!(world.synced(token).error, Some(GroupError::UnknownMember), "it is asked first");
-    let token = world.join(talker("h", "b", 6_000));
+    let token = world.join(talker("h", "b", 12_000));
     assert_eq!(world.joined(token).error, None);
 }
 
