@@ -292,7 +292,7 @@ async fn a_group_without_a_name_is_refused() {
     broker.stop().await;
 }
 
-/// Clients find the coordinator anew after the one, and come again; the others they tell their users.
+/// Clients find the coordinator anew after the one, and come again; of the others they tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_refused_for_what_others_hold_is_to_come_again_and_who_says_too_much_is_not() {
     let broker = Broker::with(|config| {

@@ -25,7 +25,7 @@ pub struct Member {
     pub(super) syncing: Option<Token>,
     /// It has asked for the assignment of the present generation.
     pub(super) synced: bool,
-    /// The most that it has taken since it is in, and no less than is kept free for each (GROUP-10).
+    /// The most that it has taken since it is in, and what is kept free for each (GROUP-10).
     pub(super) room: usize,
 }
 

@@ -402,10 +402,11 @@ impl Groups {
     pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
         let name = sync.group.clone();
         let assigns = self.find(&name).map(|group| group.is_assigned_by(&sync));
-        let checked = assigns.and_then(|assigns| match assigns {
-            true => self.check_room_to_assign(now, &name, &sync.assignments),
-            false => Ok(()),
-        });
+        let checked = if assigns == Ok(true) {
+            self.check_room_to_assign(now, &name, &sync.assignments)
+        } else {
+            assigns.map(drop)
+        };
         match checked.and_then(|()| self.find(&name)) {
             Ok(group) => group.sync(now, token, sync, out),
             Err(error) => return out.push(Answer::Sync(token, SyncAnswer::refusal(error))),

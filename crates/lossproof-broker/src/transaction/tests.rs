@@ -474,8 +474,8 @@ fn what_a_group_has_pending_is_found_without_a_look_at_what_others_have() {
         Watched(key.encode().to_vec())
     };
     let others = (0..OTHERS).flat_map(|number| [key("f", number), key("h", number)]);
-    let pending: BTreeMap<Watched, ()> =
-        others.chain([key("g", 0), key("g", 1)]).map(|key| (key, ())).collect();
+    let pending: BTreeMap<Watched, i32> =
+        others.chain([key("g", 0), key("g", 1)]).map(|key| (key, 1)).collect();
     for (group, found) in [("g", 2), ("f", OTHERS as usize), ("nobody", 0)] {
         LOOKS.set(0);
         assert_eq!(with_prefix(&pending, &OffsetKey::group_prefix(group)).count(), found);
