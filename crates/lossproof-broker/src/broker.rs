@@ -18,6 +18,7 @@ use crate::told::{Subject, Told};
 use crate::topic_config::Alteration;
 use crate::topics::{Catalog, NewTopic, Topic, TopicError, TopicId, Topics};
 use crate::transaction::{TransactionCoordinator, TransactionError};
+use crate::turn::Turns;
 
 /// Everything that the handlers share.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Broker {
     pub(crate) waiting: Semaphore,
     /// Places for [`Broker::decode`].
     pub(crate) decoders: Arc<Semaphore>,
+    /// Of requests that may ask for very much.
+    pub(crate) turns: Turns,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// By the wall clock.

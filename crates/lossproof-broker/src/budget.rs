@@ -24,7 +24,8 @@
 //!   [`TINY_ANSWER_BYTES`], waits for its share.
 //! - BUDGET-6: what a request becomes before it is an answer is beside the budgets. So one that
 //!   only asks is decoded when all answers before it are out, and told of each thing once however
-//!   often it names it: no more than what is there, and a bounded multiple of the request.
+//!   often it names it: no more than what is there, and a bounded multiple of the request. One that
+//!   may ask for very much lets others in between, and few of those are in work at a time.
 
 use std::sync::Arc;
 

@@ -74,6 +74,9 @@ pub(crate) fn group_error(error: GroupError) -> ErrorCode {
         GroupError::InvalidGroup => ErrorCode::INVALID_GROUP_ID,
         GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
         GroupError::MemberIdRequired => ErrorCode::MEMBER_ID_REQUIRED,
+        // It says what is wrong, and is of no kind that clients try again after: the same request
+        // would be refused for ever. Java consumers throw its text out of `poll`.
+        GroupError::MemberTooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
         GroupError::UnknownMember => ErrorCode::UNKNOWN_MEMBER_ID,
     }

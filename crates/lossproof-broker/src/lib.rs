@@ -58,6 +58,7 @@ mod told;
 mod topic_config;
 mod topics;
 mod transaction;
+mod turn;
 
 pub use acceptance::{AcceptanceError, accept_losses};
 pub use config::{

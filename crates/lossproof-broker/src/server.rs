@@ -34,6 +34,7 @@ use crate::retention;
 use crate::told::Told;
 use crate::topics::{Topics, TopicsUnreadable};
 use crate::transaction::{TransactionCoordinator, pending_offsets};
+use crate::turn::Turns;
 
 /// After a failed accept (no file descriptors left, mostly) nothing is accepted for so long.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -154,6 +155,7 @@ impl Server {
             answers: Budget::new(ANSWER_BYTES, config.fetch_bytes_max.saturating_mul(2)),
             waiting: Semaphore::new(WAITING_BYTES),
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
+            turns: Turns::new(),
             producer_ids: ProducerIdBlocks::new(log.clone()),
             counters: Counters::new(),
             told: Told::default(),

@@ -291,3 +291,30 @@ async fn a_group_without_a_name_is_refused() {
     }
     broker.stop().await;
 }
+
+/// Clients find the coordinator anew after the one, and come again; of the others they tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_what_others_hold_is_to_come_again_and_who_says_too_much_is_not() {
+    let broker = Broker::with(|config| {
+        config.groups.groups_max = 1;
+        config.groups.members_max = 1;
+        config.groups.group_bytes_max = 10_000;
+    })
+    .await;
+    let _member = Member::alone(&broker, Age::Oldest).await;
+    let mut client = broker.client().await;
+    let mut other = Member::new(&broker, Age::Oldest).await;
+    for version in ends(ApiKey::JoinGroup) {
+        let new = JoinGroupRequest { group_id: "h".into(), ..other.join_request() };
+        let answer: JoinGroupResponse = client.call(&new, version).await;
+        assert_eq!(answer.error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        let answer: JoinGroupResponse = client.call(&other.join_request(), version).await;
+        assert_eq!(answer.error_code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    }
+    other.metadata = vec![7; 10_000].into();
+    for version in ends(ApiKey::JoinGroup) {
+        let answer: JoinGroupResponse = client.call(&other.join_request(), version).await;
+        assert_eq!(answer.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    }
+    broker.stop().await;
+}

@@ -19,6 +19,7 @@ mod group_model;
 mod group_offsets;
 mod group_requests;
 mod group_restart;
+mod group_room;
 mod group_storing;
 mod groups;
 mod hostile_bytes;

@@ -15,7 +15,7 @@ const PROTOCOLS_MAX: usize = 64;
 impl Groups {
     /// Hands over a member's wish to join; the answer may come later.
     pub fn join(&mut self, now: Duration, token: Token, join: Join, out: &mut Vec<Answer>) {
-        if let Err(error) = self.check_join(&join) {
+        if let Err(error) = self.check_join(now, &join) {
             out.push(Answer::Join(token, JoinAnswer::refusal(error, &join.member_id)));
             return;
         }
@@ -32,7 +32,7 @@ impl Groups {
         self.settle(&name);
     }
 
-    fn check_join(&self, join: &Join) -> Result<(), GroupError> {
+    fn check_join(&mut self, now: Duration, join: &Join) -> Result<(), GroupError> {
         if self.stopped || self.closed.contains(&join.group) {
             // GROUP-7: the client asks again, and the group is open by then.
             return Err(GroupError::CoordinatorNotAvailable);
@@ -46,19 +46,14 @@ impl Groups {
         if join.protocol_type.is_empty() || !(1..=PROTOCOLS_MAX).contains(&count) {
             return Err(GroupError::InconsistentProtocol);
         }
-        if !self.has_room(join.bytes()) {
-            return Err(GroupError::GroupFull); // GROUP-5
-        }
-        if self.by_id.contains_key(&join.group) {
-            return Ok(());
-        }
-        if !join.member_id.is_empty() {
+        let is_new = !self.by_id.contains_key(&join.group);
+        if is_new && !join.member_id.is_empty() {
             return Err(GroupError::UnknownMember);
         }
-        if self.by_id.len() >= self.settings.groups_max {
-            return Err(GroupError::GroupFull); // GROUP-5
+        if is_new && self.by_id.len() >= self.settings.groups_max {
+            return Err(self.no_room(now, &join.group)); // GROUP-5
         }
-        Ok(())
+        self.check_room_to_join(now, join)
     }
 }
 

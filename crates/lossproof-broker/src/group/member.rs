@@ -3,7 +3,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{Answer, ClientName, GroupError, Join, JoinAnswer, SyncAnswer, Token};
-use super::state::ENTRY_BYTES;
 use super::stored::StoredMember;
 
 /// One member of a group, from its first complete JoinGroup to its leaving or expiry.
@@ -26,6 +25,8 @@ pub struct Member {
     pub(super) syncing: Option<Token>,
     /// It has asked for the assignment of the present generation.
     pub(super) synced: bool,
+    /// The most that it has taken since it is in, and what is kept free for each (GROUP-10).
+    pub(super) room: usize,
 }
 
 impl Member {
@@ -42,6 +43,7 @@ impl Member {
             returning: None,
             syncing: None,
             synced: false,
+            room: 0,
         }
     }
 
@@ -59,6 +61,7 @@ impl Member {
             returning: None,
             syncing: None,
             synced: true,
+            room: 0,
         }
     }
 
@@ -80,12 +83,6 @@ impl Member {
         self.protocols = copied(&join.protocols);
         self.client.clone_from(&join.client);
         self.heard_of(now);
-    }
-
-    /// What it takes, about (GROUP-5).
-    pub(super) fn bytes(&self) -> usize {
-        let instance = self.instance.as_ref().map_or(0, String::len);
-        known_bytes(&self.client, &self.protocols) + 2 * instance + self.assignment.len()
     }
 
     pub(super) fn heard_of(&mut self, now: Duration) {
@@ -130,19 +127,6 @@ impl Member {
             out.push(Answer::Sync(token, SyncAnswer::refusal(error)));
         }
     }
-}
-
-impl Join {
-    /// What a member that joins so will take, about (GROUP-5).
-    pub(super) fn bytes(&self) -> usize {
-        let instance = self.instance.as_ref().map_or(0, String::len);
-        known_bytes(&self.client, &self.protocols) + 2 * instance + self.protocol_type.len()
-    }
-}
-
-fn known_bytes(client: &ClientName, protocols: &[(String, Bytes)]) -> usize {
-    let protocols = protocols.iter().map(|(name, metadata)| name.len() + metadata.len());
-    ENTRY_BYTES + client.id.len() + client.host.len() + protocols.sum::<usize>()
 }
 
 /// The whole request would live as long as the member otherwise.

@@ -12,11 +12,11 @@ pub struct Token(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    #[error("the coordinator is shutting down or cannot trust its state")]
+    #[error("the coordinator is shutting down, cannot trust its state or has no room for more")]
     CoordinatorNotAvailable,
     #[error("the group instance id is held by another member")]
     FencedInstance,
-    #[error("the group has as many members as it may have")]
+    #[error("the group has as many members as it may have, or they say as much as they may")]
     GroupFull,
     #[error("the generation is not the present one")]
     IllegalGeneration,
@@ -28,6 +28,8 @@ pub enum GroupError {
     InvalidSessionTimeout,
     #[error("join again with the member id of this answer")]
     MemberIdRequired,
+    #[error("the member says more of itself than its whole group may")]
+    MemberTooLarge,
     #[error("the group is rebalancing: join again")]
     RebalanceInProgress,
     #[error("the member is not known: join with an empty member id")]

@@ -10,6 +10,7 @@ mod keeping;
 mod member;
 mod message;
 mod overview;
+mod room;
 mod state;
 pub(crate) mod stored;
 mod storing;

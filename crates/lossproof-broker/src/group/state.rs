@@ -5,8 +5,8 @@
 //!   completed rebalance; what carries another generation is refused.
 //! - GROUP-3: within a generation all members share one protocol, and one of them leads.
 //! - GROUP-4: an instance id belongs to at most one member; a replaced one is fenced.
-//! - GROUP-5: members, pending ids and groups are bounded, and what all of them hold of what
-//!   members say of themselves and leaders of others.
+//! - GROUP-5: members, pending ids and groups are bounded, and what each group and all of them
+//!   hold of what members say of themselves and leaders of others.
 //! - GROUP-6: a member that waits for an answer does not expire; every wait has a deadline, but for
 //!   that for the journal, which always answers.
 //! - GROUP-7: nobody joins a group while offsets of it are removed, so that a removal never takes
@@ -15,6 +15,8 @@
 //!   may still commit what it has read.
 //! - GROUP-9: what is done in one group takes no longer for there being others: only those are
 //!   looked at in which something is due, and each by itself.
+//! - GROUP-10: what others hold keeps no member from coming again, and its leader from saying as
+//!   much of it as before: what a member once had room for is kept free for as long as it is in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,9 +34,6 @@ use crate::offsets::GROUP_ID_BYTES_MAX;
 /// An entry of a group takes at most one part in so many of a segment, and all of them together of
 /// the state in memory.
 const SHARES: usize = 8;
-
-/// What the smallest member or pending id takes, about.
-pub(super) const ENTRY_BYTES: usize = 512;
 
 /// Clients may ask for no time at all; a rebalance that ends as it begins would never end.
 const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -55,6 +54,8 @@ pub struct GroupSettings {
     pub members_max: usize,
     /// Of all groups: what is known of their members, their assignments among it.
     pub bytes_max: usize,
+    /// The same of one group: far more than is kept of it, and far less than there is for all.
+    pub group_bytes_max: usize,
     /// What is kept of one group over a restart; a larger one works, and is not kept.
     pub stored_bytes_max: usize,
     /// The same of all groups together.
@@ -82,6 +83,7 @@ impl Default for GroupSettings {
             groups_max: 10_000,
             members_max: 1_000,
             bytes_max: 256 << 20,
+            group_bytes_max: 16 << 20,
             stored_bytes_max: 4 << 20,
             all_stored_bytes_max: 64 << 20,
         }
@@ -122,7 +124,7 @@ pub(super) struct Group {
     /// The version whose storing members wait for.
     pub(super) awaited: Option<u64>,
     /// As counted last.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// As noted last in [`Groups`]: something is to be done no earlier than this.
     pub(super) due: Option<Duration>,
 }
@@ -144,13 +146,6 @@ impl Group {
             bytes: 0,
             due: None,
         }
-    }
-
-    /// GROUP-5: what is held of its members.
-    fn count_bytes(&self) -> usize {
-        let pending = self.pending.keys().map(|id| id.len() + ENTRY_BYTES);
-        let members = self.members.iter().map(|(id, member)| 2 * id.len() + member.bytes());
-        self.protocol_type.len() + pending.chain(members).sum::<usize>()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -273,6 +268,13 @@ impl Group {
         }
     }
 
+    /// Whether what it says is to be the assignment of all.
+    fn is_assigned_by(&self, sync: &Sync) -> bool {
+        self.phase == Phase::Completing
+            && self.is_leader(&sync.member_id)
+            && self.check_sync(sync).is_ok()
+    }
+
     fn check_sync(&self, sync: &Sync) -> Result<(), GroupError> {
         self.check_member(&sync.member_id, sync.instance.as_deref(), sync.generation)?;
         let type_agrees =
@@ -370,7 +372,8 @@ pub struct Groups {
     pub(super) unstored: BTreeMap<String, u64>,
     pub(super) last_version: u64,
     /// Of all groups, as counted last.
-    bytes: usize,
+    pub(super) bytes: usize,
+    pub(super) told_of_no_room: Option<Duration>,
     /// When something is to be done in which group.
     pub(super) due: BTreeSet<(Duration, String)>,
     pub(super) visits: u64,
@@ -386,6 +389,7 @@ impl Groups {
             unstored: BTreeMap::new(),
             last_version: 0,
             bytes: 0,
+            told_of_no_room: None,
             due: BTreeSet::new(),
             visits: 0,
             stopped: false,
@@ -401,12 +405,13 @@ impl Groups {
     /// Hands over a member's wish for its assignment; the answer may come later.
     pub fn sync(&mut self, now: Duration, token: Token, sync: Sync, out: &mut Vec<Answer>) {
         let name = sync.group.clone();
-        let said = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
-        if said > 0 && !self.has_room(said) {
-            out.push(Answer::Sync(token, SyncAnswer::refusal(GroupError::GroupFull)));
-            return;
-        }
-        match self.find(&name) {
+        let assigns = self.find(&name).map(|group| group.is_assigned_by(&sync));
+        let checked = if assigns == Ok(true) {
+            self.check_room_to_assign(now, &name, &sync.assignments)
+        } else {
+            assigns.map(drop)
+        };
+        match checked.and_then(|()| self.find(&name)) {
             Ok(group) => group.sync(now, token, sync, out),
             Err(error) => return out.push(Answer::Sync(token, SyncAnswer::refusal(error))),
         }
@@ -467,20 +472,6 @@ impl Groups {
         self.note_change(group);
         self.schedule(group);
         self.forget_if_idle(group);
-    }
-
-    /// GROUP-5: whether members may say so much more.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.saturating_add(bytes) <= self.settings.bytes_max
-    }
-
-    /// GROUP-5: takes note of what a group holds after it has changed.
-    fn count(&mut self, group: &str) {
-        if let Some(group) = self.by_id.get_mut(group) {
-            let bytes = group.count_bytes();
-            self.bytes = self.bytes - group.bytes + bytes;
-            group.bytes = bytes;
-        }
     }
 
     pub fn phase(&self, group: &str) -> Phase {

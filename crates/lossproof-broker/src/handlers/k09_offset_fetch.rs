@@ -20,7 +20,8 @@ use crate::broker::{Broker, find_partition, find_topic};
 use crate::call::{Call, Reply};
 use crate::error::offsets_error;
 use crate::offsets::{CommittedOffset, OffsetKey, is_damaged, keys_of};
-use crate::topics::Catalog;
+use crate::topics::{Catalog, Topic};
+use crate::turn::Turn;
 
 const FIRST_BATCHED: i16 = 8;
 const FIRST_WITH_IDS: i16 = 10;
@@ -30,14 +31,17 @@ type Partitions = Vec<OffsetFetchResponsePartitions>;
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: OffsetFetchRequest = call.decode()?;
         let terms = Terms { version: call.version, stable: request.require_stable };
         let response = if call.version < FIRST_BATCHED {
             let group = as_group(request);
-            as_single(fetch_group(&broker, group, terms))
+            as_single(fetch_group(&broker, &mut turn, group, terms).await)
         } else {
-            let groups = once(request.groups, |group| group.group_id.clone()).into_iter();
-            let groups = groups.map(|group| fetch_group(&broker, group, terms)).collect();
+            let mut groups = Vec::new();
+            for group in once(request.groups, |group| group.group_id.clone()) {
+                groups.push(fetch_group(&broker, &mut turn, group, terms).await);
+            }
             OffsetFetchResponse { groups, ..Default::default() }
         };
         call.late(&response)
@@ -83,59 +87,83 @@ fn as_single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
     }
 }
 
-fn fetch_group(
+async fn fetch_group(
     broker: &Broker,
+    turn: &mut Turn,
     group: OffsetFetchRequestGroup,
     terms: Terms,
 ) -> OffsetFetchResponseGroup {
     let catalog = broker.topics.catalog();
-    let response =
-        OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
-    let Some(wanted) = group.topics else {
-        return match all_topics(broker, &catalog, &group.group_id, terms) {
-            Ok(topics) => OffsetFetchResponseGroup { topics, ..response },
-            Err(error_code) => OffsetFetchResponseGroup { error_code, ..response },
-        };
+    let id = group.group_id;
+    turn.looked_at(1).await;
+    let topics = match group.topics {
+        Some(wanted) => Ok(named_topics(broker, turn, &catalog, &id, wanted, terms).await),
+        None => all_topics(broker, turn, &catalog, &id, terms).await,
     };
+    let response = OffsetFetchResponseGroup { group_id: id, ..Default::default() };
+    match topics {
+        Ok(topics) => OffsetFetchResponseGroup { topics, ..response },
+        Err(error_code) => OffsetFetchResponseGroup { error_code, ..response },
+    }
+}
+
+async fn named_topics(
+    broker: &Broker,
+    turn: &mut Turn,
+    catalog: &Catalog,
+    group: &str,
+    wanted: Vec<OffsetFetchRequestTopics>,
+    terms: Terms,
+) -> Vec<OffsetFetchResponseTopics> {
+    let by_id = terms.version >= FIRST_WITH_IDS;
     let mut seen = HashSet::new();
-    let topics = wanted.into_iter().map(|topic| {
-        let by_id = terms.version >= FIRST_WITH_IDS;
-        let found = find_topic(&catalog, by_id, &topic.name, topic.topic_id);
-        // BUDGET-6: each comes with what was committed beside the offset.
-        let is_new =
-            |index: &&i32| found.as_ref().map_or(true, |topic| seen.insert((topic.id, **index)));
-        let partitions = topic.partition_indexes.iter().filter(is_new).map(|index| {
-            let outcome = match &found {
-                // Where metadata is damaged the topic may exist and only not be known.
-                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(&broker.log) => {
-                    Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
-                }
-                // A topic that does not exist has no offsets, as in Apache Kafka; an id that does
-                // not exist is an error there too.
-                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(None),
-                Err(error) => Err(*error),
-                Ok(found) => committed(
-                    broker,
-                    &catalog,
-                    &OffsetKey {
-                        group: group.group_id.clone(),
-                        topic_id: found.id,
-                        partition: *index,
-                    },
-                    terms,
-                ),
-            };
-            answer(*index, outcome)
-        });
-        let partitions = partitions.collect();
-        OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
-    });
-    OffsetFetchResponseGroup { topics: topics.collect(), ..response }
+    let mut topics = Vec::new();
+    for topic in wanted {
+        turn.looked_at(1).await;
+        let found = find_topic(catalog, by_id, &topic.name, topic.topic_id);
+        let mut partitions = Vec::new();
+        for index in topic.partition_indexes {
+            turn.looked_at(1).await;
+            // BUDGET-6: each comes with what was committed beside the offset.
+            if found.as_ref().is_ok_and(|topic| !seen.insert((topic.id, index))) {
+                continue;
+            }
+            partitions.push(answer(index, of_named(broker, catalog, group, &found, index, terms)));
+        }
+        let (name, topic_id) = (topic.name, topic.topic_id);
+        topics.push(OffsetFetchResponseTopics { name, topic_id, partitions });
+    }
+    topics
+}
+
+fn of_named(
+    broker: &Broker,
+    catalog: &Catalog,
+    group: &str,
+    found: &Result<Arc<Topic>, ErrorCode>,
+    partition: i32,
+    terms: Terms,
+) -> Result<Option<CommittedOffset>, ErrorCode> {
+    match found {
+        // Where metadata is damaged the topic may exist and only not be known.
+        Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if is_damaged(&broker.log) => {
+            Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        }
+        // A topic that does not exist has no offsets, as in Apache Kafka; an id that does not exist
+        // is an error there too.
+        Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(None),
+        Err(error) => Err(*error),
+        Ok(found) => {
+            let key = OffsetKey { group: group.to_owned(), topic_id: found.id, partition };
+            committed(broker, catalog, &key, terms)
+        }
+    }
 }
 
 /// Everything the group has committed, for topics that exist.
-fn all_topics(
+async fn all_topics(
     broker: &Broker,
+    turn: &mut Turn,
     catalog: &Catalog,
     group: &str,
     terms: Terms,
@@ -150,6 +178,7 @@ fn all_topics(
         }
     }
     for key in keys {
+        turn.looked_at(1).await;
         if catalog.by_id(key.topic_id).is_some() {
             let outcome = committed(broker, catalog, &key, terms);
             topics.entry(key.topic_id).or_default().push(answer(key.partition, outcome));

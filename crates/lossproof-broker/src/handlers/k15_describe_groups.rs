@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::call::{Call, Reply};
 use crate::error::{group_error, offsets_error};
 use crate::group::{GroupOverview, Phase};
-use crate::offsets::has_offsets;
+use crate::offsets::{OffsetKey, UnreadableEntry, keys_of};
 
 /// From here on a group that does not exist is an error, and not only `Dead` (KIP-1043).
 const FIRST_WITH_NOT_FOUND: i16 = 6;
@@ -17,22 +17,33 @@ const FIRST_WITH_NOT_FOUND: i16 = 6;
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: DescribeGroupsRequest = call.decode()?;
-        let groups = once(request.groups, String::clone).into_iter();
-        let groups = groups.map(|group| describe(&broker, group, call.version));
-        let groups = groups.collect();
+        let mut groups = Vec::new();
+        for group in once(request.groups, String::clone) {
+            let offsets = keys_of(&broker.log, &group);
+            let keys = offsets.as_ref().map_or(0, Vec::len);
+            let group = describe(&broker, group, offsets, call.version);
+            turn.looked_at(1 + keys + group.members.len()).await;
+            groups.push(group);
+        }
         call.late(&DescribeGroupsResponse { groups, ..Default::default() })
     }))
 }
 
-fn describe(broker: &Broker, group_id: String, version: i16) -> DescribedGroup {
+fn describe(
+    broker: &Broker,
+    group_id: String,
+    offsets: Result<Vec<OffsetKey>, UnreadableEntry>,
+    version: i16,
+) -> DescribedGroup {
     let refuse =
         |group_id, error_code| DescribedGroup { group_id, error_code, ..Default::default() };
     let overview = match broker.groups.overview(&group_id) {
         Err(error) => return refuse(group_id, group_error(error)),
         Ok(overview) => overview,
     };
-    match (overview, has_offsets(&broker.log, &group_id)) {
+    match (overview, offsets.map(|keys| !keys.is_empty())) {
         (Some(overview), _) => described(group_id, overview),
         (None, Err(damage)) => refuse(group_id, offsets_error(damage)),
         (None, Ok(true)) => DescribedGroup {

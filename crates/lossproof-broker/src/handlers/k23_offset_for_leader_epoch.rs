@@ -19,14 +19,20 @@ use crate::topics::Topic;
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: OffsetForLeaderEpochRequest = call.decode()?;
         let catalog = broker.topics.catalog();
-        let topics = request.topics.into_iter().map(|topic| {
+        let mut topics = Vec::new();
+        for topic in request.topics {
+            turn.looked_at(1).await;
             let found = find_topic(&catalog, false, &topic.topic, Uuid::ZERO);
-            let partitions = topic.partitions.iter().map(|wanted| answer(&broker, &found, wanted));
-            OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: topic.topic }
-        });
-        let topics = topics.collect();
+            let mut partitions = Vec::new();
+            for wanted in topic.partitions {
+                turn.looked_at(1).await;
+                partitions.push(answer(&broker, &found, &wanted));
+            }
+            topics.push(OffsetForLeaderTopicResult { partitions, topic: topic.topic });
+        }
         call.late(&OffsetForLeaderEpochResponse { topics, ..Default::default() })
     }))
 }

@@ -32,6 +32,7 @@ struct Wanted {
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: DescribeConfigsRequest = call.decode()?;
         let wanted = Wanted {
             synonyms: request.include_synonyms,
@@ -39,8 +40,12 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
         };
         let resources =
             once(request.resources, |one| (one.resource_type, one.resource_name.clone()));
-        let results = resources.into_iter().map(|resource| describe(&broker, resource, wanted));
-        let results = results.collect();
+        let mut results = Vec::new();
+        for resource in resources {
+            let result = describe(&broker, resource, wanted);
+            turn.looked_at(1 + result.configs.len()).await;
+            results.push(result);
+        }
         call.late(&DescribeConfigsResponse { results, ..Default::default() })
     }))
 }

@@ -16,12 +16,15 @@ use crate::transaction::{Transaction, TransactionError};
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: DescribeTransactionsRequest = call.decode()?;
         let catalog = broker.topics.catalog();
         let names = names(&catalog);
         let mut transaction_states = Vec::new();
         for id in once(request.transactional_ids, String::clone) {
             let found = broker.transactions.get(&id);
+            let partitions = found.iter().flatten().map(|it| it.partitions.len()).sum::<usize>();
+            turn.looked_at(1 + partitions).await;
             transaction_states.push(describe(&names, id, found));
         }
         call.late(&DescribeTransactionsResponse { transaction_states, ..Default::default() })

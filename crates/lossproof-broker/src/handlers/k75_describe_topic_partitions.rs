@@ -10,6 +10,7 @@ use lossproof_wire::{
 use crate::broker::Broker;
 use crate::call::{Call, Reply};
 use crate::topics::{Catalog, Topic};
+use crate::turn::Turn;
 
 /// As `max.request.partition.size.limit` of Apache Kafka: no answer describes more partitions.
 const PARTITIONS_PER_ANSWER_MAX: usize = 2_000;
@@ -17,15 +18,18 @@ const PARTITIONS_PER_ANSWER_MAX: usize = 2_000;
 pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
     let broker = Arc::clone(broker);
     Reply::Later(Box::pin(async move {
+        let mut turn = broker.turns.next().await;
         let request: DescribeTopicPartitionsRequest = call.decode()?;
-        call.late(&page(&broker, request))
+        let response = page(&broker, &mut turn, request).await;
+        call.late(&response)
     }))
 }
 
 /// Topics by name from the cursor on, until there are as many partitions as were asked for. At
 /// least one is given, or a client would ask for ever.
-fn page(
+async fn page(
     broker: &Broker,
+    turn: &mut Turn,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let catalog = broker.topics.catalog();
@@ -35,6 +39,7 @@ fn page(
     let names = names(&catalog, request.topics);
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names.range(cursor.topic_name.clone()..) {
+        turn.looked_at(1).await; // The partitions of all of them together are few.
         let Some(topic) = catalog.by_name(name) else {
             response.topics.push(unknown(name));
             continue;

@@ -25,6 +25,8 @@ use crate::offsets::OffsetKey;
 use crate::tests::{
     become_member, eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
 };
+use crate::topics::TopicId;
+use crate::turn::{LOOKED_AT_ONCE, TURNS_MAX};
 
 /// Far more than what is at hand takes to be seen.
 const TURNS: usize = 1_000;
@@ -453,5 +455,104 @@ async fn a_gate_stays_closed_though_the_client_of_the_commit_goes_away() {
     eventually("it is over", || broker.offset_gates.close("g").is_some()).await;
     let held = broker.transactions.get("id").expect("it is known").expect("it is there");
     assert_eq!(held.offsets.len(), 1);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// Polled to its end: how often others are let in meanwhile.
+fn pauses(mut later: Later) -> usize {
+    (0..TURNS).find(|_| !is_pending(&mut later)).expect("it comes to an end")
+}
+
+fn names(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("name-{number}"))
+}
+
+/// Stable offsets of `count` groups that nobody has ever seen.
+fn of_groups(count: usize) -> OffsetFetchRequest {
+    let groups = names(count).map(|group_id| OffsetFetchRequestGroup {
+        group_id,
+        topics: None,
+        ..Default::default()
+    });
+    OffsetFetchRequest { groups: groups.collect(), require_stable: true, ..Default::default() }
+}
+
+/// BUDGET-6: whoever asks for very much does not stop the broker for as long as that takes.
+#[tokio::test]
+async fn others_are_let_in_while_a_request_of_many_things_is_answered() {
+    const PAUSES: usize = 10;
+    const THINGS: usize = PAUSES * LOOKED_AT_ONCE;
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    let fetch = later(broker, &of_groups(THINGS), 8).await;
+    assert_eq!(pauses(fetch), PAUSES, "offsets of groups");
+
+    let partition_indexes = (0..THINGS as i32).collect();
+    let topics = Some(vec![OffsetFetchRequestTopic { name: "t".into(), partition_indexes }]);
+    let of_partitions = OffsetFetchRequest { group_id: "g".into(), topics, ..Default::default() };
+    assert_eq!(pauses(later(broker, &of_partitions, 7).await), PAUSES, "offsets of partitions");
+
+    let key = |partition| OffsetKey { group: "g".into(), topic_id: TopicId([1; 16]), partition };
+    let changes = (0..THINGS as i32).map(|partition| StateChange {
+        kind: StateKind::Offsets,
+        key: key(partition).encode(),
+        value: Some(Bytes::new()),
+    });
+    let commit = Commit { changes: changes.collect(), ..Commit::default() };
+    broker.log.commit(commit).await.expect("durable");
+    let of_all = OffsetFetchRequest { group_id: "g".into(), topics: None, ..Default::default() };
+    assert_eq!(pauses(later(broker, &of_all, 7).await), PAUSES, "all offsets of a group");
+
+    let groups = DescribeGroupsRequest { groups: names(THINGS).collect(), ..Default::default() };
+    assert_eq!(pauses(later(broker, &groups, 5).await), PAUSES, "groups");
+    let groups = DescribeGroupsRequest { groups: vec!["g".into()], ..Default::default() };
+    assert_eq!(pauses(later(broker, &groups, 5).await), 1, "a group with many offsets");
+
+    let partitions = (0..THINGS as i32)
+        .map(|partition| OffsetForLeaderPartition { partition, ..Default::default() });
+    let topics = vec![OffsetForLeaderTopic { topic: "t".into(), partitions: partitions.collect() }];
+    let epochs = OffsetForLeaderEpochRequest { topics, ..Default::default() };
+    assert_eq!(pauses(later(broker, &epochs, 3).await), PAUSES, "epochs");
+
+    let topics = names(THINGS).map(|name| DescribeTopicPartitionsTopic { name });
+    let topics = DescribeTopicPartitionsRequest { topics: topics.collect(), ..Default::default() };
+    assert_eq!(pauses(later(broker, &topics, 0).await), PAUSES, "topics");
+
+    let resources = names(THINGS).map(|resource_name| DescribeConfigsResource {
+        resource_type: 2,
+        resource_name,
+        ..Default::default()
+    });
+    let configs = DescribeConfigsRequest { resources: resources.collect(), ..Default::default() };
+    assert_eq!(pauses(later(broker, &configs, 4).await), PAUSES, "settings");
+
+    let transactional_ids = names(THINGS).collect();
+    let transactions = DescribeTransactionsRequest { transactional_ids };
+    assert_eq!(pauses(later(broker, &transactions, 0).await), PAUSES, "transactions");
+    broker.log.close().await.expect("the log closes");
+}
+
+/// BUDGET-6: what a request is decoded to stays while others are let in, so that only few may.
+#[tokio::test]
+async fn few_requests_at_a_time_are_in_work_and_the_next_one_comes_when_one_goes_away() {
+    let (server, _net) = server().await;
+    let broker = &server.broker;
+    let mut in_work = Vec::new();
+    for _ in 0..TURNS_MAX {
+        let mut fetch = later(broker, &of_groups(LOOKED_AT_ONCE), 8).await;
+        assert!(is_pending(&mut fetch));
+        in_work.push(fetch);
+    }
+    let mut next = later(broker, &of_groups(LOOKED_AT_ONCE), 8).await;
+    for _ in 0..TURNS {
+        assert!(is_pending(&mut next), "it has no turn yet");
+        tokio::task::yield_now().await;
+    }
+    drop(in_work.pop());
+    let answer: OffsetFetchResponse = read(finished(next).await, 8);
+    assert_eq!(answer.groups.len(), LOOKED_AT_ONCE);
+    for fetch in in_work {
+        finished(fetch).await;
+    }
     broker.log.close().await.expect("the log closes");
 }

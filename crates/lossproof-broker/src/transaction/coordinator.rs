@@ -11,7 +11,9 @@
 //!   told from "no offset".
 //! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,8 +64,9 @@ pub(super) struct Index {
     entries: HashMap<Arc<str>, Known>,
     /// As in the slots, but of those that are being expired.
     pub(super) deadlines: BTreeSet<(Duration, String)>,
-    /// Keys of offsets in open transactions, and in how many.
-    pending: HashMap<Bytes, usize>,
+    /// Keys of offsets in open transactions, and in how many. In their order, so that those of a
+    /// group stand together.
+    pending: BTreeMap<Bytes, usize>,
 }
 
 #[derive(Debug)]
@@ -459,8 +462,7 @@ impl TransactionCoordinator {
         if self.damaged {
             return Err(TransactionError::Damaged);
         }
-        let index = self.lock();
-        Ok(index.pending.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+        Ok(with_prefix(&self.lock().pending, prefix).cloned().collect())
     }
 
     /// What `look` makes of all ids, in their order, and of the newest of each that is durable.
@@ -517,6 +519,15 @@ impl Index {
             }
         }
     }
+}
+
+/// Keys that begin with `prefix`. Looks at no others: who asks may ask for very many prefixes.
+pub(super) fn with_prefix<'a, K: Borrow<[u8]> + Ord, V>(
+    map: &'a BTreeMap<K, V>,
+    prefix: &'a [u8],
+) -> impl Iterator<Item = &'a K> {
+    let from = map.range::<[u8], _>((Included(prefix), Unbounded));
+    from.map(|(key, _)| key).take_while(move |key| (*key).borrow().starts_with(prefix))
 }
 
 /// Keys that count as pending for as long as this is kept.

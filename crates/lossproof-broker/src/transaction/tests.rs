@@ -1,5 +1,8 @@
 //! What only time and a coordinator without a network can show.
 
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,13 +15,15 @@ use lossproof_log::{
 };
 use lossproof_wire::batch::BatchBuilder;
 
+use super::coordinator::with_prefix;
 use super::expiry::EXPIRED_AT_ONCE;
 use super::state::Phase;
 use super::{Identity, Outcome, TransactionCoordinator, TransactionError};
 use crate::TransactionSettings;
+use crate::offsets::OffsetKey;
 use crate::producer_ids::ProducerIdBlocks;
 use crate::tests::eventually;
-use crate::topics::Catalog;
+use crate::topics::{Catalog, TopicId};
 
 const P: PartitionId = PartitionId(1);
 const Q: PartitionId = PartitionId(2);
@@ -442,4 +447,39 @@ async fn ids_are_bounded() {
     let second = world.coordinator.init(&world.ids, "second", TIMEOUT_MS, None).await;
     assert_eq!(second, Err(TransactionError::TooManyIds));
     assert_eq!(world.init().await, me.next());
+}
+
+thread_local! {
+    static LOOKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A key that counts how often keys are looked at.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Watched(Vec<u8>);
+
+impl Borrow<[u8]> for Watched {
+    fn borrow(&self) -> &[u8] {
+        LOOKS.set(LOOKS.get() + 1);
+        &self.0
+    }
+}
+
+/// One request may ask for thousands of groups, while others have tens of thousands of offsets in
+/// open transactions: nobody else is served while each of those is looked at for each group.
+#[test]
+fn what_a_group_has_pending_is_found_without_a_look_at_what_others_have() {
+    const OTHERS: i32 = 1_000;
+    let key = |group: &str, partition| {
+        let key = OffsetKey { group: group.into(), topic_id: TopicId([1; 16]), partition };
+        Watched(key.encode().to_vec())
+    };
+    let others = (0..OTHERS).flat_map(|number| [key("f", number), key("h", number)]);
+    let pending: BTreeMap<Watched, i32> =
+        others.chain([key("g", 0), key("g", 1)]).map(|key| (key, 1)).collect();
+    for (group, found) in [("g", 2), ("f", OTHERS as usize), ("nobody", 0)] {
+        LOOKS.set(0);
+        assert_eq!(with_prefix(&pending, &OffsetKey::group_prefix(group)).count(), found);
+        let beside = LOOKS.get() - found;
+        assert!(beside < 200, "{beside} looks at keys of others than {group}");
+    }
 }
