@@ -169,14 +169,15 @@ async fn all_topics(
     terms: Terms,
 ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
     let mut topics: BTreeMap<_, Partitions> = BTreeMap::new();
-    let mut keys: BTreeSet<OffsetKey> =
-        keys_of(&broker.log, group).map_err(offsets_error)?.into_iter().collect();
+    let mut keys: BTreeSet<OffsetKey> = BTreeSet::new();
     if terms.stable {
+        // Before the committed ones: what a transaction commits meanwhile is among these then.
         let pending = broker.transactions.pending(&OffsetKey::group_prefix(group));
         for key in pending.map_err(|error| error.code(ErrorCode::PRODUCER_FENCED))? {
             keys.insert(OffsetKey::decode(key).map_err(offsets_error)?);
         }
     }
+    keys.extend(keys_of(&broker.log, group).map_err(offsets_error)?);
     for key in keys {
         turn.looked_at(1).await;
         if catalog.by_id(key.topic_id).is_some() {
