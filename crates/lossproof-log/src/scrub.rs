@@ -16,10 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::commit::StateKind;
 use crate::effect::state_kind;
 use crate::error::{OffsetRange, ReadError};
-use crate::frame::{BLOCK, COLD_KEY};
+use crate::frame::{BLOCK, COLD_KEY, Entry};
 use crate::quarantine;
 use crate::reader::{self, ReadSegment, Unread};
 use crate::report::{Finding, FindingKind, PartitionRange};
@@ -226,22 +228,17 @@ impl Scrubber {
             None => FindingKind::FramesLost,
         };
         let file = u64::from(segment.life.file_sequence());
-        let mut finding = Finding {
+        let finding = Finding {
             position: from.position,
             first_frame: from.number,
             last_frame: to.1 - 1,
-            states: states_in(found, is_cold),
+            partitions: self.lose(from, to.0),
+            states: states_in(segment, found),
             ..Finding::whole_file(kind, file, to.0 - from.position)
         };
-        let same = |known: &Finding| {
-            (known.segment, known.position) == (finding.segment, finding.position)
-                && (known.kind == FindingKind::ColdDamaged) == is_cold
-                && known.bytes >= finding.bytes
-        };
-        if self.known.iter().any(same) {
+        if self.known.iter().any(|known| known.covers(&finding)) {
             return;
         }
-        finding.partitions = self.lose(from, to.0);
         let is_known = finding.partitions.iter().all(|held| self.was_told_at_start(held));
         if is_known && !finding.partitions.is_empty() {
             // A checkpoint tells of it.
@@ -266,12 +263,8 @@ impl Scrubber {
     }
 
     fn was_told_at_start(&self, held: &PartitionRange) -> bool {
-        let before = self.known.iter().filter(|it| it.kind == FindingKind::DamagedBefore);
-        before.flat_map(|it| &it.partitions).any(|told| {
-            told.partition == held.partition
-                && told.range.first <= held.range.first
-                && held.range.last <= told.range.last
-        })
+        let mut before = self.known.iter().filter(|it| it.kind == FindingKind::DamagedBefore);
+        before.any(|told| told.names(held))
     }
 
     /// The offsets that cannot be read of what the index says is between `from` and `end`, and of
@@ -322,13 +315,20 @@ fn behind_damage(scan: &mut Scan, at: Place, limit: Option<u64>) -> io::Result<(
     })
 }
 
-/// Keyed entries that a damaged frame held or may have held.
-fn states_in(found: Option<&FoundFrame>, is_cold: bool) -> Vec<StateKind> {
-    match found {
-        Some(frame) => frame.entries.iter().filter_map(|it| state_kind(it.kind)).collect(),
-        None if is_cold => Vec::new(),
-        None => StateKind::ALL.to_vec(),
-    }
+/// Keyed entries of a damaged frame that do not verify, or that it may have held.
+fn states_in(segment: &ReadSegment, found: Option<&FoundFrame>) -> Vec<StateKind> {
+    let ReadSegment { life, file, .. } = segment;
+    let Some(frame) = found else {
+        let is_cold = life.file_key() >= COLD_KEY;
+        return if is_cold { Vec::new() } else { StateKind::ALL.to_vec() };
+    };
+    let read = Scan::new(file.clone(), *life).and_then(|mut scan| scan.payloads(frame));
+    let payloads = read.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
+    let is_lost = |(entry, payload): &(&Entry, Option<Bytes>)| {
+        payload.as_ref().is_none_or(|bytes| life.crc(bytes) != entry.crc)
+    };
+    let lost = frame.entries.iter().zip(payloads).filter(is_lost);
+    lost.filter_map(|(entry, _)| state_kind(entry.kind)).collect()
 }
 
 #[cfg(test)]

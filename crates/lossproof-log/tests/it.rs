@@ -32,4 +32,5 @@ mod reopen;
 mod scrub;
 mod support;
 mod transactions;
+mod unsteady;
 mod wall_clock;
