@@ -485,7 +485,7 @@ fn ranges_of(
 }
 
 /// What findings tell of partitions that are not known, though nobody has deleted them.
-fn unplaced(committer: &Committer, findings: &[Finding]) -> Vec<PartitionRange> {
+pub(crate) fn unplaced(committer: &Committer, findings: &[Finding]) -> Vec<PartitionRange> {
     let is_it = |held: &&PartitionRange| {
         let id = held.partition;
         committer.shared.view.partition(id).is_none() && !committer.staging.is_deleted(id)

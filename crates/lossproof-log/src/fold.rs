@@ -35,7 +35,7 @@ impl Mover {
         if let Some(finding) = recovery.damage.iter().find(is_news) {
             return Err(MoveError::Damage(finding.to_string()));
         }
-        self.forget_removed(&mut recovery);
+        self.forget_removed(&mut recovery)?;
         self.keep_findings(&recovery);
         let now_ms = recovery.running_ms;
         recovery.staging.producers.make_room(now_ms, 0, &self.shared.config);
@@ -56,14 +56,39 @@ impl Mover {
     }
 
     /// What has been removed since need not be kept: the journal behind the checkpoint says so too.
-    fn forget_removed(&self, recovery: &mut Recovery) {
+    fn forget_removed(&self, recovery: &mut Recovery) -> Result<(), MoveError> {
+        let came_back = self.came_back(recovery);
         for id in recovery.view.partition_ids() {
             let Some(staged) = recovery.staging.partitions.get(&id) else { continue };
-            let live = self.shared.view.partition(id);
-            let log_start = live.map_or(i64::MAX, |partition| partition.bounds().0);
+            let log_start = match self.shared.view.partition(id) {
+                Some(live) => live.bounds().0,
+                None if came_back || self.unplaced.contains(&id) => {
+                    let what = format!("partition {id} may be one that the start could not read");
+                    return Err(MoveError::Damage(what));
+                }
+                // It was deleted.
+                None => i64::MAX,
+            };
             let effect = Effect::LogStart { id, offset: log_start.min(staged.next_offset) };
             recovery.staging.apply(&effect, None, recovery.running_ms);
             recovery.view.apply(&effect, &NOWHERE);
         }
+        Ok(())
+    }
+
+    /// Whether frames of which nothing was left at the start can be read now: nobody knows what it
+    /// would have made of them.
+    fn came_back(&self, recovery: &Recovery) -> bool {
+        let before = self.current.map_or(0, |current| current.through_frame);
+        let walked = before + 1..recovery.expected;
+        let is_lost =
+            |it: &&Finding| it.kind == FindingKind::FramesLost && walked.contains(&it.first_frame);
+        let is_still = |it: &Finding| {
+            let mut lost = recovery.damage.iter().filter(|found| found.kind == it.kind);
+            lost.any(|found| {
+                found.first_frame <= it.first_frame && it.last_frame <= found.last_frame
+            })
+        };
+        self.known.iter().filter(is_lost).any(|it| !is_still(it))
     }
 }

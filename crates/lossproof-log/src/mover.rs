@@ -10,14 +10,15 @@
 //! - MOVE-3: nothing is removed that could not be read. Damage of a sealed segment that was not
 //!   known at the start, all of it, ends the moving until the next start, which reports it; a
 //!   damaged cold file stays as it is, and so does a partition that cannot be compacted for it;
-//!   everything else is moved, and the scrub reports it at once.
+//!   everything else is moved, and the scrub reports it at once. What only the move can read is the
+//!   next start's to serve.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
 //!   where space or files run short it is tried again, and not once a slot may name the new
 //!   checkpoint: its files are not this run's to remove any more.
 //! - MOVE-5: one move takes a bounded part of what there is to move, the oldest first: it lists
 //!   every batch of it in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,6 +118,8 @@ pub(crate) struct Mover {
     pub(crate) producer_id_high: u32,
     /// What the start of the log has reported.
     pub(crate) known: Vec<Finding>,
+    /// Partitions that it names and does not know, though nobody had deleted them.
+    pub(crate) unplaced: HashSet<PartitionId>,
     /// Who takes segments that are given back.
     pub(crate) zeroer: Option<Arc<Zeroer>>,
     /// Of the next file of either kind.

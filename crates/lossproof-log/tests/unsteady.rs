@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionId, PartitionRange,
-    RecoveryReport, StateKind, Stepper,
+    Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange, PartitionId,
+    PartitionRange, RecoveryReport, StateKind, Stepper,
 };
-use support::{P1, P2, accept, append, create, simulated};
+use support::{P1, P2, accept, append, create, simulated, values};
 
 const DATA: &str = "/data";
 const BLOCK: usize = 4096;
@@ -72,6 +72,11 @@ fn blank(disk: &SimDisk, text: &[u8]) {
     disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
 }
 
+/// What an entry that creates a partition holds.
+fn creation(id: PartitionId) -> Vec<u8> {
+    [&[1][..], &[id.0 as u8; 16]].concat()
+}
+
 /// The damage of a start, and what has come to it before the move.
 type Growth = (fn(&SimDisk), fn(&SimDisk));
 
@@ -123,4 +128,68 @@ fn damage_that_grows_behind_what_was_given_up_ends_the_moving() {
     drop(stepper);
     let (_log, _stepper, report) = open(&disk);
     assert_eq!(report.damage.len(), 1, "the next start tells of it: {report:?}");
+}
+
+type Strike = fn(&SimDisk);
+
+/// What the start could not read, and the move can.
+const PASSING: [(&str, Strike); 4] = [
+    ("a creation", |disk| strike(disk, &creation(P3))),
+    ("the frame of a creation", |disk| blank(disk, &creation(P3))),
+    ("a creation and the only batch", |disk| {
+        strike(disk, &creation(P3));
+        strike(disk, b"third 0.");
+    }),
+    ("the frames of both", |disk| {
+        let (path, at) = place_of(disk, &creation(P3));
+        disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; 2 * BLOCK]).unwrap();
+    }),
+];
+
+#[test]
+fn a_partition_that_only_the_move_can_read_is_not_taken_for_a_deleted_one() {
+    // MOVE-3
+    for (what, strike) in PASSING {
+        let disk = sample();
+        let (path, _) = place_of(&disk, &creation(P3));
+        let before = disk.bytes(&path).unwrap();
+        strike(&disk);
+        let (log, mut stepper, report) = open(&disk);
+        assert!(!report.damage.is_empty() && log.partition(P3).is_none(), "{what}: {report:?}");
+        let left = disk.bytes(&path).unwrap().len();
+        disk.damage(&path, 0, &before[..left]).unwrap();
+        let moved = stepper.checkpoint();
+        drop((log, stepper));
+        for start in 0..2 {
+            let hint = format!("{what}, start {start} after {moved:?}");
+            let (log, mut stepper, report) = open(&disk);
+            assert!(report.damage.is_empty(), "{hint}: {report:?}");
+            assert_eq!(values(&log, P3, 0), [(0, "third 0.".to_owned())], "{hint}");
+            stepper.checkpoint().unwrap_or_else(|error| panic!("{hint}: {error}"));
+        }
+    }
+}
+
+/// One that was deleted is not taken for one that could not be read, whatever was told of it.
+#[test]
+fn a_deleted_partition_does_not_end_the_moving() {
+    let delete = || Commit::partition(PartitionChange::Delete { id: P3 });
+    for before in [false, true] {
+        let disk = sample();
+        let (_log, mut stepper, _) = open(&disk);
+        if before {
+            stepper.submit(vec![delete()]).remove(0).unwrap();
+        }
+        drop(stepper);
+        blank(&disk, b"record 4.");
+        strike(&disk, &creation(P2));
+        strike(&disk, b"third 0.");
+        let (_log, mut stepper, report) = open(&disk);
+        let told: Vec<_> = report.damage.iter().flat_map(|it| &it.partitions).collect();
+        assert!(told.iter().any(|it| it.partition == P3), "{report:?}");
+        if !before {
+            stepper.submit(vec![delete()]).remove(0).unwrap();
+        }
+        stepper.checkpoint().unwrap();
+    }
 }
