@@ -408,7 +408,8 @@ impl Mover {
         let mut located = recovery.located.take().unwrap_or_default();
         located.retain(|batch| is_wanted(&recovery.view, batch));
         let (journal, cold) = (recovery.segments.journal(), recovery.segments.cold());
-        let left = journal.iter().chain(&cold).map(|file| file.life.file_key()).collect();
+        let there = journal.iter().chain(&cold).map(|file| file.life.file_key());
+        let left = there.chain(recovery.segments.missing.keys().copied()).collect();
         let mut copied = Copied { sources, cold: None, compacted: BTreeMap::new(), left };
         if located.is_empty() && orders.is_empty() {
             return Ok(copied);

@@ -120,6 +120,19 @@ pub struct PartitionRange {
     pub range: OffsetRange,
 }
 
+/// Adds a range, to the last one where it goes on behind that.
+pub(crate) fn push_joined(all: &mut Vec<PartitionRange>, next: PartitionRange) {
+    match all.last_mut() {
+        Some(last)
+            if last.partition == next.partition
+                && last.range.last.checked_add(1) == Some(next.range.first) =>
+        {
+            last.range.last = next.range.last;
+        }
+        _ => all.push(next),
+    }
+}
+
 impl fmt::Display for PartitionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.partition, self.range)

@@ -20,10 +20,9 @@ use bytes::Bytes;
 
 use crate::commit::StateKind;
 use crate::effect::state_kind;
-use crate::error::{OffsetRange, ReadError};
 use crate::frame::{BLOCK, COLD_KEY, Entry};
 use crate::quarantine;
-use crate::reader::{self, ReadSegment, Unread};
+use crate::reader::{self, ReadSegment};
 use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::scan::{FoundFrame, Scan};
 use crate::segment::DATA_AT;
@@ -33,8 +32,6 @@ use crate::shared::Shared;
 const STEP_BYTES: u64 = 1 << 20;
 /// A start has enough to do; and how long to leave a log alone that has nothing to verify.
 const REST: Duration = Duration::from_mins(1);
-/// Read at once while it is looked which offsets are lost.
-const READ_BYTES: usize = 256 << 10;
 
 /// Where in a file the next frame begins.
 #[derive(Clone, Copy, Debug)]
@@ -263,7 +260,8 @@ impl Scrubber {
     }
 
     fn was_told_at_start(&self, held: &PartitionRange) -> bool {
-        let mut before = self.known.iter().filter(|it| it.kind == FindingKind::DamagedBefore);
+        let told_of_offsets = [FindingKind::DamagedBefore, FindingKind::ColdMissing];
+        let mut before = self.known.iter().filter(|it| told_of_offsets.contains(&it.kind));
         before.any(|told| told.names(held))
     }
 
@@ -280,23 +278,9 @@ impl Scrubber {
                 entry.segment == from.key && begin < end && begin + length > from.position
             };
             for entry in partition.entries().into_iter().filter(concerned) {
-                let mut next = entry.base_offset.max(partition.bounds().0);
-                while next <= entry.last_offset() {
-                    let judged = Unread::IsDamage;
-                    match reader::read(segments, id, &partition, next, READ_BYTES, judged) {
-                        Ok(slice) => match slice.batches.last() {
-                            Some(last) => next = last.last_offset + 1,
-                            None => break,
-                        },
-                        Err(ReadError::Damaged { range, .. }) => {
-                            let last = range.last.min(entry.last_offset());
-                            let range = OffsetRange { first: next, last };
-                            partition.note_loss(range);
-                            lost.push(PartitionRange { partition: id, range });
-                            next = last + 1;
-                        }
-                        Err(_) => break,
-                    }
+                for range in reader::unreadable(segments, id, &partition, &entry) {
+                    partition.note_loss(range);
+                    lost.push(PartitionRange { partition: id, range });
                 }
             }
         }

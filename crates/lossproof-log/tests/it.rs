@@ -8,6 +8,7 @@ mod accepted_loss;
 mod adopt;
 mod bounds;
 mod check;
+mod cold_missing;
 mod compaction;
 mod crash;
 mod crash_compaction;
