@@ -193,3 +193,22 @@ fn a_deleted_partition_does_not_end_the_moving() {
         stepper.checkpoint().unwrap();
     }
 }
+
+/// The list of findings is nothing that a start depends on; what cannot be read of it stays.
+#[test]
+fn an_unreadable_list_in_quarantine_refuses_no_start() {
+    let disk = sample();
+    strike(&disk, b"record 0.");
+    drop(open(&disk));
+    let list = Path::new(DATA).join("quarantine/list");
+    let before = disk.bytes(&list).unwrap();
+    disk.make_unreadable(&list, 0..512).unwrap();
+    drop(open(&disk));
+    strike(&disk, b"record 4.");
+    let (_log, _stepper, report) = open(&disk);
+    assert_eq!(report.damage.len(), 2, "{report:?}");
+    let text = String::from_utf8(disk.bytes(&list).unwrap()).unwrap();
+    assert!(report.damage.iter().all(|finding| text.contains(&finding.to_string())), "{text}");
+    let mut paths = disk.paths().into_iter();
+    assert!(paths.any(|path| disk.bytes(&path).unwrap() == before), "the old one is gone");
+}
