@@ -27,9 +27,9 @@ use crate::meta;
 use crate::open;
 use crate::partition::{IndexEntry, PartitionView, View};
 use crate::paths::Paths;
-use crate::reader::{ReadSegment, verifies};
+use crate::reader::{self, ReadSegment, verifies};
 use crate::recovery::failed;
-use crate::report::{Finding, PartitionRange, RecoveryReport};
+use crate::report::{Finding, PartitionRange, RecoveryReport, push_joined};
 use crate::scan::{FoundFrame, Piece, Scan};
 use crate::segment::{DATA_AT, HeaderState, header_copies};
 use crate::shared::Shared;
@@ -306,9 +306,9 @@ impl Look<'_> {
         }
         self.report.looked_at.cold_batches += covered.batches;
         let missing = self.uncovered(cold.life.file_key(), &covered);
-        if bad.is_empty() && !missing.is_empty() {
+        if bad.is_empty() && missing.iter().any(|gap| !gap.lost.is_empty()) {
             // Everything there is whole, and it is not what should be there.
-            bad.push((DATA_AT, scan.length));
+            bad.push((DATA_AT, missing.iter().map(Gap::end).max().unwrap_or(scan.length)));
         }
         for piece in bad {
             let concerned: Vec<&Gap> = missing.iter().filter(|gap| gap.reaches(piece)).collect();
@@ -334,11 +334,19 @@ impl Look<'_> {
             for entry in entries {
                 let first = entry.base_offset.max(log_start);
                 let gaps = covered.gaps(id, OffsetRange { first, ..entry.range() });
-                missing.extend(gaps.into_iter().map(|gap| {
-                    let lost = without(gap, &accepted).into_iter();
-                    let lost = lost.map(|range| PartitionRange { partition: id, range }).collect();
-                    Gap { entry, lost }
-                }));
+                if gaps.is_empty() {
+                    continue;
+                }
+                // Of a frame without its end more can be read than the frame tells.
+                let mut lost = Vec::new();
+                let Shared { segments, .. } = self.shared;
+                for range in reader::unreadable(segments, id, &partition, &entry) {
+                    push_joined(&mut lost, PartitionRange { partition: id, range });
+                }
+                let is_given_up = |gap: &OffsetRange| without(*gap, &accepted) != [*gap];
+                if !lost.is_empty() || gaps.iter().any(is_given_up) {
+                    missing.push(Gap { entry, lost });
+                }
             }
         }
         missing
@@ -431,10 +439,13 @@ struct Gap {
 }
 
 impl Gap {
+    fn end(&self) -> u64 {
+        (u64::from(self.entry.block) + u64::from(self.entry.blocks)) * BLOCK
+    }
+
     /// Whether the index names a piece from one position to another.
     fn reaches(&self, (position, end): (u64, u64)) -> bool {
-        let begin = u64::from(self.entry.block) * BLOCK;
-        begin < end && position < begin + u64::from(self.entry.blocks) * BLOCK
+        u64::from(self.entry.block) * BLOCK < end && position < self.end()
     }
 }
 
@@ -485,7 +496,7 @@ fn ranges_of(
 }
 
 /// What findings tell of partitions that are not known, though nobody has deleted them.
-fn unplaced(committer: &Committer, findings: &[Finding]) -> Vec<PartitionRange> {
+pub(crate) fn unplaced(committer: &Committer, findings: &[Finding]) -> Vec<PartitionRange> {
     let is_it = |held: &&PartitionRange| {
         let id = held.partition;
         committer.shared.view.partition(id).is_none() && !committer.staging.is_deleted(id)

@@ -202,6 +202,9 @@ pub(crate) fn write_facts(
         let (sequence, incarnation) = (u64::from(life.file_sequence()), life.incarnation);
         writer.push(&Fact::Cold(ColdFact { sequence, incarnation, bytes: bytes? }))?;
     }
+    for (_, fact) in recovery.segments.missing.iter().filter(|(key, _)| kept.contains(key)) {
+        writer.push(&Fact::Cold(*fact))?;
+    }
     let mut ids: Vec<PartitionId> = staging.partitions.keys().copied().collect();
     ids.sort_unstable();
     for id in ids {

@@ -42,6 +42,7 @@ mod dump;
 mod effect;
 mod epochs;
 mod error;
+mod fold;
 mod frame;
 mod gather;
 mod helper;

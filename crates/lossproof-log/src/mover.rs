@@ -8,9 +8,10 @@
 //!   it (CHECKPOINT-1), readers are sent to the cold file, the segments are given back.
 //! - MOVE-2: only segments are moved that are synced as a whole (LOG-2): not the last one.
 //! - MOVE-3: nothing is removed that could not be read. Damage of a sealed segment that was not
-//!   known at the start ends the moving until the next start, which reports it; a damaged cold file
-//!   stays as it is, and so does a partition that cannot be compacted for it; everything else is
-//!   moved, and the scrub reports it at once.
+//!   known at the start, all of it, ends the moving until the next start, which reports it; a
+//!   damaged cold file stays as it is, and so does a partition that cannot be compacted for it;
+//!   everything else is moved, and the scrub reports it at once. What only the move can read is the
+//!   next start's to serve.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
 //!   where space or files run short it is tried again, and not once a slot may name the new
 //!   checkpoint: its files are not this run's to remove any more.
@@ -32,19 +33,16 @@ use crate::checkpoint::{self, Checkpoint, CheckpointWriter, write_facts};
 use crate::cold::{self, ColdFile, ColdWriter};
 use crate::commit::PartitionId;
 use crate::compaction::{Compacted, CompactionError, Order, Pass};
-use crate::effect::Effect;
 use crate::error::{FullCause, OffsetRange, OpenError, ReadError};
 use crate::frame::{COLD_KEY, Life};
-use crate::gather::Gathered;
 use crate::helper::Helper;
 use crate::pace::Pace;
 use crate::partition::{IndexEntry, Partition, View};
 use crate::paths::Paths;
 use crate::reader::{ReadSegment, verifies};
 use crate::recovery::{Located, Recovery};
-use crate::report::{Finding, FindingKind};
+use crate::report::Finding;
 use crate::rescue::{self, Plan};
-use crate::restore::NOWHERE;
 use crate::scrub::Scrubber;
 use crate::shared::Shared;
 use crate::slots::Slots;
@@ -120,6 +118,8 @@ pub(crate) struct Mover {
     pub(crate) producer_id_high: u32,
     /// What the start of the log has reported.
     pub(crate) known: Vec<Finding>,
+    /// Partitions that it names and does not know, though nobody had deleted them.
+    pub(crate) unplaced: HashSet<PartitionId>,
     /// Who takes segments that are given back.
     pub(crate) zeroer: Option<Arc<Zeroer>>,
     /// Of the next file of either kind.
@@ -382,59 +382,6 @@ impl Mover {
         Ok(())
     }
 
-    /// The checkpoint before and the frames since, read from the disk (MOVE-2, MOVE-3).
-    fn fold(&self, sealed: &[Arc<ReadSegment>], end: u64) -> Result<Recovery, MoveError> {
-        let env = &self.shared.env;
-        let mut recovery = Recovery::new(env, &self.paths.quarantine, self.producer_id_high);
-        if let Some(current) = &self.current {
-            recovery
-                .load(&self.paths, self.shared.directory_id, current)
-                .map_err(MoveError::Read)?;
-        }
-        recovery.located = Some(Vec::new());
-        recovery.pace = Some(Pace::begin(&self.shared));
-        let (segments, durable) = (sealed.to_vec(), end - 1);
-        let gathered = Gathered { segments, durable, ..Gathered::default() };
-        recovery.walk(gathered, Some(end)).map_err(MoveError::Read)?;
-        let place = |it: &Finding| (it.kind, it.segment, it.position);
-        let known: HashSet<_> = self.known.iter().map(place).collect();
-        let is_news =
-            |it: &&Finding| it.kind != FindingKind::DamagedBefore && !known.contains(&place(it));
-        if let Some(finding) = recovery.damage.iter().find(is_news) {
-            return Err(MoveError::Damage(finding.to_string()));
-        }
-        self.forget_removed(&mut recovery);
-        self.keep_findings(&recovery);
-        let now_ms = recovery.running_ms;
-        recovery.staging.producers.make_room(now_ms, 0, &self.shared.config);
-        Ok(recovery)
-    }
-
-    /// What has been found since the start in cold files, which no start reads, is told by the
-    /// checkpoint from now on.
-    fn keep_findings(&self, recovery: &Recovery) {
-        for id in recovery.view.partition_ids() {
-            let live = self.shared.view.partition(id).map(|live| live.view().damaged);
-            let Some(partition) = recovery.view.partition(id) else { continue };
-            let (_, end) = partition.bounds();
-            for range in live.into_iter().flatten().filter(|range| range.last < end) {
-                partition.note_loss(range);
-            }
-        }
-    }
-
-    /// What has been removed since need not be kept: the journal behind the checkpoint says so too.
-    fn forget_removed(&self, recovery: &mut Recovery) {
-        for id in recovery.view.partition_ids() {
-            let Some(staged) = recovery.staging.partitions.get(&id) else { continue };
-            let live = self.shared.view.partition(id);
-            let log_start = live.map_or(i64::MAX, |partition| partition.bounds().0);
-            let effect = Effect::LogStart { id, offset: log_start.min(staged.next_offset) };
-            recovery.staging.apply(&effect, None, recovery.running_ms);
-            recovery.view.apply(&effect, &NOWHERE);
-        }
-    }
-
     /// Writes cold file and checkpoint; both are durable, and nobody uses them yet.
     fn write(
         &mut self,
@@ -484,7 +431,8 @@ impl Mover {
         let mut located = recovery.located.take().unwrap_or_default();
         located.retain(|batch| is_wanted(&recovery.view, batch));
         let (journal, cold) = (recovery.segments.journal(), recovery.segments.cold());
-        let left = journal.iter().chain(&cold).map(|file| file.life.file_key()).collect();
+        let there = journal.iter().chain(&cold).map(|file| file.life.file_key());
+        let left = there.chain(recovery.segments.missing.keys().copied()).collect();
         let mut copied = Copied { sources, cold: None, compacted: BTreeMap::new(), left };
         if located.is_empty() && orders.is_empty() {
             return Ok(copied);

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use lossproof_env::{Disk, DiskLock, Environment, Planted, planted};
 
 use crate::accept::is_accepted;
 use crate::ballast::{self, Ballast};
+use crate::check::unplaced;
 use crate::checkpoint::{self, Checkpoint};
 use crate::cluster_id::ClusterId;
 use crate::cold;
@@ -413,7 +413,7 @@ fn start(
     // Among what is lost may be who raised the epochs last.
     let is_sure = report.clean && report.is_whole();
     begin(env, &paths, &mut committer, &mut meta, (is_sure, unsure))?;
-    let mover = mover(env, paths, &shared, slots, checkpoint, &report, &meta)?;
+    let mover = mover(env, paths, &committer, slots, checkpoint, &report, &meta)?;
     Ok((committer, mover, report))
 }
 
@@ -462,12 +462,13 @@ fn begin(
 fn mover(
     env: &Environment,
     paths: Paths,
-    shared: &Arc<Shared>,
+    committer: &Committer,
     slots: Slots,
     current: Option<Checkpoint>,
     report: &RecoveryReport,
     meta: &Meta,
 ) -> Result<Mover, OpenError> {
+    let shared = &committer.shared;
     let cold = shared.segments.cold();
     let is_named = |path: &Path| cold.iter().any(|cold| cold.path == path);
     if !report.is_whole() {
@@ -484,13 +485,16 @@ fn mover(
     }
     let last = cold.iter().map(|cold| u64::from(cold.life.file_sequence())).max();
     let last = last.max(current.map(|current| current.sequence)).unwrap_or(0);
+    let known: Vec<Finding> = report.damage.iter().chain(&report.accepted).cloned().collect();
+    let unplaced = unplaced(committer, &known).iter().map(|held| held.partition).collect();
     Ok(Mover {
         shared: shared.clone(),
         paths,
         slots,
         current,
         producer_id_high: meta.producer_id_high,
-        known: report.damage.iter().chain(&report.accepted).cloned().collect(),
+        known,
+        unplaced,
         zeroer: None,
         sequence: last + 1,
         first_sequence: last + 1,

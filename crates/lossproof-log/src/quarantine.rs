@@ -55,7 +55,7 @@ pub(crate) fn list(
     findings: &[Finding],
 ) -> io::Result<()> {
     let path = quarantine.join(LIST);
-    let mut text = read_list(disk, &path)?;
+    let (mut text, is_whole) = read_list(disk, &path)?;
     let known: HashSet<String> = text.lines().filter_map(description).map(str::to_owned).collect();
     let mut changed = false;
     for finding in findings {
@@ -67,6 +67,10 @@ pub(crate) fn list(
     }
     if !changed {
         return Ok(());
+    }
+    if !is_whole {
+        // What can be read of it goes into the new one; the rest may come back.
+        disk.rename(&path, &quarantine.join(format!("list.kept-{open_count}")))?;
     }
     let temporary = quarantine.join("list.new");
     let file = create_anew(disk, &temporary)?;
@@ -81,14 +85,22 @@ fn description(line: &str) -> Option<&str> {
     line.split_once(' ').map(|(_, rest)| rest)
 }
 
-fn read_list(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+/// What can be read of the list, and whether that is all.
+fn read_list(disk: &dyn Disk, path: &Path) -> io::Result<(String, bool)> {
     if !disk.exists(path)? {
-        return Ok(String::new());
+        return Ok((String::new(), true));
     }
     let file = disk.open_read_only(path)?;
     let mut bytes = vec![0; file.len()? as usize];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    read_around(&*file, &mut bytes, 0)?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => (text, true),
+        Err(error) => {
+            let mut text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            text.retain(|it| it != char::REPLACEMENT_CHARACTER);
+            (text, false)
+        }
+    })
 }
 
 fn create_anew(disk: &dyn Disk, path: &Path) -> io::Result<std::sync::Arc<dyn DiskFile>> {

@@ -28,6 +28,7 @@ use crate::error::{OffsetRange, ReadError};
 use crate::frame::{BLOCK, COLD_KEY, Copy, Entry, EntryKind, FrameHeader, HEADER_BYTES, Life};
 use crate::partition::{IndexEntry, Partition};
 use crate::scan::{FoundFrame, Scan, is_unreadable};
+use crate::snapshot::ColdFact;
 
 /// A batch as it is stored: base offset and leader epoch set, everything else as it came.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +65,8 @@ pub(crate) struct ReadSegment {
 /// All segments and cold files, by key, in the order of their sequences; cold files come last.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
+    /// Cold files that a checkpoint names and that are not there, by key.
+    pub(crate) missing: BTreeMap<u32, ColdFact>,
     open: RwLock<BTreeMap<u32, Arc<ReadSegment>>>,
 }
 
@@ -99,6 +102,9 @@ impl Segments {
         open.range(COLD_KEY..).map(|(_, segment)| segment.clone()).collect()
     }
 }
+
+/// Read at once where it is looked which offsets are lost.
+pub(crate) const JUDGED_BYTES: usize = 256 << 10;
 
 /// At most this much is read ahead at a time.
 const WINDOW_BYTES_MAX: u64 = 128 << 10;
@@ -299,6 +305,37 @@ pub(crate) fn read(
         }
         _ => Ok(cursor.into_slice(log_start)),
     }
+}
+
+/// The offsets of an index entry from the log start on that cannot be read and are not given up, in
+/// order.
+pub(crate) fn unreadable(
+    segments: &Segments,
+    id: PartitionId,
+    partition: &Partition,
+    entry: &IndexEntry,
+) -> Vec<OffsetRange> {
+    let mut lost = Vec::new();
+    let mut next = entry.base_offset.max(partition.bounds().0);
+    while next <= entry.last_offset() {
+        if let Some(gone) = partition.accepted_at(next) {
+            next = gone.last + 1;
+            continue;
+        }
+        next = match read(segments, id, partition, next, JUDGED_BYTES, Unread::IsDamage) {
+            Ok(slice) => match slice.batches.last() {
+                Some(last) => last.last_offset + 1,
+                None => break,
+            },
+            Err(ReadError::Damaged { range, .. }) => {
+                let last = range.last.min(entry.last_offset());
+                lost.push(OffsetRange { first: range.first.max(next), last });
+                last + 1
+            }
+            Err(_) => break,
+        };
+    }
+    lost
 }
 
 /// Takes run after run, as far as it goes.

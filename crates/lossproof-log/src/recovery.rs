@@ -380,9 +380,20 @@ impl Recovery {
             partition.note_damage(range);
             partition.raise_end(base_offset);
         }
-        let lost = self.damage.iter_mut().rev();
-        if let Some(finding) = lost.into_iter().find(|it| it.kind == FindingKind::FramesLost) {
-            finding.partitions.push(PartitionRange { partition: id, range });
+        self.tell_lost(PartitionRange { partition: id, range }, |it| it == FindingKind::FramesLost);
+    }
+
+    /// Adds `lost` to the last finding that may be its cause. Where there is none, a checkpoint has
+    /// replaced what was found then: it is as lost as before.
+    fn tell_lost(&mut self, lost: PartitionRange, is_cause: impl Fn(FindingKind) -> bool) {
+        let before = FindingKind::DamagedBefore;
+        let last = self.damage.iter().rposition(|it| is_cause(it.kind));
+        let last = last.or_else(|| self.damage.iter().rposition(|it| it.kind == before));
+        if let Some(finding) = last.and_then(|at| self.damage.get_mut(at)) {
+            finding.partitions.push(lost);
+        } else {
+            let finding = Finding::whole_file(before, 0, 0);
+            self.damage.push(Finding { partitions: vec![lost], ..finding });
         }
     }
 
@@ -542,16 +553,7 @@ impl Recovery {
             if let Some(partition) = self.view.partition(id) {
                 partition.note_damage(range);
             }
-            if !self.damage.iter().any(|it| it.kind.is_open()) {
-                // A checkpoint has replaced what was found then; the end is as lost as before.
-                self.damage.push(Finding::whole_file(FindingKind::DamagedBefore, 0, 0));
-            }
-            let mut findings = self.damage.iter_mut().rev();
-            let mut is_cause =
-                |it: &&mut Finding| it.kind.is_open() || it.kind == FindingKind::DamagedBefore;
-            if let Some(finding) = findings.find(&mut is_cause) {
-                finding.partitions.push(PartitionRange { partition: id, range });
-            }
+            self.tell_lost(PartitionRange { partition: id, range }, FindingKind::is_open);
         }
     }
 }

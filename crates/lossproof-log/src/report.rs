@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::accept::without;
 use crate::commit::{PartitionId, StateKind};
 use crate::error::OffsetRange;
 
@@ -119,6 +120,19 @@ pub struct PartitionRange {
     pub range: OffsetRange,
 }
 
+/// Adds a range, to the last one where it goes on behind that.
+pub(crate) fn push_joined(all: &mut Vec<PartitionRange>, next: PartitionRange) {
+    match all.last_mut() {
+        Some(last)
+            if last.partition == next.partition
+                && last.range.last.checked_add(1) == Some(next.range.first) =>
+        {
+            last.range.last = next.range.last;
+        }
+        _ => all.push(next),
+    }
+}
+
 impl fmt::Display for PartitionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.partition, self.range)
@@ -131,6 +145,32 @@ impl Finding {
         self.kind == FindingKind::HeaderDamaged
             && self.partitions.is_empty()
             && self.states.is_empty()
+    }
+
+    /// Whether all that `later` says of the same piece was said by this one: damage grows.
+    pub(crate) fn covers(&self, later: &Self) -> bool {
+        let place = |it: &Self| (it.kind, it.segment, it.position);
+        let names_all = || {
+            later.partitions.iter().all(|held| self.names(held))
+                && StateKind::ALL.into_iter().all(|kind| later.entries(kind) <= self.entries(kind))
+        };
+        place(self) == place(later)
+            && self.last_frame >= later.last_frame
+            // Nothing else is known of such frames; where gaps end is told by those behind them.
+            && (self.kind == FindingKind::FramesLost || names_all())
+    }
+
+    /// Whether it tells of all offsets of `held`.
+    pub(crate) fn names(&self, held: &PartitionRange) -> bool {
+        let same = self.partitions.iter().filter(|it| it.partition == held.partition);
+        let mut told: Vec<OffsetRange> = same.map(|it| it.range).collect();
+        told.sort_unstable();
+        without(held.range, &told).is_empty()
+    }
+
+    /// How many keyed entries of a kind it tells of.
+    fn entries(&self, kind: StateKind) -> usize {
+        self.states.iter().filter(|it| **it == kind).count()
     }
 
     /// Of a file, or the beginning of one, of which it is not known what frames it held.

@@ -3,33 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::accept::without;
 use crate::checkpoint::{self, Checkpoint};
 use crate::cold;
 use crate::commit::PartitionId;
 use crate::effect::Effect;
-use crate::error::{OffsetRange, OpenError};
+use crate::error::OpenError;
 use crate::frame::{BLOCK, Life};
 use crate::partition::{IndexEntry, Place};
 use crate::paths::Paths;
-use crate::reader::{self, ReadSegment, Unread};
+use crate::reader::{self, JUDGED_BYTES, ReadSegment, Unread};
 use crate::recovery::{Recovery, failed};
-use crate::report::{Finding, FindingKind, PartitionRange};
+use crate::report::{Finding, FindingKind, PartitionRange, push_joined};
 use crate::snapshot::{ColdFact, Fact, LogFact, PartitionFact};
 use crate::staging::StagedPartition;
 
 /// What belongs to no frame of the journal.
 pub(crate) const NOWHERE: Place = Place { segment: 0, block: 0, blocks: 0, run: 0 };
 
-/// Read at once of what was damaged before.
-const READ_BYTES: usize = 256 << 10;
-
 /// A cold file as it was found.
 struct FoundCold {
     sequence: u64,
     /// `None`: it is not there.
     length: Option<u64>,
-    /// What was in the part that is missing.
-    lost: Vec<PartitionRange>,
+    /// Index entries that reach into the part that is missing.
+    short: Vec<(PartitionId, IndexEntry)>,
 }
 
 impl Recovery {
@@ -75,10 +73,8 @@ impl Recovery {
         })?;
         known.retain(|lost| !self.take_back(*lost));
         self.report_before(known);
-        for found in colds.into_values().filter(|found| !found.lost.is_empty()) {
-            let length = found.length.unwrap_or(0);
-            let finding = Finding::whole_file(FindingKind::ColdMissing, found.sequence, length);
-            self.damage.push(Finding { partitions: found.lost, ..finding });
+        for found in colds.values() {
+            self.report_short(found);
         }
         self.expected = checkpoint.through_frame + 1;
         self.durable = self.durable.max(checkpoint.through_frame);
@@ -154,38 +150,59 @@ impl Recovery {
     ) -> Result<(u32, FoundCold), OpenError> {
         let life = Life::cold(directory_id, fact.sequence, fact.incarnation);
         let path = cold::path_of(&paths.cold, fact.sequence);
-        let mut found = FoundCold { sequence: fact.sequence, length: None, lost: Vec::new() };
+        let mut found = FoundCold { sequence: fact.sequence, length: None, short: Vec::new() };
         if self.env.disk.exists(&path).map_err(failed("look at", &path))? {
             let file = self.env.disk.open_read_only(&path).map_err(failed("open", &path))?;
             found.length = Some(file.len().map_err(failed("measure", &path))?);
             let segment = ReadSegment { life, path, file, first_frame: 1, recycled: false };
             self.segments.insert(Arc::new(segment));
+        } else {
+            self.segments.missing.insert(life.file_key(), fact);
         }
         Ok((life.file_key(), found))
     }
 
-    /// Entries of what is not there any more are damage; what is there is verified when it is read.
+    /// What is there is verified when it is read. Entries of what is not there any more stay: it
+    /// may come back.
     fn restore_index(
         &mut self,
         id: PartitionId,
         entries: &[IndexEntry],
         colds: &mut BTreeMap<u32, FoundCold>,
     ) {
-        let mut good = Vec::with_capacity(entries.len());
         for entry in entries {
             let end = (u64::from(entry.block) + u64::from(entry.blocks)) * BLOCK;
-            match colds.get_mut(&entry.segment) {
-                Some(found) if found.length.is_none_or(|length| length < end) => {
-                    let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
-                    found.lost.push(PartitionRange { partition: id, range });
-                    if let Some(partition) = self.view.partition(id) {
-                        partition.note_damage(range);
-                    }
-                }
-                _ => good.push(*entry),
+            let found = colds.get_mut(&entry.segment);
+            let found = found.filter(|found| found.length.is_none_or(|length| length < end));
+            if let Some(found) = found {
+                found.short.push((id, *entry));
             }
         }
-        self.view.restore_entries(id, &good);
+        self.view.restore_entries(id, entries);
+    }
+
+    /// Tells of what a cold file does not give any more for what is missing of it, but for what is
+    /// known from before.
+    fn report_short(&mut self, found: &FoundCold) {
+        let mut lost = Vec::new();
+        for (id, entry) in &found.short {
+            let Some(partition) = self.view.partition(*id) else { continue };
+            let known = partition.view().damaged;
+            let unreadable = reader::unreadable(&self.segments, *id, &partition, entry);
+            for range in unreadable.into_iter().flat_map(|range| without(range, &known)) {
+                push_joined(&mut lost, PartitionRange { partition: *id, range });
+            }
+        }
+        for PartitionRange { partition, range } in &lost {
+            if let Some(partition) = self.view.partition(*partition) {
+                partition.note_loss(*range);
+            }
+        }
+        if !lost.is_empty() {
+            let length = found.length.unwrap_or(0);
+            let finding = Finding::whole_file(FindingKind::ColdMissing, found.sequence, length);
+            self.damage.push(Finding { partitions: lost, ..finding });
+        }
     }
 
     /// Puts what was found damaged in a cold file back into service, if all of it verifies now:
@@ -199,7 +216,7 @@ impl Recovery {
         let mut next = range.first.max(partition.bounds().0);
         while next <= range.last {
             let read =
-                reader::read(&self.segments, id, &partition, next, READ_BYTES, Unread::IsError);
+                reader::read(&self.segments, id, &partition, next, JUDGED_BYTES, Unread::IsError);
             let Some(last) = read.ok().and_then(|slice| Some(slice.batches.last()?.last_offset))
             else {
                 partition.note_loss(range);

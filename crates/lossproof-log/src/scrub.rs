@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::commit::StateKind;
 use crate::effect::state_kind;
-use crate::error::{OffsetRange, ReadError};
-use crate::frame::{BLOCK, COLD_KEY};
+use crate::frame::{BLOCK, COLD_KEY, Entry};
 use crate::quarantine;
-use crate::reader::{self, ReadSegment, Unread};
+use crate::reader::{self, ReadSegment};
 use crate::report::{Finding, FindingKind, PartitionRange};
 use crate::scan::{FoundFrame, Scan};
 use crate::segment::DATA_AT;
@@ -31,8 +32,6 @@ use crate::shared::Shared;
 const STEP_BYTES: u64 = 1 << 20;
 /// A start has enough to do; and how long to leave a log alone that has nothing to verify.
 const REST: Duration = Duration::from_mins(1);
-/// Read at once while it is looked which offsets are lost.
-const READ_BYTES: usize = 256 << 10;
 
 /// Where in a file the next frame begins.
 #[derive(Clone, Copy, Debug)]
@@ -226,22 +225,17 @@ impl Scrubber {
             None => FindingKind::FramesLost,
         };
         let file = u64::from(segment.life.file_sequence());
-        let mut finding = Finding {
+        let finding = Finding {
             position: from.position,
             first_frame: from.number,
             last_frame: to.1 - 1,
-            states: states_in(found, is_cold),
+            partitions: self.lose(from, to.0),
+            states: states_in(segment, found),
             ..Finding::whole_file(kind, file, to.0 - from.position)
         };
-        let same = |known: &Finding| {
-            (known.segment, known.position) == (finding.segment, finding.position)
-                && (known.kind == FindingKind::ColdDamaged) == is_cold
-                && known.bytes >= finding.bytes
-        };
-        if self.known.iter().any(same) {
+        if self.known.iter().any(|known| known.covers(&finding)) {
             return;
         }
-        finding.partitions = self.lose(from, to.0);
         let is_known = finding.partitions.iter().all(|held| self.was_told_at_start(held));
         if is_known && !finding.partitions.is_empty() {
             // A checkpoint tells of it.
@@ -266,12 +260,9 @@ impl Scrubber {
     }
 
     fn was_told_at_start(&self, held: &PartitionRange) -> bool {
-        let before = self.known.iter().filter(|it| it.kind == FindingKind::DamagedBefore);
-        before.flat_map(|it| &it.partitions).any(|told| {
-            told.partition == held.partition
-                && told.range.first <= held.range.first
-                && held.range.last <= told.range.last
-        })
+        let told_of_offsets = [FindingKind::DamagedBefore, FindingKind::ColdMissing];
+        let mut before = self.known.iter().filter(|it| told_of_offsets.contains(&it.kind));
+        before.any(|told| told.names(held))
     }
 
     /// The offsets that cannot be read of what the index says is between `from` and `end`, and of
@@ -287,23 +278,9 @@ impl Scrubber {
                 entry.segment == from.key && begin < end && begin + length > from.position
             };
             for entry in partition.entries().into_iter().filter(concerned) {
-                let mut next = entry.base_offset.max(partition.bounds().0);
-                while next <= entry.last_offset() {
-                    let judged = Unread::IsDamage;
-                    match reader::read(segments, id, &partition, next, READ_BYTES, judged) {
-                        Ok(slice) => match slice.batches.last() {
-                            Some(last) => next = last.last_offset + 1,
-                            None => break,
-                        },
-                        Err(ReadError::Damaged { range, .. }) => {
-                            let last = range.last.min(entry.last_offset());
-                            let range = OffsetRange { first: next, last };
-                            partition.note_loss(range);
-                            lost.push(PartitionRange { partition: id, range });
-                            next = last + 1;
-                        }
-                        Err(_) => break,
-                    }
+                for range in reader::unreadable(segments, id, &partition, &entry) {
+                    partition.note_loss(range);
+                    lost.push(PartitionRange { partition: id, range });
                 }
             }
         }
@@ -322,13 +299,20 @@ fn behind_damage(scan: &mut Scan, at: Place, limit: Option<u64>) -> io::Result<(
     })
 }
 
-/// Keyed entries that a damaged frame held or may have held.
-fn states_in(found: Option<&FoundFrame>, is_cold: bool) -> Vec<StateKind> {
-    match found {
-        Some(frame) => frame.entries.iter().filter_map(|it| state_kind(it.kind)).collect(),
-        None if is_cold => Vec::new(),
-        None => StateKind::ALL.to_vec(),
-    }
+/// Keyed entries of a damaged frame that do not verify, or that it may have held.
+fn states_in(segment: &ReadSegment, found: Option<&FoundFrame>) -> Vec<StateKind> {
+    let ReadSegment { life, file, .. } = segment;
+    let Some(frame) = found else {
+        let is_cold = life.file_key() >= COLD_KEY;
+        return if is_cold { Vec::new() } else { StateKind::ALL.to_vec() };
+    };
+    let read = Scan::new(file.clone(), *life).and_then(|mut scan| scan.payloads(frame));
+    let payloads = read.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
+    let is_lost = |(entry, payload): &(&Entry, Option<Bytes>)| {
+        payload.as_ref().is_none_or(|bytes| life.crc(bytes) != entry.crc)
+    };
+    let lost = frame.entries.iter().zip(payloads).filter(is_lost);
+    lost.filter_map(|(entry, _)| state_kind(entry.kind)).collect()
 }
 
 #[cfg(test)]

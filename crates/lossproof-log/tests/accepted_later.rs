@@ -113,6 +113,45 @@ fn offsets_below_a_log_start_are_never_given_again() {
     assert_eq!(log.read(P1, RECORDS as i64 + 1, 1).unwrap().batches.len(), 1, "it can be read");
 }
 
+/// A checkpoint knows of the partition only that something may be lost of it, not yet what: the
+/// finding that said why is gone with its segment.
+#[test]
+fn a_gap_that_ends_behind_a_checkpoint_is_told_by_the_start_after_it() {
+    // RECOVERY-1
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk);
+    let third = PartitionId(3);
+    stepper.submit([P1, P2, third].map(|id| create(id, FlushPolicy::Commit)).to_vec());
+    let both = |text| vec![append(P1, &[text]), append(third, &[text])];
+    for text in ["record 0.", "record 1."] {
+        assert!(stepper.submit(both(text)).iter().all(Result::is_ok));
+    }
+    for index in 0..2 * RECORDS {
+        stepper.submit(vec![append(P2, &[&format!("other {index}.")])]).remove(0).unwrap();
+        stepper.zero();
+    }
+    assert!(stepper.submit(both("record 2.")).iter().all(Result::is_ok));
+    drop(stepper);
+    let disk = disk.killed();
+    blank(&disk, b"record 1.");
+    let (log, mut stepper, report) = open(&disk);
+    assert!(report.rewritten > 0, "the batch behind the gap is not in what is moved: {report:?}");
+    accept(&log, &mut stepper, all_states().collect()).unwrap();
+    stepper.checkpoint().unwrap();
+    drop((log, stepper));
+    let mut disk = disk.power_cut();
+    let lost = [offsets(P1, 1, 1), offsets(third, 1, 1)];
+    for start in 0..3 {
+        assert_eq!(look(&disk).lost, lost, "start {start}");
+        let (_log, mut stepper, report) = open(&disk);
+        assert_eq!(report.damage.len(), 1, "start {start}: {report:?}");
+        assert_eq!(report.damage[0].partitions, lost, "start {start}: {report:?}");
+        stepper.checkpoint().unwrap();
+        drop(stepper);
+        disk = disk.power_cut();
+    }
+}
+
 #[test]
 fn what_is_lost_later_in_front_of_what_was_given_up_is_told() {
     // ACCEPT-5, RECOVERY-1

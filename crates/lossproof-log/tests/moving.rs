@@ -3,7 +3,7 @@
 
 use crate::support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
@@ -443,43 +443,6 @@ fn what_may_be_left_of_a_checkpoint_is_never_removed() {
         }
         let whole: Vec<_> = (0..).zip((0..RECORDS).map(text)).collect();
         assert_eq!(values(&log, id, 0), whole, "start {start}");
-    }
-}
-
-/// The folder of the cold files was not mounted at one start, and the log went on without them.
-#[test]
-fn a_cold_file_that_was_missing_is_not_removed_when_it_is_back() {
-    let disk = SimDisk::new();
-    drop(moved(&disk));
-    let disk = disk.killed();
-    let path = PathBuf::from(&names(&disk, "cold")[0]);
-    let cold = disk.bytes(&path).unwrap();
-    lossproof_env::Disk::remove(&disk, &path).unwrap();
-    let go_on = |stepper: &mut lossproof_log::Stepper, id| {
-        for index in 0..RECORDS {
-            stepper.submit(vec![append(id, &[&text(index)])]).remove(0).unwrap();
-        }
-        stepper.checkpoint().unwrap();
-    };
-    let open = || Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
-    let (log, mut stepper, report) = open().unwrap();
-    assert!(!report.damage.is_empty());
-    let id = log.unused_partition_id();
-    stepper.submit(vec![create(id, FlushPolicy::Commit)]).remove(0).unwrap();
-    go_on(&mut stepper, id);
-    let file = lossproof_env::Disk::create(&disk, &path).unwrap();
-    file.write_all_at(&cold, 0).unwrap();
-    file.sync_data().unwrap();
-    go_on(&mut stepper, id);
-    assert_eq!(disk.bytes(&path).unwrap(), cold, "no file of this run");
-    drop((log, stepper));
-    for start in 0..3 {
-        let (log, mut stepper, report) = open().unwrap();
-        assert!(!report.damage.is_empty(), "start {start}");
-        go_on(&mut stepper, id);
-        drop((log, stepper));
-        let is_kept = |it: &PathBuf| disk.bytes(it).unwrap() == cold;
-        assert!(disk.paths().iter().any(is_kept), "start {start}: {:?}", disk.paths());
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use lossproof_env::{Environment, Fault, ManualClock, SimDisk};
 use lossproof_log::{
-    FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionRange, ReadError, RecoveryReport,
-    Stepper,
+    Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionRange, ReadError,
+    RecoveryReport, StateKind, Stepper,
 };
 use support::{P1, P2, append, create, simulated};
 
@@ -192,6 +192,71 @@ fn damage_that_grows_is_told_again_and_kept_as_a_whole() {
         let mut pieces = pieces.filter(|path| path.extension().is_some_and(|it| it == "piece"));
         assert!(pieces.any(|path| is_kept(&path)), "{bytes} bytes are damaged; not all are kept");
     }
+}
+
+/// One that was told of before hides no other in the same frame.
+#[test]
+fn damage_of_another_batch_of_a_known_frame_is_told() {
+    // SCRUB-2
+    for moved in [true, false] {
+        let mut run = run(moved);
+        let file = run.file(if moved { "cold" } else { "wal" });
+        let before = run.disk.bytes(&file).unwrap();
+        let find = |text: &[u8], from: usize| {
+            from + before[from..].windows(text.len()).position(|it| it == text).unwrap()
+        };
+        // In a segment the second one's batch stands behind the first one's in the same frame.
+        let first = find(b"2 xxx", 0);
+        let then = if moved { find(b"7 xxx", 0) } else { find(b"other", first) };
+        run.disk.damage(&file, first as u64, b"?").unwrap();
+        if !moved {
+            let (next, report) = run.restarted();
+            run = next;
+            assert_eq!(report.damage.len(), 1);
+        }
+        run.round();
+        let known = u64::from(moved);
+        assert_eq!(run.log.figures().scrub.findings, known, "a start has told: {}", run.list());
+        run.disk.damage(&file, then as u64, b"?").unwrap();
+        for _ in 0..2 {
+            run.clock.advance(Duration::from_hours(7 * 24));
+            run.round();
+            assert_eq!(run.log.figures().scrub.findings, known + 1, "{moved}: {}", run.list());
+        }
+        let id = if moved { P1 } else { P2 };
+        assert_eq!(run.log.partition(id).unwrap().damaged.len(), 1 + usize::from(moved));
+        assert_eq!(run.list().lines().count(), 2, "{}", run.list());
+    }
+}
+
+/// What verifies of a frame that a start has told of is no news, until it does not any more.
+#[test]
+fn keyed_entries_of_a_known_frame_are_told_when_they_are_damaged() {
+    // SCRUB-2
+    let mut run = run(false);
+    let value = Some("the value".into());
+    let frame = vec![append(P1, &["the batch"]), Commit::state(StateKind::Offsets, "group", value)];
+    assert!(run.stepper.submit(frame).iter().all(Result::is_ok));
+    run.stepper.mark();
+    let wal = |path: &PathBuf| path.extension().is_some_and(|it| it == "wal");
+    let strike = |disk: &SimDisk, text: &[u8]| {
+        let hit = |path: PathBuf| {
+            let bytes = disk.bytes(&path).unwrap();
+            let at = bytes.windows(text.len()).position(|it| it == text)?;
+            disk.damage(&path, at as u64, b"?").ok()
+        };
+        disk.paths().into_iter().filter(wal).find_map(hit).expect("it stands in the journal");
+    };
+    strike(&run.disk, b"the batch");
+    let (mut run, report) = run.restarted();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 0, "a start has told: {}", run.list());
+    strike(&run.disk, b"the value");
+    run.clock.advance(Duration::from_hours(7 * 24));
+    run.round();
+    assert_eq!(run.log.figures().scrub.findings, 1, "{}", run.list());
+    assert!(run.list().contains("state=Offsets"), "{}", run.list());
 }
 
 /// Storage rule 15: what a person has to decide about must not go before.
