@@ -127,8 +127,8 @@ fn is_accepted(log: &Log, loss: &Loss) -> bool {
     }
 }
 
-/// At a start: ends what nobody can end any more, where there is nothing left to decide on. A marker
-/// was lost, and then retention or DeleteRecords has removed the loss (ACCEPTANCE-1).
+/// At a start: ends what nobody can end any more, where there is nothing left to decide on: a
+/// marker was lost, and then retention or DeleteRecords has removed the loss (ACCEPTANCE-1).
 pub(crate) async fn end_forgotten(
     log: &Log,
     env: &Environment,

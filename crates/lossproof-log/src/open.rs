@@ -619,7 +619,7 @@ fn remove_void(
 /// Lists what was found, and logs it.
 fn tell(env: &Environment, paths: &Paths, report: &RecoveryReport) -> Result<(), OpenError> {
     for finding in &report.damage {
-        tracing::error!(%finding, "damage was found; what there is of it is kept, and a check says what is lost");
+        tracing::error!(%finding, "damage was found and is kept; a check says what is lost");
     }
     for finding in &report.accepted {
         tracing::info!(%finding, "damage that was accepted is still there");

@@ -247,7 +247,7 @@ impl Scrubber {
         let open_count = self.shared.identity.open_count;
         let listed = std::slice::from_ref(&finding);
         let listed = quarantine::list(disk, &self.quarantine, open_count, listed);
-        tracing::error!(%finding, "damage was found; what there is of it is kept, and a check says what is lost");
+        tracing::error!(%finding, "damage was found and is kept; a check says what is lost");
         self.shared.counters.scrub.findings.fetch_add(1, Ordering::Relaxed);
         if is_cold {
             self.shared.mover.note_findings();

@@ -130,8 +130,8 @@ fn print(directory: &Path, checked: &Checked, names: &PartitionNames) {
     }
     for topic in &unsafe_topics {
         say!(
-            "not covered: {topic}: acknowledged before it is synced (lossproof.flush); what a crash \
-             took of its end has left no trace"
+            "not covered: {topic}: acknowledged before it is synced (lossproof.flush); what a \
+             crash took of its end has left no trace"
         );
     }
     for PartitionRange { partition, range } in &report.lost {
