@@ -142,6 +142,9 @@ pub(crate) async fn end_forgotten(
         let view = log.partition(*id);
         view.is_some_and(|it| it.last_stable < it.high_watermark && it.damaged.is_empty())
     });
+    if held.is_empty() {
+        return Ok(0);
+    }
     end_hanging(log, env, coordinator, &held.into_iter().collect()).await
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum Subject {
     Fetch(PartitionId),
 }
 
-/// When each was told last; two entries for each partition, at most.
+/// When each was told last; two entries for each partition that there was, at most.
 #[derive(Debug, Default)]
 pub(crate) struct Told(Mutex<HashMap<Subject, Duration>>);
 

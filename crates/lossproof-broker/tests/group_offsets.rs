@@ -219,7 +219,7 @@ async fn an_offset_that_does_not_reach_the_disk_is_not_answered_as_committed() {
     assert_eq!(answer, ErrorCode::COORDINATOR_NOT_AVAILABLE, "OFFSETS-1: it is not on the disk");
     let broker = broker.power_cut().await;
     let committed = broker.client().await.committed("g", "t", 0).await;
-    assert_eq!(committed, (1, ErrorCode::NONE));
+    assert_eq!(committed, (1, ErrorCode::NONE), "OFFSETS-1: it was answered with yes");
     broker.stop().await;
 }
 

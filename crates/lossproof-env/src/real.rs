@@ -78,14 +78,12 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let taken = file.try_lock();
-        held(file, taken)
+        held(file, path, File::try_lock)
     }
 
     fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         let file = File::open(path)?;
-        let taken = file.try_lock_shared();
-        held(file, taken)
+        held(file, path, File::try_lock_shared)
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Option<FileStamp>> {
@@ -116,11 +114,28 @@ impl Disk for RealDisk {
     }
 }
 
-fn held(file: File, taken: Result<(), TryLockError>) -> io::Result<Box<dyn DiskLock>> {
-    match taken {
-        Ok(()) => Ok(Box::new(RealLock { _file: file })),
-        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(TryLockError::Error(error)) => Err(error),
+/// The lock on a file, and on the directory that it is in: the file may be removed and made again
+/// while somebody holds it.
+fn held(
+    file: File,
+    path: &Path,
+    take: fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<Box<dyn DiskLock>> {
+    take(&file).map_err(refused)?;
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let directory = directory.map(File::open).transpose()?;
+    match directory.as_ref().map_or(Ok(()), take) {
+        // Some file systems, as NFS, have locks for files alone.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+        Err(taken) => return Err(refused(taken)),
+    }
+    Ok(Box::new(RealLock { _file: file, _directory: directory }))
+}
+
+fn refused(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
     }
 }
 
@@ -199,6 +214,7 @@ pub(crate) fn write_zeros(file: &File, length: u64) -> io::Result<()> {
 #[derive(Debug)]
 struct RealLock {
     _file: File,
+    _directory: Option<File>,
 }
 
 impl DiskLock for RealLock {}

@@ -57,7 +57,15 @@ fn a_lock_keeps_the_second_one_out_until_it_ends() {
     let path = scratch.path().join("lock");
     let held = RealDisk.lock(&path).unwrap();
     assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // As somebody does who takes it for a leftover.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(RealDisk.lock_shared(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(held);
+    let shared = RealDisk.lock_shared(&path).unwrap();
+    RealDisk.lock_shared(&path).unwrap();
+    assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(shared);
     RealDisk.lock(&path).unwrap();
 }
 

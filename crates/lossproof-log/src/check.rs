@@ -34,6 +34,7 @@ use crate::scan::{FoundFrame, Piece, Scan};
 use crate::segment::{DATA_AT, HeaderState, header_copies};
 use crate::shared::Shared;
 use crate::slots;
+use crate::waste::named_files;
 
 /// A log that was looked at. For as long as it lives nobody can start it.
 #[derive(Debug)]
@@ -279,8 +280,12 @@ impl Look<'_> {
     }
 
     fn cold_files(&mut self) -> Result<(), OpenError> {
+        let named = named_files(&self.shared.view);
         for cold in self.shared.segments.cold() {
-            self.headers(FlawKind::HeaderCopy, &cold)?;
+            // Of a file of which nothing is wanted any more nothing is missed.
+            if named.contains(&cold.life.file_key()) {
+                self.headers(FlawKind::HeaderCopy, &cold)?;
+            }
             self.cold_file(&cold).map_err(failed("read", &cold.path))?;
             self.report.looked_at.cold_files += 1;
             self.advance(cold.file.len().map_err(failed("measure", &cold.path))?);
@@ -305,7 +310,7 @@ impl Look<'_> {
             position = piece.end();
         }
         self.report.looked_at.cold_batches += covered.batches;
-        let missing = self.uncovered(cold.life.file_key(), &covered);
+        let missing = self.uncovered(cold.life.file_key(), &covered)?;
         if bad.is_empty() && missing.iter().any(|gap| !gap.lost.is_empty()) {
             // Everything there is whole, and it is not what should be there.
             bad.push((DATA_AT, missing.iter().map(Gap::end).max().unwrap_or(scan.length)));
@@ -323,7 +328,7 @@ impl Look<'_> {
     }
 
     /// What the index says of a file and is not there.
-    fn uncovered(&self, file: u32, covered: &Covered) -> Vec<Gap> {
+    fn uncovered(&self, file: u32, covered: &Covered) -> io::Result<Vec<Gap>> {
         let mut missing = Vec::new();
         let view = &self.shared.view;
         for id in view.partition_ids() {
@@ -340,7 +345,8 @@ impl Look<'_> {
                 // Of a frame without its end more can be read than the frame tells.
                 let mut lost = Vec::new();
                 let Shared { segments, .. } = self.shared;
-                for range in reader::unreadable(segments, id, &partition, &entry) {
+                let unreadable = reader::unreadable(segments, id, &partition, &entry);
+                for range in unreadable.map_err(io::Error::other)? {
                     push_joined(&mut lost, PartitionRange { partition: id, range });
                 }
                 let is_given_up = |gap: &OffsetRange| without(*gap, &accepted) != [*gap];
@@ -349,7 +355,7 @@ impl Look<'_> {
                 }
             }
         }
-        missing
+        Ok(missing)
     }
 
     /// Both files of the checkpoint, each by itself: the start is content with either.

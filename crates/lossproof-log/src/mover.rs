@@ -128,6 +128,8 @@ pub(crate) struct Mover {
     pub(crate) first_sequence: u64,
     /// So many segments at a time: fewer where there is no room for the copy of more.
     pub(crate) most: usize,
+    /// It has said that the disk is full, and not yet that it is not.
+    pub(crate) short: bool,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
     pub(crate) halted: bool,
 }
@@ -252,6 +254,9 @@ impl Mover {
                 }
                 Ok(()) => {
                     self.most = (self.most * 2).min(SEALED_MAX);
+                    if std::mem::take(&mut self.short) {
+                        self.shared.ballast.note_full(false);
+                    }
                     Ok(())
                 }
                 moved => moved,
@@ -323,6 +328,7 @@ impl Mover {
     /// The ballast is given up for what gives back more than it takes.
     fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
         let shared = self.shared.clone();
+        self.short = true;
         shared.ballast.note_full(true);
         let plan = rescue::plan(&shared).filter(Plan::moves);
         let Some(plan) = plan else { return Err(error) };
@@ -397,7 +403,9 @@ impl Mover {
         let named = named_files(&recovery.view);
         colds.retain(|cold| named.contains(&cold.life.file_key()));
         colds.retain(|cold| plan.is_none_or(|plan| plan.colds.contains(&cold.life.file_key())));
-        colds.truncate(self.share(&colds));
+        if plan.is_none() {
+            colds.truncate(self.share(&colds));
+        }
         if plan.is_none() && colds.is_empty() && self.is_long(&recovery.view) {
             colds = scattered(&self.shared, &recovery.view, &recovery.segments);
         }

@@ -499,6 +499,7 @@ fn mover(
         sequence: last + 1,
         first_sequence: last + 1,
         most: SEALED_MAX,
+        short: false,
         halted: false,
     })
 }

@@ -557,6 +557,19 @@ impl View {
         }
     }
 
+    /// Nothing of what an entry stands for is wanted any more.
+    pub(crate) fn forget_entry(&self, id: PartitionId, entry: &IndexEntry) {
+        let Some(partition) = self.partition(id) else { return };
+        let is_it =
+            |it: &IndexEntry| (it.segment, it.base_offset) == (entry.segment, entry.base_offset);
+        let gone = partition.write(|inner| {
+            let before = inner.entries.len();
+            inner.entries.retain(|it| !is_it(it));
+            before - inner.entries.len()
+        });
+        self.index_entries.fetch_sub(gone, Ordering::Relaxed);
+    }
+
     /// What a checkpoint says of the transactions of a partition.
     pub(crate) fn restore_transactions(&self, id: PartitionId, more: Transactions) {
         if let Some(partition) = self.partition(id) {

@@ -314,7 +314,7 @@ pub(crate) fn unreadable(
     id: PartitionId,
     partition: &Partition,
     entry: &IndexEntry,
-) -> Vec<OffsetRange> {
+) -> Result<Vec<OffsetRange>, ReadError> {
     let mut lost = Vec::new();
     let mut next = entry.base_offset.max(partition.bounds().0);
     while next <= entry.last_offset() {
@@ -332,10 +332,10 @@ pub(crate) fn unreadable(
                 lost.push(OffsetRange { first: range.first.max(next), last });
                 last + 1
             }
-            Err(_) => break,
+            Err(error) => return Err(error),
         };
     }
-    lost
+    Ok(lost)
 }
 
 /// Takes run after run, as far as it goes.

@@ -8,7 +8,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::cold;
 use crate::commit::PartitionId;
 use crate::effect::Effect;
-use crate::error::OpenError;
+use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, Life};
 use crate::partition::{IndexEntry, Place};
 use crate::paths::Paths;
@@ -182,14 +182,21 @@ impl Recovery {
     }
 
     /// Tells of what a cold file does not give any more for what is missing of it, but for what is
-    /// known from before.
+    /// known from before. What was given up is not in it for anybody any more.
     fn report_short(&mut self, found: &FoundCold) {
         let mut lost = Vec::new();
         for (id, entry) in &found.short {
             let Some(partition) = self.view.partition(*id) else { continue };
-            let known = partition.view().damaged;
+            let view = partition.view();
+            let first = entry.base_offset.max(view.log_start);
+            if without(OffsetRange { first, ..entry.range() }, &view.accepted).is_empty() {
+                self.view.forget_entry(*id, entry);
+                continue;
+            }
+            // What cannot be told now is an error to whoever reads it.
             let unreadable = reader::unreadable(&self.segments, *id, &partition, entry);
-            for range in unreadable.into_iter().flat_map(|range| without(range, &known)) {
+            let unreadable = unreadable.unwrap_or_default().into_iter();
+            for range in unreadable.flat_map(|range| without(range, &view.damaged)) {
                 push_joined(&mut lost, PartitionRange { partition: *id, range });
             }
         }

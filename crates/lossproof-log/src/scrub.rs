@@ -278,7 +278,9 @@ impl Scrubber {
                 entry.segment == from.key && begin < end && begin + length > from.position
             };
             for entry in partition.entries().into_iter().filter(concerned) {
-                for range in reader::unreadable(segments, id, &partition, &entry) {
+                // What cannot be told now is an error to whoever reads it, and for the next round.
+                let unreadable = reader::unreadable(segments, id, &partition, &entry);
+                for range in unreadable.unwrap_or_default() {
                     partition.note_loss(range);
                     lost.push(PartitionRange { partition: id, range });
                 }

@@ -10,7 +10,7 @@ use lossproof_log::{
     CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
     PartitionId, PartitionRange, RecoveryReport, StateKind, Stepper, check,
 };
-use support::{P1, P2, accept, append, create, only, place_of, simulated, strike};
+use support::{P1, P2, accept, append, blank, create, only, place_of, simulated, strike};
 
 const DATA: &str = "/data";
 const BLOCK: usize = 4096;
@@ -42,12 +42,6 @@ fn sample() -> SimDisk {
     }
     stepper.close().unwrap();
     disk.power_cut()
-}
-
-/// The whole frame that it stands in, both copies of the directory too.
-fn blank(disk: &SimDisk, text: &[u8]) {
-    let (path, at) = place_of(disk, text);
-    disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
 }
 
 fn creation(id: PartitionId) -> Vec<u8> {

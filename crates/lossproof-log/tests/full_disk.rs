@@ -265,6 +265,24 @@ fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
     assert_eq!(values(&log, P2, 0), kept);
 }
 
+/// Nobody sends anything: whoever met the full disk says that it is not full any more.
+#[test]
+fn a_disk_that_only_the_mover_found_full_is_not_full_once_it_has_moved() {
+    let config = LogConfig { ballast_bytes: 64 << 10, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(1 << 30, config);
+    for index in 0..80 {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None);
+        stepper.zero();
+    }
+    zero(&mut stepper);
+    disk.set_capacity(disk.used_bytes());
+    stepper.checkpoint().unwrap_err();
+    assert!(log.figures().is_disk_full);
+    disk.set_capacity(1 << 30);
+    stepper.checkpoint().unwrap();
+    assert!(!log.figures().is_disk_full);
+}
+
 /// The disk is said to be full until something is sent, where who sends waits for it to be ready.
 #[test]
 fn a_disk_that_has_space_again_is_not_full_before_anything_is_sent() {

@@ -3,14 +3,14 @@
 
 use crate::support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
     Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange, PartitionId,
     PartitionRange, RecoveryReport, StateKind, Stepper,
 };
-use support::{P1, P2, accept, append, create, simulated, values};
+use support::{P1, P2, accept, append, blank, create, place_of, simulated, strike, values};
 
 const DATA: &str = "/data";
 const BLOCK: usize = 4096;
@@ -47,29 +47,6 @@ fn sample() -> SimDisk {
     }
     stepper.close().unwrap();
     disk.power_cut()
-}
-
-fn place_of(disk: &SimDisk, text: &[u8]) -> (PathBuf, usize) {
-    let find = |path: PathBuf| {
-        let bytes = disk.bytes(&path).unwrap();
-        let at = bytes.windows(text.len()).position(|it| it == text)?;
-        Some((path, at))
-    };
-    let mut journal: Vec<PathBuf> = disk.paths();
-    journal.retain(|path| path.extension().is_some_and(|it| it == "wal"));
-    journal.into_iter().find_map(find).expect("it stands in the journal")
-}
-
-/// One bit of it.
-fn strike(disk: &SimDisk, text: &[u8]) {
-    let (path, at) = place_of(disk, text);
-    disk.damage(&path, at as u64, &[text[0] ^ 1]).unwrap();
-}
-
-/// The whole frame of one block that it stands in, both copies of the directory too.
-fn blank(disk: &SimDisk, text: &[u8]) {
-    let (path, at) = place_of(disk, text);
-    disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
 }
 
 /// What an entry that creates a partition holds.

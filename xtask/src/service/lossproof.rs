@@ -41,7 +41,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Binaries, Failure> {
     })
 }
 
-/// The product as its users get it: what is tortured, and what others' clients talk to.
+/// The product as its users get it. The parts of `cargo xtask test` take the one of [`build`]: the
+/// same profile, and the features that tests add to what it depends on (ADR 40).
 pub(crate) fn build_release(workspace: &Workspace) -> Result<PathBuf, Failure> {
     let built = messages(workspace, &["build", "--release", "-p", "lossproof"])?;
     find(&built, "lossproof")

@@ -30,13 +30,15 @@ impl Groups {
         let alone = join.protocol_type.len() + join.bytes_with(0);
         if more > 0 && alone > self.settings.group_bytes_max {
             let max = self.settings.group_bytes_max;
-            tracing::warn!(
-                group = join.group,
-                client = join.client.id,
-                bytes = alone,
-                max,
-                "a member says more of itself than its whole group may"
-            );
+            if self.may_tell(now) {
+                tracing::warn!(
+                    group = join.group,
+                    client = join.client.id,
+                    bytes = alone,
+                    max,
+                    "a member says more of itself than its whole group may; told once a minute"
+                );
+            }
             return Err(GroupError::MemberTooLarge);
         }
         self.check_room(now, &join.group, more)
@@ -61,7 +63,10 @@ impl Groups {
         }
         if held.saturating_add(more) > self.settings.group_bytes_max {
             let max = self.settings.group_bytes_max;
-            tracing::warn!(group = name, held, more, max, "no room in a group for what is said");
+            if self.may_tell(now) {
+                let what = "no room in a group for what is said; told once a minute";
+                tracing::warn!(group = name, held, more, max, "{what}");
+            }
             return Err(GroupError::GroupFull);
         }
         if self.bytes.saturating_add(more) > self.settings.bytes_max {
@@ -72,8 +77,7 @@ impl Groups {
 
     /// The groups of this broker leave no room for more.
     pub(super) fn no_room(&mut self, now: Duration, name: &str) -> GroupError {
-        if self.told_of_no_room.is_none_or(|last| now >= last + TOLD_EVERY) {
-            self.told_of_no_room = Some(now);
+        if self.may_tell(now) {
             tracing::warn!(
                 group = name,
                 groups = self.by_id.len(),
@@ -82,6 +86,15 @@ impl Groups {
             );
         }
         GroupError::CoordinatorNotAvailable
+    }
+
+    /// Whether a refusal is to be told of now.
+    fn may_tell(&mut self, now: Duration) -> bool {
+        let may = self.told_of_no_room.is_none_or(|last| now >= last + TOLD_EVERY);
+        if may {
+            self.told_of_no_room = Some(now);
+        }
+        may
     }
 
     /// Takes note of what a group holds after it has changed.

@@ -129,3 +129,10 @@ pub(crate) fn end_segment(log: &Log, stepper: &mut Stepper) {
     stepper.step();
     assert!(matches!(sealing.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
 }
+
+/// Leaves nothing of the frame of one block that it stands in, both copies of the directory too.
+pub(crate) fn blank(disk: &SimDisk, text: &[u8]) {
+    const BLOCK: usize = 4096;
+    let (path, at) = place_of(disk, text);
+    disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
+}
