@@ -37,8 +37,9 @@ pub trait Disk: Debug + Send + Sync {
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Takes an exclusive lock between processes on the file at `path`, which is created if
-    /// missing, and for a real disk on its directory too: a file can be removed and made again. `WouldBlock` when somebody else holds it. The lock ends with the returned value
-    /// or with the process.
+    /// missing; on a real disk on its directory too, since a file can be removed and made again.
+    /// `WouldBlock` when somebody else holds it. The lock ends with the returned value or with the
+    /// process.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 
     /// Takes a lock on an existing file that others may share, and changes nothing. `WouldBlock`
