@@ -55,6 +55,9 @@ async fn members_that_wait_for_others_hold_no_memory_that_producers_need() {
         waiting.push(member);
     }
     is_served(&mut bystander).await;
+    // The generation is that of all who have joined when the leader does.
+    let members = || broker.monitor.figures().groups.iter().map(|group| group.members).sum();
+    eventually("all of them wait", async || 4_usize == members()).await;
     leader.hears_of_a_rebalance().await;
     assert_eq!(leader.join().await.members.len(), 4);
     for member in &mut waiting {
