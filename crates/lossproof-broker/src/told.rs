@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lossproof_log::PartitionId;
 
-const EVERY: Duration = Duration::from_mins(1);
+pub(crate) const EVERY: Duration = Duration::from_mins(1);
 
 /// What was refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -19,9 +19,7 @@ fn bounded() -> GroupSettings {
 }
 
 fn bounded_world() -> World {
-    let mut world = World::new(Duration::ZERO);
-    world.groups = Groups::new(bounded());
-    world
+    World::with(bounded())
 }
 
 /// Somebody who has so many bytes to say of itself.
@@ -120,14 +118,12 @@ fn ids_that_were_handed_out_take_room_until_they_expire() {
 
 /// Room for a few groups that say as much as they may.
 fn shared_world() -> World {
-    let mut world = World::new(Duration::ZERO);
-    world.groups = Groups::new(GroupSettings {
+    World::with(GroupSettings {
         bytes_max: 60_000,
         group_bytes_max: 20_000,
         initial_rebalance_delay: Duration::ZERO,
         ..GroupSettings::default()
-    });
-    world
+    })
 }
 
 /// New groups come, of much to say and then of little, until none finds room; those that did.

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::world::{REBALANCE, SESSION, World, join, named};
-use lossproof_broker::group::{
-    CommitFence, GroupError, GroupSettings, Groups, Inside, Join, Phase,
-};
+use lossproof_broker::group::{CommitFence, GroupError, GroupSettings, Inside, Join, Phase};
 
 #[test]
 fn one_member_joins_and_is_assigned() {
@@ -289,8 +287,7 @@ fn a_static_member_that_is_away_keeps_its_place_for_a_session() {
 /// GROUP-5.
 #[test]
 fn a_full_group_takes_nobody() {
-    let mut world = World::new(Duration::ZERO);
-    world.groups = Groups::new(GroupSettings {
+    let mut world = World::with(GroupSettings {
         members_max: 1,
         groups_max: 1,
         initial_rebalance_delay: Duration::ZERO,

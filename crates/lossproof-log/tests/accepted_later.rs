@@ -3,28 +3,15 @@
 
 use crate::support;
 
-use std::path::Path;
-
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
-    PartitionId, PartitionRange, RecoveryReport, StateKind, Stepper, check,
+    Commit, FlushPolicy, Loss, OffsetRange, PartitionChange, PartitionId, PartitionRange, StateKind,
 };
-use support::{P1, P2, accept, append, blank, create, only, place_of, simulated, strike};
+use support::{P1, P2, accept, append, blank, create, look, only, open, place_of, strike};
 
-const DATA: &str = "/data";
 const BLOCK: usize = 4096;
 /// In the first partition; record `n` has offset `n`.
 const RECORDS: usize = 20;
-
-fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
-    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
-}
-
-fn look(disk: &SimDisk) -> CheckReport {
-    let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
-    looked.unwrap().report
-}
 
 /// Each commit in a frame of one block; behind those of the first partition some of the second.
 fn sample() -> SimDisk {

@@ -8,20 +8,15 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    AcceptError, CheckReport, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange,
-    PartitionChange, PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper,
-    check,
+    AcceptError, Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, ReadError, RecoveryReport, StateKind, Stepper,
 };
-use support::{P1, P2, accept, append, create, only, simulated, values_of};
+use support::{P1, P2, accept, append, create, look, only, open, simulated, values_of};
 
 const DATA: &str = "/data";
 
 fn open_with(disk: &SimDisk, config: LogConfig) -> (Log, Stepper, RecoveryReport) {
     Log::open_stepped(&simulated(disk), Path::new(DATA), config).unwrap()
-}
-
-fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
-    open_with(disk, LogConfig::small())
 }
 
 fn record(index: usize) -> String {
@@ -85,11 +80,6 @@ fn read_on(log: &Log, id: PartitionId) -> Vec<i64> {
         next = last.last_offset + 1;
         offsets.extend(slice.batches.iter().flat_map(values_of).map(|(offset, _)| offset));
     }
-}
-
-fn look(disk: &SimDisk) -> CheckReport {
-    let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
-    looked.unwrap().report
 }
 
 fn is_clean(disk: &SimDisk) -> bool {

@@ -7,24 +7,14 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::{Disk, SimDisk};
 use lossproof_log::{
-    CheckReport, Compaction, FindingKind, FlushPolicy, Log, LogConfig, Loss, OffsetRange,
-    PartitionRange, ReadError, RecoveryReport, Stepper, check,
+    Compaction, FindingKind, FlushPolicy, Log, Loss, OffsetRange, PartitionRange, ReadError,
+    Stepper,
 };
-use support::{P1, P2, accept, append, create, simulated, values};
+use support::{P1, P2, accept, append, create, look, open, values};
 
-const DATA: &str = "/data";
 const BLOCK: usize = 4096;
 /// Of 3 kB: some twenty of them fill a segment, forty a frame of a cold file.
 const RECORDS: i64 = 60;
-
-fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
-    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
-}
-
-fn look(disk: &SimDisk) -> CheckReport {
-    let looked = check(&simulated(disk), Path::new(DATA), LogConfig::small(), &mut |_| {});
-    looked.unwrap().report
-}
 
 fn text(index: i64) -> String {
     format!("{index} {}", "x".repeat(3_000))

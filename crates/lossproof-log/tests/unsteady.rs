@@ -7,20 +7,15 @@ use std::path::Path;
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    Commit, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange, PartitionId,
-    PartitionRange, RecoveryReport, StateKind, Stepper,
+    Commit, FlushPolicy, Loss, OffsetRange, PartitionChange, PartitionId, PartitionRange, StateKind,
 };
-use support::{P1, P2, accept, append, blank, create, place_of, simulated, strike, values};
+use support::{P1, P2, accept, append, blank, create, open, place_of, strike, values};
 
 const DATA: &str = "/data";
 const BLOCK: usize = 4096;
 const RECORDS: usize = 40;
 /// Its creation and its only batch have a frame each, one behind the other.
 const P3: PartitionId = PartitionId(3);
-
-fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
-    Log::open_stepped(&simulated(disk), Path::new(DATA), LogConfig::small()).unwrap()
-}
 
 fn state(key: &'static str, value: &'static str) -> Commit {
     Commit::state(StateKind::Offsets, key, Some(value.into()))

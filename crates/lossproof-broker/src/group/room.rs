@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::member::Member;
 use super::message::{ClientName, GroupError, Join};
 use super::state::{Group, Groups};
+use crate::told;
 
 /// What a pending id takes, about.
 const PENDING_BYTES: usize = 512;
@@ -14,9 +15,6 @@ const PENDING_BYTES: usize = 512;
 /// What is kept free for each member, however little it says: of most members all that they and
 /// their leaders will ever say, so that what they say may change where there is no more room.
 const MEMBER_BYTES_MIN: usize = 4 << 10;
-
-/// Refusals for want of room are told once in so long: clients come again and again.
-const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 impl Groups {
     pub(super) fn check_room_to_join(
@@ -88,9 +86,9 @@ impl Groups {
         GroupError::CoordinatorNotAvailable
     }
 
-    /// Whether a refusal is to be told of now.
+    /// Whether a refusal for want of room is to be told of now.
     fn may_tell(&mut self, now: Duration) -> bool {
-        let may = self.told_of_no_room.is_none_or(|last| now >= last + TOLD_EVERY);
+        let may = self.told_of_no_room.is_none_or(|last| now >= last + told::EVERY);
         if may {
             self.told_of_no_room = Some(now);
         }

@@ -64,23 +64,26 @@ impl Plan {
 /// When a fetch that waits has to look at its partitions again: not for what others write.
 struct Watch {
     frames: watch::Receiver<u64>,
-    wanted: HashSet<PartitionId>,
     /// The last frame there was when it looked.
     looked_at: Option<u64>,
+    /// Made when it comes to waiting: most fetches are answered at once.
+    wanted: Option<HashSet<PartitionId>>,
 }
 
 impl Watch {
-    fn new(log: &Log, plan: &Plan) -> Self {
-        let partitions = plan.topics.iter().flat_map(|topic| &topic.partitions);
-        let wanted = partitions.filter_map(|(_, id)| id.ok()).collect();
-        Self { frames: log.watch(), wanted, looked_at: None }
+    fn new(log: &Log) -> Self {
+        Self { frames: log.watch(), looked_at: None, wanted: None }
     }
 
     /// FETCH-5. Before anything is looked at: what is written meanwhile is seen the next time.
-    fn must_look(&mut self, log: &Log) -> bool {
+    fn must_look(&mut self, log: &Log, plan: &Plan) -> bool {
         let frame = *self.frames.borrow_and_update();
-        let before = self.looked_at.replace(frame);
-        before.is_none_or(|frame| log.has_changed(frame, |id| self.wanted.contains(&id)))
+        let Some(before) = self.looked_at.replace(frame) else { return true };
+        let wanted = self.wanted.get_or_insert_with(|| {
+            let partitions = plan.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.filter_map(|(_, id)| id.ok()).collect()
+        });
+        log.has_changed(before, |id| wanted.contains(&id))
     }
 }
 
@@ -147,10 +150,10 @@ async fn poll(
     wait: Duration,
 ) -> (FetchResponse, Share) {
     let deadline = broker.env.clock.monotonic().saturating_add(wait);
-    let mut watch = Watch::new(&broker.log, &plan);
+    let mut watch = Watch::new(&broker.log);
     let mut draining = broker.draining.clone();
     loop {
-        let must_look = watch.must_look(&broker.log);
+        let must_look = watch.must_look(&broker.log, &plan);
         let left = deadline.saturating_sub(broker.env.clock.monotonic());
         let last = left.is_zero() || *draining.borrow();
         let wanted = if last { 1 } else { bytes_min.max(1) as u64 };
@@ -460,15 +463,15 @@ mod tests {
         let partitions = vec![(FetchPartition::default(), Ok(mine))];
         let topic = PlannedTopic { name: "t".to_owned(), id: Uuid::default(), partitions };
         let plan = Plan { topics: vec![topic], bytes_max: 1, committed: false };
-        let mut watch = Watch::new(&log, &plan);
-        assert!(watch.must_look(&log), "at first");
+        let mut watch = Watch::new(&log);
+        assert!(watch.must_look(&log, &plan), "at first");
         for (id, must_look) in [(other, false), (mine, true), (other, false), (mine, true)] {
             let mut batch = BatchBuilder::new();
             batch.push(0, None, Some(b"x"), &[]);
             let batch = batch.build().expect("a batch");
             put(Commit::append(id, batch));
             assert!(watch.frames.has_changed().expect("open"), "every frame wakes it");
-            assert_eq!(watch.must_look(&log), must_look, "after a batch in {id}");
+            assert_eq!(watch.must_look(&log, &plan), must_look, "after a batch in {id}");
         }
     }
 

@@ -35,7 +35,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(initial_rebalance_delay: Duration) -> Self {
-        let settings = GroupSettings { initial_rebalance_delay, ..GroupSettings::default() };
+        Self::with(GroupSettings { initial_rebalance_delay, ..GroupSettings::default() })
+    }
+
+    pub(crate) fn with(settings: GroupSettings) -> Self {
         Self {
             journal: Journal::Good,
             kept: None,

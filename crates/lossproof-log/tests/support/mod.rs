@@ -1,7 +1,7 @@
 //! What the behaviour tests share.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
 use lossproof_log::{
-    AcceptError, Append, Commit, Committed, FlushPolicy, LaneRange, Log, Loss, PartitionChange,
-    PartitionId, Stepper, StoredBatch,
+    AcceptError, Append, CheckReport, Commit, Committed, FlushPolicy, LaneRange, Log, LogConfig,
+    Loss, PartitionChange, PartitionId, RecoveryReport, Stepper, StoredBatch, check,
 };
 use lossproof_wire::batch::BatchBuilder;
 
@@ -135,4 +135,15 @@ pub(crate) fn blank(disk: &SimDisk, text: &[u8]) {
     const BLOCK: usize = 4096;
     let (path, at) = place_of(disk, text);
     disk.damage(&path, (at / BLOCK * BLOCK) as u64, &[0; BLOCK]).unwrap();
+}
+
+/// A small log, damaged or not.
+pub(crate) fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
+    Log::open_stepped(&simulated(disk), Path::new("/data"), LogConfig::small()).unwrap()
+}
+
+/// What a check says of it.
+pub(crate) fn look(disk: &SimDisk) -> CheckReport {
+    let looked = check(&simulated(disk), Path::new("/data"), LogConfig::small(), &mut |_| {});
+    looked.unwrap().report
 }
