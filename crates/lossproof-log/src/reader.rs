@@ -117,8 +117,9 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn open(segment: &'a ReadSegment, start: u64, length: u64) -> Self {
-        let length = length.min(WINDOW_BYTES_MAX) as usize;
+    /// Of up to `length` bytes, and of no more than `room` allows to be taken from it.
+    fn open(segment: &'a ReadSegment, start: u64, length: u64, room: u64) -> Self {
+        let length = length.min(WINDOW_BYTES_MAX).min(room.max(BLOCK)) as usize;
         // Where it cannot be read as a whole, what is wanted of it is read by itself.
         let bytes = read_bytes(&*segment.file, start, length).ok().flatten().unwrap_or_default();
         Self { segment, start, bytes }
@@ -202,6 +203,11 @@ impl Cursor<'_> {
         !self.batches.is_empty() && self.bytes_left == 0
     }
 
+    /// How long the next batch may be: the first one is taken whatever its length.
+    fn room(&self) -> u64 {
+        if self.batches.is_empty() { u64::MAX } else { self.bytes_left as u64 }
+    }
+
     /// Goes on without what the medium does not give back; `unread` is told of it where it is no
     /// damage. Any other error is one of the whole read.
     fn miss<T>(&self, error: io::Error, unread: &mut Option<io::Error>) -> io::Result<Option<T>> {
@@ -226,9 +232,6 @@ impl Cursor<'_> {
         if entry.base_offset > self.next_offset {
             let lost = OffsetRange { first: self.next_offset, last: entry.base_offset - 1 };
             return ControlFlow::Break(Stop::Damage(lost));
-        }
-        if !is_first && payload.len() > self.bytes_left {
-            return ControlFlow::Break(Stop::Enough);
         }
         if let Some(known) = self.partition.damage_at(entry.base_offset) {
             return ControlFlow::Break(Stop::Damage(known));
@@ -401,13 +404,13 @@ fn walk_run(
 ) -> io::Result<ControlFlow<Stop>> {
     let mut position = u64::from(index.block) * BLOCK;
     let end = position + u64::from(index.blocks) * BLOCK;
-    let mut window = Window::open(segment, position, end - position);
+    let mut window = Window::open(segment, position, end - position, cursor.room());
     cursor.enter(window.bytes.clone());
     // The first error that stands for damage only as long as nobody says so.
     let mut unread = None;
     while position < end {
         if position >= window.end() {
-            window = Window::open(segment, position, end - position);
+            window = Window::open(segment, position, end - position, cursor.room());
             cursor.enter(window.bytes.clone());
         }
         let looked = frame_in(&window, position).or_else(|error| cursor.miss(error, &mut unread));
@@ -425,6 +428,10 @@ fn walk_run(
                 && entry.partition == cursor.id
                 && entry.last_offset >= cursor.next_offset;
             if wanted {
+                if u64::from(entry.length) > cursor.room() {
+                    // It is for the next read, which has to fetch it anyhow.
+                    return Ok(ControlFlow::Break(Stop::Enough));
+                }
                 let payload = window.get(at, entry.length as usize);
                 let payload = payload.or_else(|error| cursor.miss(error, &mut unread))?;
                 let payload = payload.unwrap_or_default();

@@ -281,46 +281,11 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     use lossproof_env::{Disk, SimDisk};
 
     use super::*;
     use crate::frame::{EntryKind, Item, Payload, Stamp, encode};
-
-    /// Counts what is read.
-    #[derive(Debug)]
-    struct Counting {
-        file: Arc<dyn DiskFile>,
-        bytes: Arc<AtomicU64>,
-    }
-
-    impl DiskFile for Counting {
-        fn len(&self) -> io::Result<u64> {
-            self.file.len()
-        }
-
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-            self.file.read_at(buffer, offset)
-        }
-
-        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-            self.file.write_all_at(bytes, offset)
-        }
-
-        fn preallocate(&self, length: u64) -> io::Result<()> {
-            self.file.preallocate(length)
-        }
-
-        fn truncate(&self, length: u64) -> io::Result<()> {
-            self.file.truncate(length)
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            self.file.sync_data()
-        }
-    }
 
     /// Frames of `payload` bytes each, one after the other, and how many bytes are read to have
     /// all of them, for each byte that there is.
@@ -333,10 +298,10 @@ mod tests {
             encode(&mut frame, &life, stamp, &items);
             all.extend_from_slice(&frame);
         }
-        let file = SimDisk::new().create(Path::new("/a")).unwrap();
+        let disk = SimDisk::new();
+        let file = disk.create(Path::new("/a")).unwrap();
         file.write_all_at(&all, 0).unwrap();
-        let bytes = Arc::new(AtomicU64::new(0));
-        let mut scan = Scan::new(Arc::new(Counting { file, bytes: bytes.clone() }), life).unwrap();
+        let mut scan = Scan::new(file, life).unwrap();
         let mut position = 0;
         for number in 1..=frames {
             let frame = scan.frame_at(position).unwrap().unwrap();
@@ -344,7 +309,7 @@ mod tests {
             assert_eq!(scan.payloads(&frame).unwrap(), [Some(vec![7; payload].into())]);
             position = frame.end();
         }
-        bytes.load(Ordering::Relaxed) as f64 / all.len() as f64
+        disk.read_bytes() as f64 / all.len() as f64
     }
 
     #[test]

@@ -63,6 +63,7 @@ struct State {
     capacity: Option<Capacity>,
     /// Pieces of files that cannot be read.
     unreadable: Vec<(FileId, Range<u64>)>,
+    read_bytes: u64,
 }
 
 impl Shared {
@@ -141,6 +142,7 @@ impl State {
             counters: Counters::default(),
             capacity: None,
             unreadable: Vec::new(),
+            read_bytes: 0,
         }
     }
 
@@ -273,6 +275,11 @@ impl SimDisk {
     /// Bytes that all files hold together.
     pub fn used_bytes(&self) -> u64 {
         self.shared.lock().used_bytes()
+    }
+
+    /// Bytes that were asked for of all files so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.shared.lock().read_bytes
     }
 
     /// Replaces the observer of steps.
@@ -475,7 +482,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.shared.read(self.life)?;
+        let mut state = self.shared.read(self.life)?;
+        state.read_bytes += buffer.len() as u64;
         let end = offset + buffer.len() as u64;
         let touches = |(file, range): &(FileId, Range<u64>)| {
             *file == self.file && range.start < end && offset < range.end
