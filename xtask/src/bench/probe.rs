@@ -91,6 +91,34 @@ pub(super) fn raw_rate(file: &File) -> Result<f64, Failure> {
     Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
+/// Processor time of the whole machine so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    all_ticks: f64,
+    /// In which this machine wanted to run, and others of its host did.
+    stolen_ticks: f64,
+}
+
+impl Machine {
+    pub(super) fn now() -> Result<Self, Failure> {
+        let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        // The first line is the sum of all processors: user, nice, system, idle, iowait, irq,
+        // softirq, steal; what follows is in user already.
+        let line = text.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+        match ticks.get(..8) {
+            Some(ticks) => Ok(Self { all_ticks: ticks.iter().sum(), stolen_ticks: ticks[7] }),
+            None => Err(Failure::broken(format!("/proc/stat is not as expected: {line}"))),
+        }
+    }
+
+    /// Percent of the processor time since then that went to others.
+    pub(super) fn stolen_since(self, then: Self) -> f64 {
+        let all = self.all_ticks - then.all_ticks;
+        100.0 * (self.stolen_ticks - then.stolen_ticks) / all.max(1.0)
+    }
+}
+
 /// Median, least and most.
 pub(super) fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
     let mut values: Vec<f64> = values.collect();
@@ -111,6 +139,14 @@ mod tests {
         forget_peak(pid).unwrap();
         assert!(peak_mb(pid) > 1.0);
         assert!(cpu_seconds(0).is_err());
+    }
+
+    #[test]
+    fn stolen_time_is_a_part_of_all_time() {
+        let then = Machine { all_ticks: 1_000.0, stolen_ticks: 10.0 };
+        let now = Machine { all_ticks: 1_200.0, stolen_ticks: 20.0 };
+        assert!((now.stolen_since(then) - 5.0).abs() < 1e-9);
+        assert!(Machine::now().unwrap().all_ticks > 0.0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::probe::{forget_peak, peak_mb, raw_file, raw_rate, settle};
+use super::probe::{Machine, forget_peak, peak_mb, raw_file, raw_rate, settle};
 use crate::cache::{Cache, remove_all};
 use crate::command::{cargo, run_to_log};
 use crate::failure::{Context, Failure};
@@ -43,11 +43,13 @@ pub(crate) struct Options {
     /// Rounds that count, after one that warms up
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each closed loop and each end-to-end measurement
-    #[arg(long, default_value_t = 3.0)]
+    /// Seconds of each closed loop and each end-to-end measurement: long enough that batches are
+    /// moved out of the journal meanwhile
+    #[arg(long, default_value_t = 15.0)]
     seconds: f64,
-    /// Megabytes of each saturating load, and of what is consumed; over three times the journal
-    #[arg(long, default_value_t = 450)]
+    /// Megabytes of each saturating load, and of what is consumed; over three times what the
+    /// journal grows to
+    #[arg(long, default_value_t = 900)]
     megabytes: u64,
     /// Seconds of load that each Kafka gets before the first round, so that it is compiled
     #[arg(long, default_value_t = 15.0)]
@@ -159,7 +161,9 @@ fn measure(
         for row in &mut report.rows {
             row.raw_rates.push(raw_rate(&raw)?);
             eprintln!("round {round} of {}, {}", options.rounds, row.case.name);
+            let before = Machine::now()?;
             bench.turns(&contestants, row, round)?;
+            row.stolen.push(Machine::now()?.stolen_since(before));
         }
     }
     drop(contestants);
@@ -177,7 +181,7 @@ fn rows(contestants: &[Contestant], cases: &[&'static Case]) -> Vec<Row> {
         let takes = |who: &Who| *who != Who::Stub || case.with_stub;
         let whos = contestants.iter().map(|contestant| contestant.who).filter(takes);
         let samples = whos.map(|who| (who, Vec::new())).collect();
-        Row { case, raw_rates: Vec::new(), samples }
+        Row { case, raw_rates: Vec::new(), stolen: Vec::new(), samples }
     };
     cases.iter().map(row).collect()
 }

@@ -82,6 +82,8 @@ impl fmt::Display for Sample {
 pub(super) struct Row {
     pub(super) case: &'static Case,
     pub(super) raw_rates: Vec<f64>,
+    /// Percent of the machine's processor time that others of its host took meanwhile.
+    pub(super) stolen: Vec<f64>,
     pub(super) samples: Vec<(Who, Vec<Sample>)>,
 }
 
@@ -155,12 +157,14 @@ impl Report {
             }
         }
         let raw = spread(self.rows.iter().flat_map(|row| row.raw_rates.iter().copied()));
+        let stolen = spread(self.rows.iter().flat_map(|row| row.stolen.iter().copied()));
         let (rounds, seconds, megabytes) = (self.rounds, self.seconds, self.megabytes);
         writeln!(
             out,
             "\nRaw fdatasync of 4 KiB: {:.0}/s ({:.0}-{:.0}). {rounds} rounds, {seconds} s of each \
-             closed loop, {megabytes} MB of each saturating load.",
-            raw.0, raw.1, raw.2
+             closed loop, {megabytes} MB of each saturating load. Stolen by other machines of the \
+             host: {:.1} % of the processor time ({:.1}-{:.1}).",
+            raw.0, raw.1, raw.2, stolen.0, stolen.1, stolen.2
         )?;
         for idle in &self.idle {
             writeln!(out, "Resident before any load, {}: {:.0} MB.", idle.who.name(), idle.mb)?;
@@ -266,8 +270,10 @@ impl Row {
             .iter()
             .map(|(who, samples)| (who.name(), samples.iter().map(|it| it.to_json()).collect()))
             .collect();
-        let (case, raw) = (self.case.name, &self.raw_rates);
-        json!({ "case": case, "raw_fdatasync_per_second": raw, "samples": samples })
+        json!({
+            "case": self.case.name, "raw_fdatasync_per_second": self.raw_rates,
+            "stolen_percent": self.stolen, "samples": samples,
+        })
     }
 }
 
@@ -329,7 +335,7 @@ mod tests {
     fn report(case: &str, samples: &[(Who, Sample)]) -> Report {
         let case = CASES.iter().find(|it| it.name == case).unwrap();
         let samples = samples.iter().map(|(who, sample)| (*who, vec![*sample])).collect();
-        let row = Row { case, raw_rates: vec![4_000.0], samples };
+        let row = Row { case, raw_rates: vec![4_000.0], stolen: vec![0.0], samples };
         Report { rows: vec![row], ..Report::new(1, 1.0, 1, Vec::new()) }
     }
 
