@@ -396,19 +396,13 @@ impl Look<'_> {
             self.flaw(FlawKind::MetaCopy, &path, (at, at + BLOCK));
         }
         let Some(known) = meta::read(self.env, &self.paths.directory)? else { return Ok(()) };
-        let stamp = match self.env.disk.stamp(&self.paths.lock) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            found => Some(found.map_err(failed("look at", &self.paths.lock))?),
-        };
+        let stamp = self.env.disk.stamp(&path).map_err(failed("look at", &path))?;
         let asked = self.env.disk.machine_id();
-        let machine = asked.map_err(failed("ask for the machine id of", &self.paths.lock))?;
+        let machine = asked.map_err(failed("ask for the machine id of", &self.paths.directory))?;
         let (disk, journal) = (&*self.env.disk, &self.paths.journal);
         let mark = slots::read::<Mark>(disk, journal, self.shared.directory_id);
         let mark_count = mark.map_err(failed("read", journal))?.map_or(0, |mark| mark.open_count);
-        let difference = match stamp {
-            Some(stamp) => meta::difference(&known, stamp, machine.as_deref(), mark_count),
-            None => Some("its lock file is gone".to_owned()),
-        };
+        let difference = meta::difference(&known, stamp, machine.as_deref(), mark_count);
         if let Some(what) = difference {
             let note =
                 format!("it was copied or restored ({what}): a start refuses it without --adopt");

@@ -1,7 +1,8 @@
 //! The meta file: who this log is, and whether its directory is still where it was made.
 //!
 //! # Invariants
-//! - META-1: the file is replaced as a whole and holds its content twice.
+//! - META-1: the file is replaced as a whole and holds its content twice, and in it the stamp of
+//!   the very file: content that was put into another file, or back into a later one, is told.
 //! - META-2: the open counter is durable before anything of that open is written.
 //! - META-3: it says that the journal has begun once the first mark is durable, and before there is
 //!   any segment: from then on a journal without a mark is missing or damaged, never new.
@@ -34,6 +35,8 @@ const CLUSTER_AT: usize = 208;
 const PURPOSE_AT: usize = 232;
 const ADOPTED: u8 = 1;
 const ADOPTING: u8 = 2;
+/// The stamp is the file's own. 1 was that of the lock file, which is not looked at any more.
+const OWN_STAMP: u8 = 2;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Meta {
@@ -49,7 +52,8 @@ pub(crate) struct Meta {
     pub(crate) open_count: u64,
     /// High half of all producer ids given here.
     pub(crate) producer_id_high: u32,
-    /// Of the lock file; `None` where the disk could not say.
+    /// Of the file that it was read from, as it was when that was written; `None` where the disk
+    /// could not say, and in one of before.
     pub(crate) stamp: Option<FileStamp>,
     pub(crate) machine_id: Option<String>,
     /// There is a durable mark (META-3).
@@ -104,7 +108,7 @@ impl Meta {
         copy[32..40].copy_from_slice(&self.open_count.to_be_bytes());
         copy[40..44].copy_from_slice(&self.producer_id_high.to_be_bytes());
         if let Some(stamp) = self.stamp {
-            copy[44] = 1;
+            copy[44] = OWN_STAMP;
             copy[48..56].copy_from_slice(&stamp.inode.to_be_bytes());
             copy[56..64].copy_from_slice(&stamp.birth_ns.to_be_bytes());
         }
@@ -151,7 +155,7 @@ impl Meta {
             given_cluster_id: str::from_utf8(given).ok().and_then(ClusterId::parse),
             open_count: get_u64(copy, 32)?,
             producer_id_high: get_u32(copy, 40)?,
-            stamp: (copy.get(44) == Some(&1)).then_some(stamp),
+            stamp: (copy.get(44) == Some(&OWN_STAMP)).then_some(stamp),
             machine_id: (copy.get(45) == Some(&1)).then_some(machine),
             begun: copy.get(46) == Some(&1),
             purpose: *copy.get(PURPOSE_AT)?,
@@ -230,6 +234,7 @@ pub(crate) fn write(env: &Environment, directory: &Path, meta: &Meta) -> Result<
             env.disk.remove(&temporary)?;
         }
         let file = env.disk.create(&temporary)?;
+        let meta = Meta { stamp: env.disk.stamp(&temporary)?, ..meta.clone() };
         file.write_all_at(&meta.encode(), 0)?;
         file.sync_data()?;
         env.disk.rename(&temporary, &path)?;
@@ -252,11 +257,11 @@ pub(crate) fn difference(
             // Some file systems of containers number their files anew at each mount.
             if known.birth_ns != found.birth_ns {
                 let (known, found) = (known.birth_ns, found.birth_ns);
-                differences.push(format!("its lock file was made at {found} ns, not {known}"));
+                differences.push(format!("its meta file was made at {found} ns, not {known}"));
             }
         } else if known.inode != found.inode {
             let (known, found) = (known.inode, found.inode);
-            differences.push(format!("its lock file has inode {found}, not {known}"));
+            differences.push(format!("its meta file has inode {found}, not {known}"));
         }
     }
     if let (Some(known), Some(found)) = (meta.machine_id.as_deref(), machine_id)

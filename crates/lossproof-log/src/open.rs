@@ -235,9 +235,8 @@ fn count_open(
 ) -> Result<(Meta, bool), OpenError> {
     let known = meta::read(env, &paths.directory)?;
     meta::tell_damaged_copies(env, &paths.directory)?;
-    let stamp = env.disk.stamp(&paths.lock).map_err(failed("look at", &paths.lock))?;
     let machine =
-        env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.lock))?;
+        env.disk.machine_id().map_err(failed("ask for the machine id of", &paths.directory))?;
     let fresh = known.is_none();
     let mut difference = None;
     let mut mark_count = 0;
@@ -245,6 +244,8 @@ fn count_open(
         check_cluster(paths, meta, config.cluster_id)?;
         check_purpose(paths, meta, config.purpose)?;
         mark_count = check_begun(env, paths, meta)?.map_or(0, |mark| mark.open_count);
+        let path = meta::path_of(&paths.directory);
+        let stamp = env.disk.stamp(&path).map_err(failed("look at", &path))?;
         difference = meta::difference(meta, stamp, machine.as_deref(), mark_count);
         if let Some(what) = difference.clone().filter(|_| !config.adopt) {
             return Err(OpenError::Moved { directory: paths.directory.clone(), what });
@@ -259,7 +260,7 @@ fn count_open(
     if let Some(meta) = &known {
         remove_remains(env, paths, meta.directory_id)?;
     }
-    // The lock file whose stamp is in the meta file must not be younger than that.
+    // A meta file says that the directories are there.
     env.disk.sync_dir(&paths.directory).map_err(failed("sync", &paths.directory))?;
     let mut meta = known.unwrap_or_else(|| Meta::new(env, config.cluster_id));
     if let Some(what) = difference {
@@ -270,7 +271,6 @@ fn count_open(
     if config.purpose != Purpose::Any {
         meta.purpose = config.purpose as u8;
     }
-    meta.stamp = stamp.or(meta.stamp);
     meta.machine_id = machine.or(meta.machine_id);
     meta.open_count += 1;
     meta::write(env, &paths.directory, &meta)?;

@@ -114,6 +114,33 @@ fn a_meta_file_that_is_older_than_its_journal_is_refused() {
 }
 
 #[test]
+fn a_backup_that_is_put_back_into_the_same_files_is_refused() {
+    // META-1
+    let disk = SimDisk::new();
+    let (log, stepper, _) = original(&disk);
+    drop(log);
+    stepper.close().unwrap();
+    let files: Vec<_> = disk.paths().into_iter().filter(|it| disk.bytes(it).is_ok()).collect();
+    let backup: Vec<_> = files.iter().map(|path| (path, disk.bytes(path).unwrap())).collect();
+    let (log, mut stepper) = open(&disk, LogConfig::small()).unwrap();
+    stepper.submit(vec![append(P1, &["acknowledged after the backup"])]);
+    drop((log, stepper));
+    let disk = disk.killed();
+    for (path, bytes) in &backup {
+        disk.damage(path, 0, bytes).unwrap();
+    }
+    for path in disk.paths().iter().filter(|path| !files.contains(path)) {
+        if disk.bytes(path).is_ok() {
+            simulated(&disk).disk.remove(path).unwrap();
+        }
+    }
+    let what = open(&disk, LogConfig::small()).unwrap_err();
+    assert!(what.contains("its meta file has inode"), "{what}");
+    let (log, _stepper) = open(&disk, adopting()).unwrap();
+    assert_eq!(values(&log, P1, 0).len(), 1, "what the backup has");
+}
+
+#[test]
 fn a_directory_of_another_cluster_is_refused_and_left_alone() {
     // META-5
     let called = |text: &str| LogConfig {
