@@ -118,6 +118,39 @@ async fn transactions_that_overlap_it_are_aborted_and_later_ones_are_not() {
     broker.stop().await;
 }
 
+/// FETCH-6. Nobody knows how many there were, so a billion is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_to_an_end_that_was_given_up_gets_there() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for value in ["kept", "to be lost"] {
+        client.produce("t", 0, records(&[value])).await;
+    }
+    client.create("later", 1).await;
+    let disk = broker.stop().await.killed();
+    lose_frame(&disk, "to be lost");
+    let last = 1_000_000_000;
+    accept(&disk, &[range(&disk, 1, last)]).await.expect("it is lost");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    let data = client.fetch("t", 0, 1).await;
+    assert_eq!((data.error_code, data.high_watermark), (ErrorCode::NONE, last + 1));
+    let header = batch::BatchHeader::parse(&data.records.expect("records").into_bytes());
+    let header = header.expect("a batch");
+    assert_eq!((header.base_offset, header.last_offset()), (1, last));
+    assert_eq!(header.record_count, 0);
+    assert_eq!(client.committed_part("t", 1).await, (vec![], last + 1));
+    assert_eq!(client.committed_part("t", 0).await, (vec!["kept".to_owned()], 1));
+    assert!(client.fetch("t", 0, last + 1).await.records.expect("records").is_empty());
+    let appended = client.produce("t", 0, records(&["new"])).await;
+    assert_eq!((appended.error_code, appended.base_offset), (ErrorCode::NONE, last + 1));
+    let behind = client.fetch("t", 0, 1).await.records.expect("records").into_bytes();
+    assert_eq!(values_of(&behind, last + 1)[0], "new");
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn group_offsets_are_served_again() {
     let broker = Broker::start().await;

@@ -6,6 +6,7 @@ use crate::support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use support::{Broker, Produce, binary, read_topic};
@@ -133,6 +134,17 @@ fn what_is_lost_is_named_and_can_be_given_up() {
         assert!(said.contains("--accept-loss news:0:1-1"), "{wrong}: {said}");
     }
     assert!(files(&data) == before, "a refusal changes nothing");
+
+    // The losses of a copy are given up as it is taken over.
+    let copy = scratch.path().join("copy");
+    let copied = Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let of_copy = ["broker", "--data", copy.to_str().unwrap(), "--accept-loss", "news:0:1-1"];
+    let (code, _, said) = run(&of_copy);
+    assert!(code == Some(1) && said.contains("error[LP1007]"), "{said}");
+    let (code, _, said) = run(&[&of_copy[..], &["--adopt"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(run(&["broker", "--check", copy.to_str().unwrap()]).0, Some(0));
 
     let accept = ["broker", "--data", shown, "--accept-loss", "news:0:1-1"];
     for _ in 0..2 {

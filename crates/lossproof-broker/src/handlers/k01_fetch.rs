@@ -11,6 +11,8 @@
 //!   here, gets no records but that end (KIP-595).
 //! - FETCH-5: who waits looks at all of its partitions only after a frame that changed one of them:
 //!   a thousand quiet partitions cost nothing while others are written.
+//! - FETCH-6: who stands before a range that was given up, with nothing behind it, is given a batch
+//!   without records that reaches over it: else who reads to the end would wait there for ever.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use lossproof_env::{Planted, planted};
 use lossproof_log::{Log, PartitionId, PartitionView, ReadError, StoredBatch};
+use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::{
     AbortedTransaction, EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData, Records, Uuid,
@@ -327,6 +330,16 @@ fn records_of(batches: &[StoredBatch], held: usize) -> Records {
     copy.freeze().into()
 }
 
+/// FETCH-6.
+fn without_any(from: i64, end: i64, leader_epoch: i32) -> Records {
+    if from >= end {
+        return Records::default();
+    }
+    let delta = i32::try_from(end - 1 - from).unwrap_or(i32::MAX);
+    let empty = BatchBuilder::new().base_offset(from).reaching(delta).leader_epoch(leader_epoch);
+    empty.build().map(Records::from).unwrap_or_default()
+}
+
 fn read_partition(
     broker: &Broker,
     wanted: &FetchPartition,
@@ -392,7 +405,10 @@ fn read_partition(
         high_watermark: slice.high_watermark,
         aborted_transactions,
         log_start_offset: slice.log_start,
-        records: Some(records_of(batches, slice.held)),
+        records: Some(match &*slice.batches {
+            [] => without_any(wanted.fetch_offset, end, view.leader_epoch),
+            _ => records_of(batches, slice.held),
+        }),
         ..bounds
     }
 }

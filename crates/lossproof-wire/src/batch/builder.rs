@@ -58,6 +58,14 @@ impl BatchBuilder {
         self
     }
 
+    /// Ends a batch without records at `last_offset_delta` from its base offset, as compaction leaves
+    /// one whose last records are not wanted any more: clients go on behind it.
+    #[must_use]
+    pub fn reaching(mut self, last_offset_delta: i32) -> Self {
+        self.header.last_offset_delta = last_offset_delta;
+        self
+    }
+
     /// Epoch of the leader that appends it.
     #[must_use]
     pub fn leader_epoch(mut self, leader_epoch: i32) -> Self {

@@ -59,7 +59,7 @@ pub(super) fn argument(lost: &PartitionRange, names: &PartitionNames) -> Option<
     Some(format!("{topic}:{number}:{first}-{last}"))
 }
 
-pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted]) -> Outcome {
+pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted], adopt: bool) -> Outcome {
     let (checked, names) = check::look(env, directory)?;
     let report = checked.report.clone();
     let losses: Result<Vec<Option<Loss>>, String> =
@@ -73,7 +73,8 @@ pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted]) -> Out
     }
     // It has kept others out, this process as well.
     drop(checked);
-    let (aborted, hidden) = accept(env, directory, &losses, end)?;
+    let config = LogConfig { accept_lost_end: end, adopt, ..LogConfig::default() };
+    let (aborted, hidden) = accept(env, directory, &losses, config)?;
     for loss in &losses {
         match loss {
             Loss::Offsets(PartitionRange { partition, range }) => {
@@ -103,10 +104,9 @@ fn accept(
     env: &Environment,
     directory: &Path,
     losses: &[Loss],
-    end: bool,
+    config: LogConfig,
 ) -> Result<(usize, Vec<PartitionRange>), Failure> {
     let shown = directory.display();
-    let config = LogConfig { accept_lost_end: end, ..LogConfig::default() };
     let (log, _) = Log::open(env, directory, config)
         .map_err(|error| Failure::new(open_code(&error), format_args!("{shown}: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build();

@@ -158,7 +158,8 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         return check::run(&Environment::real(), directory, arguments.format);
     }
     if let (Some(directory), [_, ..]) = (&arguments.data, &*arguments.accept_loss) {
-        return accept::run(&Environment::real(), directory, &arguments.accept_loss);
+        let wanted = &arguments.accept_loss;
+        return accept::run(&Environment::real(), directory, wanted, arguments.adopt);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(exit::START_FAILED, error))?;
