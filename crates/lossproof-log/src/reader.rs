@@ -5,7 +5,7 @@
 //!   directory and batch.
 //! - READ-2: offsets that cannot be read are answered as an error, never skipped.
 //! - READ-3: what was moved while it was read is looked for where it is now: an error is believed
-//!   only while the index still names the place it comes from.
+//!   only while the index still names the place it comes from, and the partition is there.
 //! - READ-4: a read goes on behind what was given up, and none has batches from both sides of it:
 //!   a client that leaves out a transaction which was aborted with the range forgets that with the
 //!   next read.
