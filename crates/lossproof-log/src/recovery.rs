@@ -539,9 +539,11 @@ impl Recovery {
     }
 
     /// Closes partitions whose log end is not known (RECOVERY-4).
-    pub(crate) fn close_suspects(&mut self) {
-        if self.end_lost {
-            // Whatever was read of them, the kept frames too, came before what is lost.
+    pub(crate) fn close_suspects(&mut self, gives_up: bool) {
+        if self.end_lost && !gives_up {
+            // Whatever was read of them, the kept frames too, came before what is lost. Where that
+            // is given up, a frame is left out which says so; the next one is a frame as any other
+            // (ACCEPT-5).
             self.note_unclear(Places::of_frames(self.expected, self.expected));
         }
         let mut suspects: Vec<PartitionId> = self.suspects.drain().collect();
