@@ -7,12 +7,13 @@
 
 use crate::support;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
-    Commit, FindingKind, FlushPolicy, Log, LogConfig, OffsetRange, PartitionRange, ReadError,
-    RecoveryReport, Stepper,
+    Commit, DumpOptions, Field, FindingKind, FlushPolicy, Line, Log, LogConfig, OffsetRange,
+    PartitionRange, ReadError, RecoveryReport, Stepper, dump,
 };
 use lossproof_wire::batch::BatchBuilder;
 use support::{P1, P2, append, create, look, only, place_of, simulated};
@@ -132,6 +133,20 @@ fn offsets(first: i64, last: i64) -> PartitionRange {
     PartitionRange { partition: P1, range: OffsetRange { first, last } }
 }
 
+/// Numbers of the frames that a dump of the segment shows.
+fn dumped(disk: &SimDisk) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let take = &mut |line: &Line| {
+        let is_number = |(name, _): &&(&str, Field)| line.what == "frame" && *name == "number";
+        if let Some((_, Field::Count(number))) = line.fields.iter().find(is_number) {
+            numbers.push(*number);
+        }
+        ControlFlow::Continue(())
+    };
+    dump(&simulated(disk), &segment(), &DumpOptions::default(), take).unwrap();
+    numbers
+}
+
 #[test]
 fn a_record_that_imitates_frames_is_never_taken_for_them() {
     for struck in [Struck::Nothing, Struck::Header, Struck::FirstBlock, Struck::BothEnds] {
@@ -159,6 +174,8 @@ fn judge_struck(struck: Struck, before: bool, hint: &str) {
     judge(&log, &written, &lost, &format!("{hint}, in use"));
     drop((log, stepper));
     let mut disk = disk.killed();
+    let numbers = dumped(&disk);
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{hint}: {numbers:?}");
     for start in 0..3 {
         let hint = format!("{hint}, start {start}");
         let report = look(&disk);
