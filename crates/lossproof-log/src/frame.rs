@@ -27,8 +27,8 @@ pub(crate) const CHECKPOINT_LIFE: u64 = 1 << 62;
 pub(crate) const COLD_KEY: u32 = 1 << 31;
 
 /// One use of one segment file. Checksums are seeded with it, so that bytes of an earlier use or of
-/// another log never pass for a frame. (What a record holds of its own segment is told from frames by
-/// its number and place: [`Scan`](crate::scan::Scan).)
+/// another log never pass for a frame. (What a record holds of its own segment is told from frames
+/// by its number and place: [`Scan`](crate::scan::Scan).)
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Life {
     pub(crate) directory_id: u64,

@@ -156,8 +156,8 @@ impl Scan {
         Ok(bytes.and_then(|bytes| header.entries(&bytes, &self.life)))
     }
 
-    /// The frame at `position`, if it has at least `number`, and either copy of its header and of its
-    /// directory verifies.
+    /// The frame at `position`, if it has at least `number`, and either copy of its header and of
+    /// its directory verifies.
     pub(crate) fn frame_at(
         &mut self,
         position: u64,
@@ -209,8 +209,8 @@ impl Scan {
     }
 
     /// The next frame at or after `from` that either of its headers tells of, with a number of at
-    /// least `number`. What a payload holds passes for none: it looks at block boundaries only, and a
-    /// copy of a frame has a lower number than the one that it stands in.
+    /// least `number`. What a payload holds passes for none: it looks at block boundaries only, and
+    /// a copy of a frame has a lower number than the one that it stands in.
     pub(crate) fn next_frame(
         &mut self,
         from: u64,
@@ -234,8 +234,8 @@ impl Scan {
         Ok(None)
     }
 
-    /// The first frame of a run, from `from` to below `to`, with whatever number: what a payload holds
-    /// begins behind the frame that it stands in.
+    /// The first frame of a run, from `from` to below `to`, with whatever number: what a payload
+    /// holds begins behind the frame that it stands in.
     pub(crate) fn first_in(
         &mut self,
         from: u64,
@@ -255,8 +255,8 @@ impl Scan {
         Ok(first)
     }
 
-    /// What stands at `position`, behind all frames below `number`; `None` where nothing of this life
-    /// follows.
+    /// What stands at `position`, behind all frames below `number`; `None` where nothing of this
+    /// life follows.
     pub(crate) fn piece_at(&mut self, position: u64, number: u64) -> io::Result<Option<Piece>> {
         if let Some(frame) = self.frame_at(position, number)? {
             return Ok(Some(Piece::Frame(frame)));

@@ -159,8 +159,8 @@ impl SegmentFile {
     }
 
     /// Makes a segment out of the file at `old`, which has its full size and which nothing needs
-    /// any more (SEGMENT-3). Removes it where that fails, whatever its name is by then: a file with a
-    /// failed sync is not used.
+    /// any more (SEGMENT-3). Removes it where that fails, whatever its name is by then: a file with
+    /// a failed sync is not used.
     pub(crate) fn recycle(
         disk: &dyn Disk,
         journal: &Path,

@@ -1,9 +1,10 @@
 //! A record may hold any bytes, those of the log's own files too: whole frames as they stand in the
 //! segment that the record goes to, each at a place where a frame could begin. They verify, since
-//! their life is the same; what tells them from frames is their number, which is lower than that of
-//! the frame they stand in (nobody can copy what is not written yet), and that they begin behind it.
-//! Whatever is damaged round them, nothing of them is taken for a frame, and the frame that holds
-//! them is found by either of its ends. (LAYOUT-2, LAYOUT-3, RECOVERY-1, RECOVERY-2, storage rule 4)
+//! their life is the same; what tells them from frames is their number, which is lower than that
+//! of the frame they stand in (nobody can copy what is not written yet), and that they begin
+//! behind it. Whatever is damaged round them, nothing of them is taken for a frame, and the frame
+//! that holds them is found by either of its ends.
+//! (LAYOUT-2, LAYOUT-3, RECOVERY-1, RECOVERY-2, storage rule 4)
 
 use crate::support;
 
@@ -59,7 +60,7 @@ fn imitation(disk: &SimDisk) -> (Commit, Vec<u8>) {
     let copies = bytes[first..end].to_vec();
     assert_eq!(copies.len(), 5 * BLOCK, "one block, one block, three blocks");
     let commit_of = |pad: usize| {
-        let value = [&vec![b'p'; pad][..], &copies, &[b'q'; 30_000]].concat();
+        let value = [&vec![b'p'; pad][..], &copies, &vec![b'q'; 30_000]].concat();
         let mut builder = BatchBuilder::new();
         builder.push(1000, None, Some(&value), &[]);
         Commit::append(P1, builder.build().unwrap())
@@ -77,8 +78,9 @@ fn imitation(disk: &SimDisk) -> (Commit, Vec<u8>) {
 fn holder(disk: &SimDisk, copies: &[u8]) -> (usize, usize) {
     let bytes = disk.bytes(&segment()).unwrap();
     let before = place_of(disk, b"before.").1 / BLOCK;
-    let at = (before + 1..).find(|block| bytes[block * BLOCK..].starts_with(&copies[..BLOCK]));
-    assert!(bytes[at.unwrap() * BLOCK..].starts_with(copies), "they stand where frames could");
+    let mut blocks = bytes[(before + 1) * BLOCK..].chunks(BLOCK);
+    let at = before + 1 + blocks.position(|it| it == &copies[..BLOCK]).unwrap();
+    assert!(bytes[at * BLOCK..].starts_with(copies), "they stand where frames could");
     let length = &bytes[(before + 1) * BLOCK + 24..][..4];
     (before + 1, u32::from_be_bytes(length.try_into().unwrap()) as usize / BLOCK)
 }
