@@ -300,7 +300,7 @@ impl Look<'_> {
         let mut covered = Covered::default();
         let mut bad = Vec::new();
         let mut position = DATA_AT;
-        while let Some(piece) = scan.piece_at(position)? {
+        while let Some(piece) = scan.piece_at(position, 0)? {
             if let Piece::Frame(frame) = &piece {
                 covered.add(&mut scan, frame)?;
             }
@@ -380,7 +380,7 @@ impl Look<'_> {
         let mut scan = Scan::new(copy.file.clone(), copy.life)?;
         let mut position = DATA_AT;
         while position < end {
-            let piece = scan.piece_at(position)?;
+            let piece = scan.piece_at(position, 0)?;
             let next = piece.as_ref().map_or(end, Piece::end);
             if !piece.is_some_and(|piece| piece.is_whole()) {
                 self.flaw(FlawKind::CheckpointCopy, &copy.path, (position, next));

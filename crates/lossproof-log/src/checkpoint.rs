@@ -175,7 +175,7 @@ fn whole_frame(
     number: u64,
 ) -> io::Result<Option<(FoundFrame, usize)>> {
     for (index, scan) in scans.iter_mut().enumerate() {
-        let found = scan.frame_at(position)?;
+        let found = scan.frame_at(position, number)?;
         if let Some(frame) = found.filter(|it| it.whole && it.header.number == number) {
             return Ok(Some((frame, index)));
         }

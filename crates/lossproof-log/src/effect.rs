@@ -81,6 +81,8 @@ const TAG_ACCEPT_STATE: u8 = 9;
 
 /// In the place of a log end.
 const END_UNKNOWN: i64 = -1;
+/// Length of an entry that was written before it had a place for that.
+const ACCEPT_WITHOUT_END: usize = 17;
 
 fn entry_kind(kind: StateKind) -> EntryKind {
     match kind {
@@ -240,7 +242,10 @@ fn decode_metadata(tag: u8, id: PartitionId, payload: &[u8]) -> Option<Effect> {
         TAG_ACCEPT_OFFSETS => Effect::AcceptOffsets {
             id,
             range: OffsetRange { first: get_i64(payload, 1)?, last: get_i64(payload, 9)? },
-            end: Some(get_i64(payload, 17)?).filter(|end| *end != END_UNKNOWN),
+            end: match payload.len() {
+                ACCEPT_WITHOUT_END => None,
+                _ => Some(get_i64(payload, 17)?).filter(|end| *end != END_UNKNOWN),
+            },
         },
         TAG_ACCEPT_STATE => Effect::AcceptState {
             kind: StateKind::from_code(*payload.get(1)?)?,
@@ -337,8 +342,25 @@ mod tests {
                 let short = payload.slice(..cut);
                 let same = Effect::decode(&item.entry, &short)
                     .is_some_and(|(other, _)| format!("{other:?}") == format!("{effect:?}"));
-                assert!(!same, "{effect:?} cut at {cut}");
+                let is_older = matches!(effect, Effect::AcceptOffsets { end: None, .. })
+                    && cut == ACCEPT_WITHOUT_END;
+                assert_eq!(same, is_older, "{effect:?} cut at {cut}");
             }
         }
+    }
+
+    /// Tag 8 without its last field, as it was written at first: where the log went on is unknown.
+    #[test]
+    fn offsets_that_were_given_up_without_an_end_are_known() {
+        let range = OffsetRange { first: 3, last: 9 };
+        let effect = Effect::AcceptOffsets { id: PartitionId(4), range, end: Some(12) };
+        let Item { entry, payload: Payload::Plain(payload) } = effect.to_item() else {
+            panic!("no batch here")
+        };
+        let (decoded, _) = Effect::decode(&entry, &payload.slice(..17)).unwrap();
+        let expected = Effect::AcceptOffsets { id: PartitionId(4), range, end: None };
+        assert_eq!(format!("{decoded:?}"), format!("{expected:?}"));
+        assert!(Effect::decode(&entry, &payload.slice(..16)).is_none());
+        assert!(Effect::decode(&entry, &payload.slice(..24)).is_none(), "that is no end");
     }
 }

@@ -26,8 +26,9 @@ pub(crate) const CHECKPOINT_LIFE: u64 = 1 << 62;
 /// The same in the index, where a file has 32 bits.
 pub(crate) const COLD_KEY: u32 = 1 << 31;
 
-/// One use of one segment file. Checksums are seeded with it, so that bytes of an earlier use, of
-/// another log, or inside of a record's payload never pass for a frame.
+/// One use of one segment file. Checksums are seeded with it, so that bytes of an earlier use or of
+/// another log never pass for a frame. (What a record holds of its own segment is told from frames
+/// by its number and place: [`Scan`](crate::scan::Scan).)
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Life {
     pub(crate) directory_id: u64,

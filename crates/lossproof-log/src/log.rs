@@ -24,7 +24,7 @@ use crate::error::{
 use crate::helper::{Helper, help};
 use crate::mover::Mover;
 use crate::open;
-use crate::partition::{Dirt, PartitionView};
+use crate::partition::{Dirt, Partition, PartitionView};
 use crate::queue::{Pending, Reply, Submission, Work, abandoned};
 use crate::reader::{self, Slice, Unread};
 use crate::recovery::failed;
@@ -215,9 +215,27 @@ impl Log {
     /// `max_bytes`; only below the high watermark, each checked. At a damaged range the read ends;
     /// one that starts in it is an error.
     pub fn read(&self, id: PartitionId, from: i64, max_bytes: usize) -> Result<Slice, ReadError> {
-        let shared = self.shared();
-        let partition = shared.view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
-        reader::read(&shared.segments, id, &partition, from, max_bytes, Unread::IsError)
+        let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        self.read_of(id, &partition, from, max_bytes)
+    }
+
+    fn read_of(
+        &self,
+        id: PartitionId,
+        partition: &Arc<Partition>,
+        from: i64,
+        max_bytes: usize,
+    ) -> Result<Slice, ReadError> {
+        let Shared { view, segments, .. } = &**self.shared();
+        let read = reader::read(segments, id, partition, from, max_bytes, Unread::IsError);
+        let is_there = || view.partition(id).is_some_and(|it| Arc::ptr_eq(&it, partition));
+        match read {
+            // READ-3
+            Err(ReadError::Damaged { .. } | ReadError::Io { .. }) if !is_there() => {
+                Err(ReadError::UnknownPartition(id))
+            }
+            read => read,
+        }
     }
 
     pub fn partition(&self, id: PartitionId) -> Option<PartitionView> {
@@ -633,5 +651,41 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lossproof_env::{ManualClock, SeededRng, SimDisk};
+
+    use super::*;
+    use crate::{FlushPolicy, PartitionChange};
+
+    /// READ-3: who reads has found the partition before it was deleted, and its segments only after
+    /// they were given back.
+    #[test]
+    fn what_was_deleted_while_it_was_read_is_not_damaged() {
+        let env = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, mut stepper, _) = opened.unwrap();
+        let (id, flush) = (PartitionId(1), FlushPolicy::Commit);
+        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
+        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+        let mut batch = lossproof_wire::batch::BatchBuilder::new();
+        batch.push(1000, None, Some(&[b'x'; 3_000]), &[]);
+        let batch = batch.build().unwrap();
+        while log.shared().segments.journal().len() < 3 {
+            stepper.submit(vec![Commit::append(id, batch.clone())]).remove(0).unwrap();
+        }
+        let found = log.shared().view.partition(id).unwrap();
+        assert_eq!(log.read_of(id, &found, 0, 1).unwrap().batches.len(), 1);
+        stepper.submit(vec![Commit::partition(PartitionChange::Delete { id })]).remove(0).unwrap();
+        stepper.checkpoint().unwrap();
+        let read = log.read_of(id, &found, 0, 1);
+        assert!(matches!(read, Err(ReadError::UnknownPartition(_))), "{read:?}");
     }
 }

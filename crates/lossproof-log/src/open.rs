@@ -380,7 +380,7 @@ fn start(
     let gives_up = recovery.end_lost && config.accept_lost_end;
     rewrite(&mut writer, &mut recovery, &kept, gives_up)
         .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
-    recovery.close_suspects();
+    recovery.close_suspects(gives_up);
     recovery.tell_unexplained();
     // Listed before the cut takes effect: a crash in between must not make it a silent one.
     let report = report(&meta, mark, fresh, &recovery, kept.len() as u64);

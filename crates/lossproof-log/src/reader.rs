@@ -5,7 +5,7 @@
 //!   directory and batch.
 //! - READ-2: offsets that cannot be read are answered as an error, never skipped.
 //! - READ-3: what was moved while it was read is looked for where it is now: an error is believed
-//!   only while the index still names the place it comes from.
+//!   only while the index still names the place it comes from, and the partition is there.
 //! - READ-4: a read goes on behind what was given up, and none has batches from both sides of it:
 //!   a client that leaves out a transaction which was aborted with the range forgets that with the
 //!   next read.
@@ -464,11 +464,12 @@ fn frame_in(window: &Window<'_>, position: u64) -> io::Result<Option<FoundFrame>
 /// A frame with a damaged first header or directory by the second, else the next frame in the run.
 fn salvage(segment: &ReadSegment, position: u64, end: u64) -> io::Result<Option<FoundFrame>> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
-    if let Some(frame) = scan.frame_at(position)? {
-        return Ok(Some(frame));
+    let mut from = position;
+    while let Some((begin, header)) = scan.first_in(from, end)? {
+        if let Some(frame) = scan.frame_of(begin, header)? {
+            return Ok(Some(frame));
+        }
+        from = begin + u64::from(header.length);
     }
-    match scan.next_frame(position + BLOCK, 0)? {
-        Some((next, _)) if next < end => scan.frame_at(next),
-        _ => Ok(None),
-    }
+    Ok(None)
 }

@@ -181,7 +181,7 @@ impl Recovery {
             if let Some(pace) = &mut self.pace {
                 pace.give_way();
             }
-            let frame = scan.frame_at(position)?;
+            let frame = scan.frame_at(position, self.expected)?;
             let frame = frame.filter(|frame| frame.header.number == self.expected);
             match frame {
                 Some(frame) if self.counts_in_place(&frame) => {
@@ -526,7 +526,7 @@ impl Recovery {
         let mut at = position;
         while let Some((begin, header)) = scan.next_frame(at, self.expected)? {
             finding.last_frame = finding.last_frame.max(header.number);
-            if let Some(frame) = scan.frame_at(begin)? {
+            if let Some(frame) = scan.frame_of(begin, header)? {
                 for entry in &frame.entries {
                     note_entry(entry, &mut finding);
                 }
@@ -539,9 +539,11 @@ impl Recovery {
     }
 
     /// Closes partitions whose log end is not known (RECOVERY-4).
-    pub(crate) fn close_suspects(&mut self) {
-        if self.end_lost {
-            // Whatever was read of them, the kept frames too, came before what is lost.
+    pub(crate) fn close_suspects(&mut self, gives_up: bool) {
+        if self.end_lost && !gives_up {
+            // Whatever was read of them, the kept frames too, came before what is lost. Where that
+            // is given up, a frame is left out which says so; the next one is a frame as any other
+            // (ACCEPT-5).
             self.note_unclear(Places::of_frames(self.expected, self.expected));
         }
         let mut suspects: Vec<PartitionId> = self.suspects.drain().collect();
@@ -580,8 +582,8 @@ impl Recovery {
         let mut scan = Scan::new(cold.file.clone(), cold.life)?;
         let located = self.located.get_or_insert_default();
         let mut position = DATA_AT;
-        while let Some((begin, _)) = scan.next_frame(position, 0)? {
-            let Some(frame) = scan.frame_at(begin)? else {
+        while let Some((begin, header)) = scan.next_frame(position, 0)? {
+            let Some(frame) = scan.frame_of(begin, header)? else {
                 position = begin + BLOCK;
                 continue;
             };

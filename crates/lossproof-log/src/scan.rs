@@ -1,5 +1,6 @@
 //! Reading a segment's frames at recovery, whatever state they are in.
 
+use std::cmp::Reverse;
 use std::io;
 use std::sync::Arc;
 
@@ -82,6 +83,14 @@ impl Piece {
         }
     }
 
+    /// The lowest number that a frame behind it has, where there was none below `number` before it.
+    pub(crate) fn next_number(&self, number: u64) -> u64 {
+        match self {
+            Self::Frame(frame) => frame.header.number + 1,
+            Self::Unreadable { .. } => number,
+        }
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self, Self::Frame(frame) if frame.whole)
     }
@@ -147,18 +156,28 @@ impl Scan {
         Ok(bytes.and_then(|bytes| header.entries(&bytes, &self.life)))
     }
 
-    /// The frame at `position`, if either copy of its header and of its directory verifies.
-    pub(crate) fn frame_at(&mut self, position: u64) -> io::Result<Option<FoundFrame>> {
-        let front = self.front_header(position)?;
-        let header = match front {
-            Some(header) => header,
-            None => match self.end_header_of(position)? {
-                Some(header) => header,
-                None => return Ok(None),
-            },
-        };
+    /// The frame at `position`, if it has at least `number`, and either copy of its header and of
+    /// its directory verifies.
+    pub(crate) fn frame_at(
+        &mut self,
+        position: u64,
+        number: u64,
+    ) -> io::Result<Option<FoundFrame>> {
+        match self.next_frame(position, number)? {
+            Some((begin, header)) if begin == position => self.frame_of(begin, header),
+            _ => Ok(None),
+        }
+    }
+
+    /// The frame at `position` with this header, if either copy of its directory verifies.
+    pub(crate) fn frame_of(
+        &mut self,
+        position: u64,
+        header: FrameHeader,
+    ) -> io::Result<Option<FoundFrame>> {
         // All of it at once: what follows looks at its front, its end, and again its front.
         self.bytes(position, header.length as usize)?;
+        let front = self.front_header(position)?;
         let end = position + u64::from(header.length);
         let end_header = self.frame_before(end)?.map(|(_, header)| header);
         let at_front = self.entries(position + HEADER_BYTES as u64, &header)?;
@@ -168,21 +187,6 @@ impl Scan {
         let mut found = FoundFrame { header, entries, position, whole: copies_agree };
         found.whole = found.whole && self.payloads_verify(&found)?;
         Ok(Some(found))
-    }
-
-    /// The second header of the frame that begins at `position`, when the first is unreadable.
-    fn end_header_of(&mut self, position: u64) -> io::Result<Option<FrameHeader>> {
-        let mut end = position + BLOCK;
-        while end <= self.length {
-            if let Some((begin, header)) = self.frame_before(end)? {
-                return Ok((begin == position).then_some(header));
-            }
-            if self.front_header(end)?.is_some() {
-                return Ok(None);
-            }
-            end += BLOCK;
-        }
-        Ok(None)
     }
 
     /// The payloads of a frame's entries, whether they verify or not; `None` where the file ends.
@@ -205,7 +209,8 @@ impl Scan {
     }
 
     /// The next frame at or after `from` that either of its headers tells of, with a number of at
-    /// least `number`. Looks at block boundaries only, so that a payload never passes for one.
+    /// least `number`. What a payload holds passes for none: it looks at block boundaries only, and
+    /// a copy of a frame has a lower number than the one that it stands in.
     pub(crate) fn next_frame(
         &mut self,
         from: u64,
@@ -229,12 +234,34 @@ impl Scan {
         Ok(None)
     }
 
-    /// What stands at `position`; `None` where nothing of this life follows.
-    pub(crate) fn piece_at(&mut self, position: u64) -> io::Result<Option<Piece>> {
-        if let Some(frame) = self.frame_at(position)? {
+    /// The first frame of a run, from `from` to below `to`, with whatever number: what a payload
+    /// holds begins behind the frame that it stands in.
+    pub(crate) fn first_in(
+        &mut self,
+        from: u64,
+        to: u64,
+    ) -> io::Result<Option<(u64, FrameHeader)>> {
+        let mut first: Option<(u64, FrameHeader)> = None;
+        let mut at = from;
+        while at + BLOCK <= to.min(self.length) {
+            let front = self.front_header(at)?.map(|header| (at, header));
+            let before = self.frame_before(at + BLOCK)?.filter(|(begin, _)| *begin >= from);
+            for found in [front, before].into_iter().flatten() {
+                let key = |(begin, header): &(u64, FrameHeader)| (*begin, Reverse(header.number));
+                first = Some(first.map_or(found, |known| std::cmp::min_by_key(known, found, key)));
+            }
+            at += BLOCK;
+        }
+        Ok(first)
+    }
+
+    /// What stands at `position`, behind all frames below `number`; `None` where nothing of this
+    /// life follows.
+    pub(crate) fn piece_at(&mut self, position: u64, number: u64) -> io::Result<Option<Piece>> {
+        if let Some(frame) = self.frame_at(position, number)? {
             return Ok(Some(Piece::Frame(frame)));
         }
-        let end = match self.next_frame(position, 0)? {
+        let end = match self.next_frame(position, number)? {
             Some((at, _)) if at > position => at,
             // A header is left, and no directory that belongs to it.
             Some((at, header)) => at + u64::from(header.length),
@@ -304,7 +331,7 @@ mod tests {
         let mut scan = Scan::new(file, life).unwrap();
         let mut position = 0;
         for number in 1..=frames {
-            let frame = scan.frame_at(position).unwrap().unwrap();
+            let frame = scan.frame_at(position, number).unwrap().unwrap();
             assert!(frame.whole && frame.header.number == number);
             assert_eq!(scan.payloads(&frame).unwrap(), [Some(vec![7; payload].into())]);
             position = frame.end();

@@ -173,7 +173,8 @@ impl Scrubber {
                 self.place = Some(at);
                 break;
             }
-            let found = scan.frame_at(at.position)?.filter(|it| it.header.number == at.number);
+            let found = scan.frame_at(at.position, at.number)?;
+            let found = found.filter(|it| it.header.number == at.number);
             let (position, number) = match &found {
                 Some(frame) => (frame.end(), at.number + 1),
                 None => behind_damage(&mut scan, at, limit)?,

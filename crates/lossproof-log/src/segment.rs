@@ -137,12 +137,13 @@ impl SegmentFile {
     ) -> io::Result<Arc<Self>> {
         assert!(sizes.initial <= sizes.capacity, "the first step lies within the segment");
         let path = path_of(journal, sequence);
+        make_way(disk, &path)?;
         let file = disk.create(&path)?;
         let made = file.preallocate(sizes.initial).and_then(|()| file.sync_data()).and_then(|()| {
             if planted(Planted::SkipDirSync) { Ok(()) } else { disk.sync_dir(journal) }
         });
         if let Err(error) = made {
-            // The file holds nothing. Where it cannot even be removed, the next open does so.
+            // The file holds nothing. Where it cannot even be removed, the next try does so.
             let _ = disk.remove(&path);
             return Err(error);
         }
@@ -158,7 +159,8 @@ impl SegmentFile {
     }
 
     /// Makes a segment out of the file at `old`, which has its full size and which nothing needs
-    /// any more (SEGMENT-3). Removes it where that fails: a file with a failed sync is not used.
+    /// any more (SEGMENT-3). Removes it where that fails, whatever its name is by then: a file with
+    /// a failed sync is not used.
     pub(crate) fn recycle(
         disk: &dyn Disk,
         journal: &Path,
@@ -166,7 +168,8 @@ impl SegmentFile {
         old: &Path,
     ) -> io::Result<Arc<Self>> {
         let path = path_of(journal, sequence);
-        let make = || {
+        let mut place = old;
+        let mut make = || {
             let file = disk.open(old)?;
             if !planted(Planted::RecycledHeaderKept) {
                 file.write_all_at(&[0; DATA_AT as usize], 0)?;
@@ -174,18 +177,18 @@ impl SegmentFile {
             if !planted(Planted::RecycledHeaderNotSynced) {
                 file.sync_data()?;
             }
-            if disk.exists(&path)? {
-                // A rename would replace it.
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
+            // A rename would replace what is there.
+            make_way(disk, &path)?;
             disk.rename(old, &path)?;
+            place = &path;
             disk.sync_dir(journal)?;
             Ok((file.len()?, file))
         };
-        let made = make().inspect_err(|_: &io::Error| {
-            // Where it has its new name already, the next open removes it.
-            let _ = disk.remove(old);
-        });
+        let made: io::Result<_> = make();
+        if made.is_err() {
+            // As in `create`; under its old name the next open removes it.
+            let _ = disk.remove(place);
+        }
         let (capacity, file) = made?;
         let (zeroed, extending) = (AtomicU64::new(capacity), Mutex::new(()));
         Ok(Arc::new(Self { sequence, path, file, capacity, recycled: true, zeroed, extending }))
@@ -223,6 +226,18 @@ impl SegmentFile {
         self.file.write_all_at(&bytes, BLOCK)?;
         self.file.sync_data()
     }
+}
+
+/// Makes sure that there is nothing at `path`. A file that was never activated holds nothing: it is
+/// what a try has left that failed, and that could not even remove it.
+fn make_way(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if !disk.exists(path)? {
+        return Ok(());
+    }
+    if header_copies(&*disk.open(path)?, 0, 0)? != [HeaderState::Blank; 2] {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    disk.remove(path)
 }
 
 /// What stands where each copy of a header should be.

@@ -3,11 +3,16 @@
 
 use crate::support;
 
+use std::path::{Path, PathBuf};
+
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    Commit, FlushPolicy, Loss, OffsetRange, PartitionChange, PartitionId, PartitionRange, StateKind,
+    Commit, Finding, FindingKind, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
+    PartitionId, PartitionRange, StateKind,
 };
-use support::{P1, P2, accept, append, blank, create, look, only, open, place_of, strike};
+use support::{
+    P1, P2, accept, append, blank, create, look, only, open, place_of, simulated, strike,
+};
 
 const BLOCK: usize = 4096;
 /// In the first partition; record `n` has offset `n`.
@@ -194,6 +199,37 @@ fn what_is_lost_later_of_a_kind_that_was_given_up_is_told() {
     stepper.checkpoint().unwrap();
     drop((log, stepper));
     assert!(!look(&disk).is_damaged());
+}
+
+/// The number behind that of the frame which is left out says nothing about the lost ones.
+#[test]
+fn what_is_lost_later_behind_an_end_that_was_given_up_is_told() {
+    // ACCEPT-5
+    let disk = sample();
+    blank(&disk, b"other 2.");
+    let decided = LogConfig { accept_lost_end: true, ..LogConfig::small() };
+    let opened = Log::open_stepped(&simulated(&disk), Path::new("/data"), decided);
+    let (log, mut stepper, _) = opened.unwrap();
+    let ends = [offsets(P1, RECORDS as i64, RECORDS as i64), offsets(P2, 2, 2)];
+    let losses = ends.into_iter().map(Loss::Offsets).chain(all_states());
+    accept(&log, &mut stepper, losses.collect()).unwrap();
+    drop((log, stepper));
+    let disk = disk.power_cut();
+    assert!(!look(&disk).is_damaged(), "{:?}", look(&disk));
+    // The first frame behind the lost end: epochs go up by one.
+    let is_used = |path: &PathBuf| disk.bytes(path).unwrap().starts_with(b"LPSEGMT");
+    let segment = disk.paths().into_iter().rfind(is_used).unwrap();
+    let payload_at = 2 * BLOCK + 128;
+    let bytes = disk.bytes(&segment).unwrap();
+    assert!(bytes[2 * BLOCK..].starts_with(b"LPFRAME") && bytes[payload_at] == 3);
+    disk.damage(&segment, payload_at as u64, &[bytes[payload_at] ^ 1]).unwrap();
+    let report = look(&disk);
+    assert!(report.is_damaged() && report.lost_states == [StateKind::Metadata], "{report:?}");
+    let (log, _stepper, report) = open(&disk);
+    let is_it =
+        |it: &Finding| it.kind == FindingKind::FrameDamaged && it.states == [StateKind::Metadata];
+    assert!(report.damage.iter().any(is_it) && report.accepted.is_empty(), "{report:?}");
+    assert!(log.state_is_damaged(StateKind::Metadata));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use lossproof_env::SimDisk;
+use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, RecoveryReport,
     StateKind, Stepper,
@@ -251,16 +251,13 @@ fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
     }
     let kept = values(&log, P2, 0);
     assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
-    let segments = || {
-        let paths = disk.paths().into_iter();
-        paths.filter(|path| path.extension().is_some_and(|kind| kind == "wal")).count()
-    };
-    let (before, used) = (segments(), disk.used_bytes());
+    let (before, used) = (segments(&disk).len(), disk.used_bytes());
     assert!(before > 5, "{before}");
     disk.set_capacity(used + (64 << 10));
     stepper.checkpoint().unwrap();
     // The one in use, the next one, and one that was given back to be used again.
-    assert!(segments() <= 3, "{} of {before} are left", segments());
+    let after = segments(&disk).len();
+    assert!(after <= 3, "{after} of {before} are left");
     assert!(disk.used_bytes() < used);
     assert_eq!(values(&log, P2, 0), kept);
 }
@@ -340,4 +337,78 @@ fn it_starts_on_a_wholly_full_disk_again_and_again() {
         zero(&mut stepper);
         assert_eq!(cause(&mut stepper, append(P1, &["again"])), None, "{capacity}");
     }
+}
+
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+    let paths = disk.paths().into_iter();
+    paths.filter(|path| path.extension().is_some_and(|kind| kind == "wal")).collect()
+}
+
+/// A log with so many records behind a move, which has given segments back where `moved`; the last
+/// one is not followed by a step that writes zeros.
+fn with_records(moved: bool, behind: usize) -> (SimDisk, Log, Stepper, usize) {
+    let config = LogConfig { ballast_bytes: 0, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(1 << 30, config);
+    let before = if moved { 60 } else { 0 };
+    for index in 0..=before + behind {
+        if index == before && moved {
+            stepper.checkpoint().unwrap();
+        }
+        if index > 0 {
+            stepper.zero();
+        }
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None);
+    }
+    (disk, log, stepper, before + behind + 1)
+}
+
+/// Whatever call it is that runs short while the next segment is made, and also where nothing of it
+/// can be taken away again: it is made as soon as there is enough.
+#[test]
+fn a_segment_that_ran_short_in_the_making_is_made_later() {
+    for moved in [true, false] {
+        let makes_one = |behind: &usize| {
+            let (disk, _log, mut stepper, _) = with_records(moved, *behind);
+            let before = segments(&disk);
+            stepper.zero();
+            let after = segments(&disk);
+            // One that was given back only gets another name.
+            before != after && (before.len() == after.len()) == moved
+        };
+        let behind = (0..50).find(makes_one).expect("the next segment is made");
+        for (files, sticky) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut call = 0;
+            while goes_on_after(moved, behind, call, files, sticky) {
+                call += 1;
+            }
+            assert!(call > 3, "the test does not test");
+        }
+    }
+}
+
+/// Whether there is such a call of the disk.
+fn goes_on_after(moved: bool, behind: usize, call: u64, files: bool, sticky: bool) -> bool {
+    let hint = format!("given back: {moved}, call {call}, sticky: {sticky}, files: {files}");
+    let (disk, log, mut stepper, count) = with_records(moved, behind);
+    let fault = Fault::call(call);
+    let fault = if files { fault.no_files() } else { fault.no_space() };
+    disk.inject(if sticky { fault.sticky() } else { fault });
+    let before = segments(&disk);
+    stepper.zero();
+    let struck = disk.was_struck();
+    disk.heal();
+    if moved && struck && !sticky {
+        // It takes up no space until then.
+        assert!(segments(&disk).iter().all(|path| before.contains(path)), "{hint}");
+    }
+    for index in count..count + 40 {
+        stepper.zero();
+        assert_eq!(log.fenced(), None, "{hint}");
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None, "{hint}");
+    }
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.power_cut());
+    assert!(report.is_sound(), "{hint}: {report:?}");
+    assert_eq!(values(&log, P1, 0).len(), count + 40, "{hint}");
+    struck
 }

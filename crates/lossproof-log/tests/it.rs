@@ -23,6 +23,7 @@ mod format_v1;
 mod full_disk;
 mod full_disk_real;
 mod hidden;
+mod imitation;
 mod keyed;
 mod moving;
 mod moving_live;

@@ -237,8 +237,9 @@ impl Dump<'_> {
     }
 
     fn frames(&mut self, scan: &mut Scan, begin: u64) -> Result<(), Stop> {
-        let mut position = begin;
-        while let Some(piece) = scan.piece_at(position)? {
+        let (mut position, mut number) = (begin, 0);
+        while let Some(piece) = scan.piece_at(position, number)? {
+            number = piece.next_number(number);
             position = match piece {
                 Piece::Frame(frame) => {
                     if frame.header.number >= self.options.from_frame {
