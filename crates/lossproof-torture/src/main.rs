@@ -15,10 +15,12 @@ mod committing;
 mod compacting;
 mod failure;
 mod fault;
+mod grouping;
 mod journal;
 mod keyed;
 mod ledger;
 mod load;
+mod members;
 mod mount;
 mod payload;
 mod producing;
@@ -198,6 +200,7 @@ impl Run {
             &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
         let Tally { struck_open, struck_in_doubt, compacted, .. } = &self.tally;
+        let Tally { member_commits, rebalances, .. } = &self.tally;
         let Tally { points, tried, .. } = &self.tally;
         let name = self.fault.name;
         let tries = if *tried == 0 {
@@ -208,7 +211,8 @@ impl Run {
         let mut text = format!(
             "{name}: {outcome:?}: {cycles} cycles{tries}, {struck_open} with a transaction open, \
              {struck_in_doubt} with one in doubt, {acknowledged} acknowledged, {compacted} \
-             compacted, {transactions} transactions, {lost} lost, {altered} altered, \
+             compacted, {transactions} transactions, {member_commits} commits of members in \
+             {rebalances} rebalances, {lost} lost, {altered} altered, \
              {reordered} reordered, {duplicates} duplicates, {broken} broken, \
              damage: {reported} reported, {undetected} undetected ({:.1} s)",
             self.began.elapsed().as_secs_f64()
@@ -264,6 +268,8 @@ mod tests {
             struck_open: 1,
             struck_in_doubt: 1,
             compacted: 1,
+            member_commits: 1,
+            rebalances: 1,
             reported: 1,
             ..Tally::default()
         };
@@ -278,6 +284,8 @@ mod tests {
         assert!(!is_enough("kill", Tally { struck_open: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { struck_in_doubt: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { compacted: 0, ..all.clone() }));
+        assert!(!is_enough("kill", Tally { member_commits: 0, ..all.clone() }));
+        assert!(!is_enough("kill", Tally { rebalances: 0, ..all.clone() }));
         assert!(!is_enough("bit-flip", Tally { reported: 0, ..all }));
         assert!(is_enough("kill", Tally { cycles: 59, ..Tally::default() }), "too few to say");
     }

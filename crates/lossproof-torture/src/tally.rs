@@ -21,12 +21,16 @@ pub(crate) struct Tally {
     pub(crate) transactions: u64,
     /// Acknowledged records that compaction has removed, since their key was written again.
     pub(crate) compacted: u64,
+    /// Acknowledged to members of a group, one partition each.
+    pub(crate) member_commits: u64,
+    /// Of members that had partitions before.
+    pub(crate) rebalances: u64,
     pub(crate) lost: u64,
     pub(crate) altered: u64,
     pub(crate) reordered: u64,
     pub(crate) duplicates: u64,
     /// Offsets with holes, committed offsets that went back or beyond the end, a part of a
-    /// transaction, and deleted records that came back.
+    /// transaction, deleted records that came back, and what members were given again or not at all.
     pub(crate) broken: u64,
     /// Injected damage of acknowledged data that was reported, or for which the start was refused.
     pub(crate) reported: u64,
@@ -75,6 +79,8 @@ impl AddAssign for Tally {
         self.acknowledged += other.acknowledged;
         self.transactions += other.transactions;
         self.compacted += other.compacted;
+        self.member_commits += other.member_commits;
+        self.rebalances += other.rebalances;
         self.lost += other.lost;
         self.altered += other.altered;
         self.reordered += other.reordered;

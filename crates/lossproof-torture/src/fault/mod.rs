@@ -21,6 +21,8 @@ pub(crate) enum Met {
     Open,
     InDoubt,
     Compacted,
+    MemberCommitted,
+    Rebalanced,
     Reported,
 }
 
@@ -32,6 +34,8 @@ impl Met {
             Self::Open => tally.struck_open,
             Self::InDoubt => tally.struck_in_doubt,
             Self::Compacted => tally.compacted,
+            Self::MemberCommitted => tally.member_commits,
+            Self::Rebalanced => tally.rebalances,
             Self::Reported => tally.reported,
         }
     }
@@ -42,13 +46,22 @@ impl Met {
             Self::Open => "transaction was open at a strike",
             Self::InDoubt => "commit was in doubt at a strike",
             Self::Compacted => "record was compacted",
+            Self::MemberCommitted => "member of a group has committed",
+            Self::Rebalanced => "group was rebalanced",
             Self::Reported => "damage was reported",
         }
     }
 }
 
 /// In so many cycles some must meet each of these.
-const ALL_UNDER_LOAD: &[Met] = &[Met::Committed, Met::Open, Met::InDoubt, Met::Compacted];
+const ALL_UNDER_LOAD: &[Met] = &[
+    Met::Committed,
+    Met::Open,
+    Met::InDoubt,
+    Met::Compacted,
+    Met::MemberCommitted,
+    Met::Rebalanced,
+];
 /// Before anything is flipped it waits for commits.
 const OF_FLIPS: &[Met] = &[Met::Committed, Met::Reported];
 
