@@ -286,7 +286,13 @@ mod tests {
         assert!(!is_enough("kill", Tally { compacted: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { member_commits: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { rebalances: 0, ..all.clone() }));
-        assert!(!is_enough("bit-flip", Tally { reported: 0, ..all }));
+        assert!(!is_enough("bit-flip", Tally { reported: 0, ..all.clone() }));
+        for fault in ["sync-error", "syscall-kill"] {
+            assert!(is_enough(fault, all.clone()), "{fault}");
+            assert!(!is_enough(fault, Tally { transactions: 0, ..all.clone() }), "{fault}");
+            assert!(!is_enough(fault, Tally { compacted: 0, ..all.clone() }), "{fault}");
+        }
+        assert!(!is_enough("disk-full", Tally { transactions: 0, ..all.clone() }));
         assert!(is_enough("kill", Tally { cycles: 59, ..Tally::default() }), "too few to say");
     }
 

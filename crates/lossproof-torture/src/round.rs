@@ -23,6 +23,9 @@ use crate::tally::Tally;
 use crate::transacting;
 
 const TOPIC_TIME_MAX: Duration = Duration::from_secs(30);
+/// The broker looks at least ten times a second whether there is something to move.
+const MOVE_TIME_MAX: Duration = Duration::from_mins(1);
+const MOVE_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the broker looks for what is to be compacted, and with it whether to move batches.
 const LOOK_MS: (u64, u64) = (5, 100);
 /// From the moment that was waited for to the strike.
@@ -145,9 +148,18 @@ impl Round {
         Ok(())
     }
 
-    /// Until a transaction more is committed, and one more aborted.
-    pub(crate) fn wait_for_transactions(&self) -> Result<(), Failure> {
-        self.known.ledger.wait_for_ends()
+    /// Until a transaction more is committed, and one more aborted; and batches are moved, where a
+    /// topic is compacted.
+    pub(crate) fn wait_until_settled(&self) -> Result<(), Failure> {
+        self.known.ledger.wait_for_ends()?;
+        if !self.roles.compacts {
+            return Ok(());
+        }
+        let deadline = Instant::now() + MOVE_TIME_MAX;
+        while Instant::now() < deadline && self.check_moved().is_err() {
+            thread::sleep(MOVE_LOOK_INTERVAL);
+        }
+        self.check_moved()
     }
 
     /// Counts a fault, at the moment at which it strikes.

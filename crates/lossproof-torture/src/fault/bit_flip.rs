@@ -66,7 +66,7 @@ fn session(round: &mut Round) -> Result<(), Failure> {
     round.make_topics()?;
     let load = round.load()?;
     load.progress().wait_for(SESSION_RECORDS)?;
-    round.wait_for_transactions()?;
+    round.wait_until_settled()?;
     load.end()?;
     broker.terminate()
 }

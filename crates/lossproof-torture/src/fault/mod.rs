@@ -62,6 +62,8 @@ const ALL_UNDER_LOAD: &[Met] = &[
     Met::MemberCommitted,
     Met::Rebalanced,
 ];
+/// Each cycle waits for a commit and a move.
+const SETTLED: &[Met] = &[Met::Committed, Met::Compacted];
 /// Before anything is flipped it waits for commits.
 const OF_FLIPS: &[Met] = &[Met::Committed, Met::Reported];
 
@@ -94,9 +96,9 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("kill", 60, kill::round) },
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("power-cut", 60, power_cut::round) },
     Fault { meets: OF_FLIPS, ..Fault::new("bit-flip", 36, bit_flip::round) },
-    Fault::new("sync-error", 12, sync_error::round),
-    Fault::new("disk-full", 6, disk_full::round),
-    Fault::new("syscall-kill", 10, syscall_kill::round),
+    Fault { meets: SETTLED, ..Fault::new("sync-error", 12, sync_error::round) },
+    Fault { meets: &[Met::Committed], ..Fault::new("disk-full", 6, disk_full::round) },
+    Fault { meets: SETTLED, ..Fault::new("syscall-kill", 10, syscall_kill::round) },
 ];
 
 impl FromStr for Fault {

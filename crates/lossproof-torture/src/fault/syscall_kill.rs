@@ -113,12 +113,15 @@ fn strike(round: &mut Round, point: &Point) -> Result<(), Failure> {
         }
     };
     let broker = round.settings.start()?;
-    if let Some(load) = load {
-        load.end()?;
+    let load = if let Some(load) = load {
+        load
     } else {
         round.make_topics()?;
-        round.load()?.end()?;
-    }
+        round.load()?
+    };
+    // What was killed goes on: it commits, aborts and moves.
+    round.wait_until_settled()?;
+    load.end()?;
     round.verify()?;
     broker.terminate()
 }
