@@ -188,6 +188,12 @@ impl Run {
         if 4 * cycles < 3 * tried {
             return Err(Failure::broken(format!("of {tried} strikes only {cycles} have struck")));
         }
+        let Tally { struck_batches, reported_batches, .. } = self.tally;
+        if reported_batches < struck_batches {
+            return Err(Failure::broken(format!(
+                "of {struck_batches} flipped batches only {reported_batches} were reported"
+            )));
+        }
         let is_concerned = cycles >= self.fault.cycles_min;
         match self.fault.meets.iter().find(|met| is_concerned && met.count(&self.tally) == 0) {
             Some(met) => Err(Failure::broken(format!("no {}", met.name()))),
@@ -199,6 +205,7 @@ impl Run {
         let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } =
             &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
+        let Tally { struck_batches, reported_batches, .. } = &self.tally;
         let Tally { struck_open, struck_in_doubt, compacted, .. } = &self.tally;
         let Tally { member_commits, rebalances, .. } = &self.tally;
         let Tally { points, tried, .. } = &self.tally;
@@ -214,7 +221,8 @@ impl Run {
              compacted, {transactions} transactions, {member_commits} commits of members in \
              {rebalances} rebalances, {lost} lost, {altered} altered, \
              {reordered} reordered, {duplicates} duplicates, {broken} broken, \
-             damage: {reported} reported, {undetected} undetected ({:.1} s)",
+             damage: {reported} reported, {undetected} undetected, {reported_batches} of \
+             {struck_batches} batches reported ({:.1} s)",
             self.began.elapsed().as_secs_f64()
         );
         // Writing to a string cannot fail.
@@ -270,7 +278,8 @@ mod tests {
             compacted: 1,
             member_commits: 1,
             rebalances: 1,
-            reported: 1,
+            struck_batches: 1,
+            reported_batches: 1,
             ..Tally::default()
         };
         let is_enough = |fault: &str, tally: Tally| {
@@ -286,7 +295,10 @@ mod tests {
         assert!(!is_enough("kill", Tally { compacted: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { member_commits: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { rebalances: 0, ..all.clone() }));
-        assert!(!is_enough("bit-flip", Tally { reported: 0, ..all.clone() }));
+        let none = Tally { struck_batches: 0, reported_batches: 0, ..all.clone() };
+        assert!(!is_enough("bit-flip", none));
+        let silent = Tally { struck_batches: 3, reported_batches: 2, cycles: 3, ..all.clone() };
+        assert!(!is_enough("bit-flip", silent), "one in three was not told");
         for fault in ["sync-error", "syscall-kill"] {
             assert!(is_enough(fault, all.clone()), "{fault}");
             assert!(!is_enough(fault, Tally { transactions: 0, ..all.clone() }), "{fault}");

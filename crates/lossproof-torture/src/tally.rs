@@ -32,8 +32,12 @@ pub(crate) struct Tally {
     /// Offsets with holes, committed offsets that went back or beyond the end, a part of a
     /// transaction, deleted records that came back, and what members were given again or not at all.
     pub(crate) broken: u64,
-    /// Injected damage of acknowledged data that was reported, or for which the start was refused.
+    /// Flipped bits of whatever kind of which a check or a start has told something.
     pub(crate) reported: u64,
+    /// Acknowledged batches in which a bit was flipped, in all copies that there are, ...
+    pub(crate) struck_batches: u64,
+    /// ... and of these: by name called lost, and refused.
+    pub(crate) reported_batches: u64,
     /// Damage of acknowledged data that nobody reported.
     pub(crate) undetected: u64,
 }
@@ -87,6 +91,8 @@ impl AddAssign for Tally {
         self.duplicates += other.duplicates;
         self.broken += other.broken;
         self.reported += other.reported;
+        self.struck_batches += other.struck_batches;
+        self.reported_batches += other.reported_batches;
         self.undetected += other.undetected;
     }
 }

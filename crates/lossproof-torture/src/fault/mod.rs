@@ -23,7 +23,7 @@ pub(crate) enum Met {
     Compacted,
     MemberCommitted,
     Rebalanced,
-    Reported,
+    ReportedBatch,
 }
 
 impl Met {
@@ -36,7 +36,7 @@ impl Met {
             Self::Compacted => tally.compacted,
             Self::MemberCommitted => tally.member_commits,
             Self::Rebalanced => tally.rebalances,
-            Self::Reported => tally.reported,
+            Self::ReportedBatch => tally.reported_batches,
         }
     }
 
@@ -48,7 +48,7 @@ impl Met {
             Self::Compacted => "record was compacted",
             Self::MemberCommitted => "member of a group has committed",
             Self::Rebalanced => "group was rebalanced",
-            Self::Reported => "damage was reported",
+            Self::ReportedBatch => "damaged batch was reported",
         }
     }
 }
@@ -65,7 +65,7 @@ const ALL_UNDER_LOAD: &[Met] = &[
 /// Each cycle waits for a commit and a move.
 const SETTLED: &[Met] = &[Met::Committed, Met::Compacted];
 /// Before anything is flipped it waits for commits.
-const OF_FLIPS: &[Met] = &[Met::Committed, Met::Reported];
+const OF_FLIPS: &[Met] = &[Met::Committed, Met::ReportedBatch];
 
 /// A fault, and how it is injected.
 #[derive(Clone, Copy, Debug)]
