@@ -33,7 +33,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
             let (low, high) = SYNC;
             let at = round.random.between(low, high);
             let inject = format!("fdatasync:error=EIO:when={at}{}", if sticky { "+" } else { "" });
-            let strace = Attached::inject(&mut broker, &inject, &round.directory)?;
+            let strace = Attached::inject(&mut broker, None, &inject, &round.directory)?;
             wait_for_fence(round, &load)?;
             round.note_strike();
             disk.arm()?.strike()?;
