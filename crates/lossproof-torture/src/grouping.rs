@@ -48,16 +48,14 @@ impl ConsumerContext for Member {
     /// Before it fetches anything: what is committed later is committed by itself.
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let mut holding = self.lock();
-        match (rebalance, holding.as_mut()) {
-            (Rebalance::Assign(list), before) => {
-                if before.is_some() {
-                    self.members.rebalanced();
-                }
-                let starts = partitions(list).map(|it| (it.clone(), self.members.committed(&it)));
-                holding.get_or_insert_default().assign(starts.collect());
+        if let Rebalance::Assign(list) = rebalance {
+            if holding.is_some() {
+                self.members.rebalanced();
             }
-            (_, Some(holding)) => holding.revoke(),
-            (_, None) => {}
+            let starts = partitions(list).map(|it| (it.clone(), self.members.committed(&it)));
+            holding.get_or_insert_default().assign(starts.collect());
+        } else if let Some(holding) = holding.as_mut() {
+            holding.revoke();
         }
     }
 }

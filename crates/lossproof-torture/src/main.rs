@@ -262,7 +262,8 @@ mod tests {
     fn three_of_four_strikes_must_strike() {
         for (cycles, is_enough) in [(0, false), (8, false), (9, true), (12, true)] {
             let fault = "syscall-kill".parse().unwrap();
-            let tally = Tally { tried: 12, cycles, ..Tally::default() };
+            let (transactions, compacted) = (1, 1);
+            let tally = Tally { tried: 12, cycles, transactions, compacted, ..Tally::default() };
             let run = Run { fault, seeds: 1, tally, began: Instant::now() };
             assert_eq!(run.check_met().is_ok(), is_enough, "{cycles} of 12");
         }

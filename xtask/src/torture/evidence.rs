@@ -71,7 +71,7 @@ fn passed() -> Verdict {
 /// In the order of the table, with what a reader calls them.
 const FAULTS: [(&str, &str); 6] = [
     ("kill", "SIGKILL under load, half of them on a disk that forgets what was not synced"),
-    ("syscall-kill", "SIGKILL at the N-th system call that changes the disk"),
+    ("syscall-kill", "SIGKILL at a thread's N-th system call that changes the disk"),
     ("power-cut", "power cut of a real ext4 under load"),
     ("sync-error", "fdatasync says EIO, then power cut"),
     ("disk-full", "full disk, healed while it runs"),
