@@ -246,8 +246,13 @@ mod tests {
         members.ask(&partition(), 30);
         members.acknowledged(&partition(), 30);
         assert_eq!(holding.take(&partition(), 10, true), None);
-        holding.assign(BTreeMap::from([(partition(), members.committed(&partition()))]));
-        assert!(holding.take(&partition(), 10, true).is_some());
+        let assign = |holding: &mut Holding| {
+            holding.assign(BTreeMap::from([(partition(), members.committed(&partition()))]));
+        };
+        assign(&mut holding);
+        assert!(holding.take(&partition(), 11, true).is_some(), "what it was given before");
+        assign(&mut holding);
+        assert_eq!(holding.take(&partition(), 30, true), None);
         holding.revoke();
         assert!(holding.take(&partition(), 30, true).is_some(), "it is not its partition");
     }

@@ -130,8 +130,8 @@ impl Round {
         Load::start(&self.settings.bootstrap(), &self.recorder, &self.known, plan)
     }
 
-    /// Waits for the moment to strike, which is drawn: any, one in the life of a transaction, or one
-    /// after members have committed or changed.
+    /// Waits for the moment to strike, which is drawn: any, one in the life of a transaction, or
+    /// one after members have committed or changed.
     pub(crate) fn wait_to_strike(&mut self) -> Result<(), Failure> {
         let (ledger, members) = (&self.known.ledger, &self.known.members);
         let (low, high) = match self.random.between(0, 6) {

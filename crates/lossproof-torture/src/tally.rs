@@ -30,7 +30,7 @@ pub(crate) struct Tally {
     pub(crate) reordered: u64,
     pub(crate) duplicates: u64,
     /// Offsets with holes, committed offsets that went back or beyond the end, a part of a
-    /// transaction, deleted records that came back, and what members were given again or not at all.
+    /// transaction, deleted records that came back, and what members were given twice or never.
     pub(crate) broken: u64,
     /// Flipped bits of whatever kind of which a check or a start has told something.
     pub(crate) reported: u64,

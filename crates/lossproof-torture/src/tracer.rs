@@ -141,8 +141,8 @@ pub(crate) fn threads(broker: &Broker) -> Result<Vec<(String, String)>, Failure>
     Ok(threads)
 }
 
-/// By call: the highest number that one thread made, of that one or of all. Counters of `strace` are
-/// per thread.
+/// By call: the highest number that one thread made, of that one or of all. Counters of `strace`
+/// are per thread.
 pub(crate) fn count(log: &Path, of: Option<&str>) -> Result<Vec<(&'static str, u64)>, Failure> {
     let text = fs::read_to_string(log).context(log.display())?;
     Ok(count_lines(&text, of))

@@ -101,8 +101,8 @@ fn answers(mut call: impl FnMut() -> KafkaResult<()>) -> impl FnMut() -> Option<
     }
 }
 
-/// While a fault may be in force, nobody knows how long an answer takes. Once the load is to end the
-/// broker is up: then one that does not come means that it is stuck.
+/// While a fault may be in force, nobody knows how long an answer takes. Once the load is to end
+/// the broker is up: then one that does not come means that it is stuck.
 fn until_answered(
     ending: impl Fn() -> Ending,
     time_max: Duration,
