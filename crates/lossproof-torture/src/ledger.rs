@@ -186,9 +186,12 @@ impl Ledger {
         }
     }
 
-    /// Its producer has nothing under way any more.
-    pub(crate) fn aborted(&self) {
+    /// Its abort was answered, be it after a commit that was refused: nothing of it may be shown.
+    pub(crate) fn aborted(&self, number: u64) {
         let mut inner = self.lock();
+        if let Some(transaction) = inner.transactions.get_mut(&number) {
+            transaction.fate = Fate::NotCommitted;
+        }
         inner.under_way = None;
         inner.aborted += 1;
         drop(inner);
@@ -339,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_aborted_after_its_commit_was_refused_is_found_when_it_is_shown() {
+        let all = ["tx-1/0", "tx-1/1", "tx-3/0", "tx-3/1"];
+        let judged = |values: &[&str]| {
+            let ledger = ledger();
+            ledger.aborted(3);
+            ledger.judge(&read(values), Some(0)).tally
+        };
+        let clean = Tally { acknowledged: 2, transactions: 1, ..Tally::default() };
+        assert_eq!(judged(&all[..2]), clean);
+        assert_eq!(judged(&all), Tally { altered: 1, ..clean });
+    }
+
+    #[test]
     fn the_moment_of_a_strike_is_known() {
         let ledger = Ledger::default();
         assert_eq!(ledger.moment(), None);
@@ -349,8 +365,8 @@ mod tests {
         ledger.wait_for(Moment::InDoubt).unwrap();
         ledger.committed(number);
         assert_eq!(ledger.moment(), None);
-        ledger.begin(1);
-        ledger.aborted();
+        let number = ledger.begin(1);
+        ledger.aborted(number);
         assert_eq!(ledger.moment(), None);
     }
 

@@ -1,4 +1,4 @@
-//! Producers of all kinds, readers at the tail and a group that commits, each on a thread of its
+//! Producers of all kinds, readers at the tail and groups that commit, each on a thread of its
 //! own, until the round has had enough.
 
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use lossproof_judge::Event;
 use crate::committing;
 use crate::compacting;
 use crate::failure::Failure;
+use crate::grouping;
 use crate::keyed::Keyed;
 use crate::ledger::Ledger;
+use crate::members::Members;
 use crate::producing::{self, ProducerPlan};
 use crate::progress::Progress;
 use crate::random::Random;
@@ -42,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) keyed: Arc<Keyed>,
+    pub(crate) members: Arc<Members>,
     pub(crate) progress: Progress,
     ending: AtomicU8,
 }
@@ -56,10 +59,18 @@ impl Shared {
     }
 }
 
+/// What is known of each kind of client but plain producers, over all loads of a round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) keyed: Arc<Keyed>,
+    pub(crate) members: Arc<Members>,
+}
+
 /// Who is at work beside producers and a reader at the tail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Roles {
-    /// A group that commits.
+    /// A group without members, and one with them, that commit.
     pub(crate) commits: bool,
     /// A transactional producer.
     pub(crate) transacts: bool,
@@ -103,14 +114,15 @@ impl Load {
     pub(crate) fn start(
         bootstrap: &str,
         recorder: &Arc<Recorder>,
-        (ledger, keyed): (&Arc<Ledger>, &Arc<Keyed>),
+        known: &Known,
         plan: LoadPlan,
     ) -> Self {
         let shared = Arc::new(Shared {
             bootstrap: bootstrap.to_owned(),
             recorder: Arc::clone(recorder),
-            ledger: Arc::clone(ledger),
-            keyed: Arc::clone(keyed),
+            ledger: Arc::clone(&known.ledger),
+            keyed: Arc::clone(&known.keyed),
+            members: Arc::clone(&known.members),
             progress: Progress::default(),
             ending: AtomicU8::new(Ending::NotYet as u8),
         });
@@ -127,6 +139,10 @@ impl Load {
         if plan.commits {
             let committer = Arc::clone(&shared);
             threads.push(thread::spawn(move || committing::commit(&committer)));
+            for leaves in [false, true] {
+                let member = Arc::clone(&shared);
+                threads.push(thread::spawn(move || grouping::take_part(&member, leaves)));
+            }
         }
         if let Some((compression, random)) = plan.transactions {
             let writer = Arc::clone(&shared);

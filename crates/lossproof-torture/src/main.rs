@@ -15,10 +15,12 @@ mod committing;
 mod compacting;
 mod failure;
 mod fault;
+mod grouping;
 mod journal;
 mod keyed;
 mod ledger;
 mod load;
+mod members;
 mod mount;
 mod payload;
 mod producing;
@@ -186,6 +188,12 @@ impl Run {
         if 4 * cycles < 3 * tried {
             return Err(Failure::broken(format!("of {tried} strikes only {cycles} have struck")));
         }
+        let Tally { struck_batches, reported_batches, .. } = self.tally;
+        if reported_batches < struck_batches {
+            return Err(Failure::broken(format!(
+                "of {struck_batches} flipped batches only {reported_batches} were reported"
+            )));
+        }
         let is_concerned = cycles >= self.fault.cycles_min;
         match self.fault.meets.iter().find(|met| is_concerned && met.count(&self.tally) == 0) {
             Some(met) => Err(Failure::broken(format!("no {}", met.name()))),
@@ -197,7 +205,9 @@ impl Run {
         let Tally { cycles, acknowledged, transactions, lost, altered, reordered, .. } =
             &self.tally;
         let Tally { duplicates, broken, reported, undetected, .. } = &self.tally;
+        let Tally { struck_batches, reported_batches, .. } = &self.tally;
         let Tally { struck_open, struck_in_doubt, compacted, .. } = &self.tally;
+        let Tally { member_commits, rebalances, .. } = &self.tally;
         let Tally { points, tried, .. } = &self.tally;
         let name = self.fault.name;
         let tries = if *tried == 0 {
@@ -208,9 +218,11 @@ impl Run {
         let mut text = format!(
             "{name}: {outcome:?}: {cycles} cycles{tries}, {struck_open} with a transaction open, \
              {struck_in_doubt} with one in doubt, {acknowledged} acknowledged, {compacted} \
-             compacted, {transactions} transactions, {lost} lost, {altered} altered, \
+             compacted, {transactions} transactions, {member_commits} commits of members in \
+             {rebalances} rebalances, {lost} lost, {altered} altered, \
              {reordered} reordered, {duplicates} duplicates, {broken} broken, \
-             damage: {reported} reported, {undetected} undetected ({:.1} s)",
+             damage: {reported} reported, {undetected} undetected, {reported_batches} of \
+             {struck_batches} batches reported ({:.1} s)",
             self.began.elapsed().as_secs_f64()
         );
         // Writing to a string cannot fail.
@@ -250,7 +262,8 @@ mod tests {
     fn three_of_four_strikes_must_strike() {
         for (cycles, is_enough) in [(0, false), (8, false), (9, true), (12, true)] {
             let fault = "syscall-kill".parse().unwrap();
-            let tally = Tally { tried: 12, cycles, ..Tally::default() };
+            let (transactions, compacted) = (1, 1);
+            let tally = Tally { tried: 12, cycles, transactions, compacted, ..Tally::default() };
             let run = Run { fault, seeds: 1, tally, began: Instant::now() };
             assert_eq!(run.check_met().is_ok(), is_enough, "{cycles} of 12");
         }
@@ -264,7 +277,10 @@ mod tests {
             struck_open: 1,
             struck_in_doubt: 1,
             compacted: 1,
-            reported: 1,
+            member_commits: 1,
+            rebalances: 1,
+            struck_batches: 1,
+            reported_batches: 1,
             ..Tally::default()
         };
         let is_enough = |fault: &str, tally: Tally| {
@@ -278,7 +294,18 @@ mod tests {
         assert!(!is_enough("kill", Tally { struck_open: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { struck_in_doubt: 0, ..all.clone() }));
         assert!(!is_enough("kill", Tally { compacted: 0, ..all.clone() }));
-        assert!(!is_enough("bit-flip", Tally { reported: 0, ..all }));
+        assert!(!is_enough("kill", Tally { member_commits: 0, ..all.clone() }));
+        assert!(!is_enough("kill", Tally { rebalances: 0, ..all.clone() }));
+        let none = Tally { struck_batches: 0, reported_batches: 0, ..all.clone() };
+        assert!(!is_enough("bit-flip", none));
+        let silent = Tally { struck_batches: 3, reported_batches: 2, cycles: 3, ..all.clone() };
+        assert!(!is_enough("bit-flip", silent), "one in three was not told");
+        for fault in ["sync-error", "syscall-kill"] {
+            assert!(is_enough(fault, all.clone()), "{fault}");
+            assert!(!is_enough(fault, Tally { transactions: 0, ..all.clone() }), "{fault}");
+            assert!(!is_enough(fault, Tally { compacted: 0, ..all.clone() }), "{fault}");
+        }
+        assert!(!is_enough("disk-full", Tally { transactions: 0, ..all.clone() }));
         assert!(is_enough("kill", Tally { cycles: 59, ..Tally::default() }), "too few to say");
     }
 

@@ -12,9 +12,10 @@ use crate::broker::{BrokerSettings, PARTITIONS};
 use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
 use crate::compacting;
 use crate::failure::{Context, Failure};
-use crate::keyed::Keyed;
-use crate::ledger::{Ledger, Moment};
-use crate::load::{Load, LoadPlan, Roles};
+use crate::grouping;
+use crate::ledger::Moment;
+use crate::load::{Known, Load, LoadPlan, Roles};
+use crate::members::Act;
 use crate::random::Random;
 use crate::reading::{Damaged, Reader};
 use crate::recorder::Recorder;
@@ -22,6 +23,9 @@ use crate::tally::Tally;
 use crate::transacting;
 
 const TOPIC_TIME_MAX: Duration = Duration::from_secs(30);
+/// The broker looks at least ten times a second whether there is something to move.
+const MOVE_TIME_MAX: Duration = Duration::from_mins(1);
+const MOVE_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the broker looks for what is to be compacted, and with it whether to move batches.
 const LOOK_MS: (u64, u64) = (5, 100);
 /// From the moment that was waited for to the strike.
@@ -44,8 +48,7 @@ pub(crate) struct Round {
     pub(crate) directory: PathBuf,
     pub(crate) settings: BrokerSettings,
     pub(crate) recorder: Arc<Recorder>,
-    ledger: Arc<Ledger>,
-    keyed: Arc<Keyed>,
+    known: Known,
     /// Who is in each load.
     pub(crate) roles: Roles,
     pub(crate) random: Random,
@@ -66,8 +69,7 @@ impl Round {
             settings: BrokerSettings::new(&setup.binary, &directory)?,
             directory,
             recorder: Arc::new(Recorder::new()),
-            ledger: Arc::default(),
-            keyed: Arc::default(),
+            known: Known::default(),
             roles: Roles { commits: true, transacts: true, compacts: true },
             random: Random::new(seed),
             tally: Tally::default(),
@@ -76,7 +78,10 @@ impl Round {
         };
         let (low, high) = LOOK_MS;
         let look = format!("log.retention.check.interval.ms={}", round.random.between(low, high));
-        round.settings.options.extend(["--set".to_owned(), look]);
+        // Members come and go all the time: none waits for others that might come.
+        for setting in [look, "group.initial.rebalance.delay.ms=0".to_owned()] {
+            round.settings.options.extend(["--set".to_owned(), setting]);
+        }
         Ok(round)
     }
 
@@ -122,31 +127,45 @@ impl Round {
     pub(crate) fn load_at_once(&mut self) -> Load {
         let plan = LoadPlan::draw(self.loads, self.roles, &mut self.random);
         self.loads += 1;
-        let ledgers = (&self.ledger, &self.keyed);
-        Load::start(&self.settings.bootstrap(), &self.recorder, ledgers, plan)
+        Load::start(&self.settings.bootstrap(), &self.recorder, &self.known, plan)
     }
 
-    /// Waits for the moment to strike, which is drawn: any, or one in the life of a transaction.
+    /// Waits for the moment to strike, which is drawn: any, one in the life of a transaction, or
+    /// one after members have committed or changed.
     pub(crate) fn wait_to_strike(&mut self) -> Result<(), Failure> {
-        let moments = [None, None, Some(Moment::Open), Some(Moment::InDoubt)];
-        let moment = *self.random.pick(&moments);
-        if let Some(moment) = moment {
-            self.ledger.wait_for(moment)?;
-        }
-        let (low, high) = if moment == Some(Moment::InDoubt) { DOUBT_MS } else { STRIKE_MS };
+        let (ledger, members) = (&self.known.ledger, &self.known.members);
+        let (low, high) = match self.random.between(0, 6) {
+            0 => {
+                ledger.wait_for(Moment::InDoubt)?;
+                DOUBT_MS
+            }
+            1 => ledger.wait_for(Moment::Open).map(|()| STRIKE_MS)?,
+            2 => members.wait_for(Act::Commit).map(|()| STRIKE_MS)?,
+            3 => members.wait_for(Act::Rebalance).map(|()| STRIKE_MS)?,
+            _ => STRIKE_MS,
+        };
         thread::sleep(Duration::from_millis(self.random.between(low, high)));
         Ok(())
     }
 
-    /// Until a transaction more is committed, and one more aborted.
-    pub(crate) fn wait_for_transactions(&self) -> Result<(), Failure> {
-        self.ledger.wait_for_ends()
+    /// Until a transaction more is committed, and one more aborted; and batches are moved, where a
+    /// topic is compacted.
+    pub(crate) fn wait_until_settled(&self) -> Result<(), Failure> {
+        self.known.ledger.wait_for_ends()?;
+        if !self.roles.compacts {
+            return Ok(());
+        }
+        let deadline = Instant::now() + MOVE_TIME_MAX;
+        while Instant::now() < deadline && self.check_moved().is_err() {
+            thread::sleep(MOVE_LOOK_INTERVAL);
+        }
+        self.check_moved()
     }
 
     /// Counts a fault, at the moment at which it strikes.
     pub(crate) fn note_strike(&mut self) {
         self.tally.cycles += 1;
-        match self.ledger.moment() {
+        match self.known.ledger.moment() {
             Some(Moment::Open) => self.tally.struck_open += 1,
             Some(Moment::InDoubt) => self.tally.struck_in_doubt += 1,
             None => {}
@@ -162,12 +181,14 @@ impl Round {
         reader.read_all(&read, &Damaged::new())?;
         reader.read_committed()?;
         let report = self.recorder.judge(&read)?;
-        let transactions = transacting::verify(&bootstrap, &self.ledger)?;
-        let keyed = compacting::verify(&bootstrap, &self.keyed)?;
+        let transactions = transacting::verify(&bootstrap, &self.known.ledger)?;
+        let keyed = compacting::verify(&bootstrap, &self.known.keyed)?;
+        let members = grouping::verify(&bootstrap, &self.known.members)?;
         let mut found = Tally::of(&report);
         let has_acknowledged = found.acknowledged > 0;
         found += transactions.tally.clone();
         found += keyed.tally.clone();
+        found += members.tally.clone();
         let clean = has_acknowledged && found.is_clean() && report.missing.is_empty();
         let Tally { tried, cycles, struck_open, struck_in_doubt, .. } = self.tally;
         self.tally = Tally { tried, cycles, struck_open, struck_in_doubt, ..found };
@@ -177,7 +198,7 @@ impl Round {
         let history = self.directory.join("history.jsonl");
         fs::write(&history, self.recorder.history(Some(&read))?).context(history.display())?;
         let history = history.display();
-        Err(Failure::broken(format!("{history}:\n{report}\n{transactions}\n{keyed}")))
+        Err(Failure::broken(format!("{history}:\n{report}\n{transactions}\n{keyed}\n{members}")))
     }
 
     /// Fails where batches were never moved out of the journal: then no fault has met that.

@@ -21,15 +21,23 @@ pub(crate) struct Tally {
     pub(crate) transactions: u64,
     /// Acknowledged records that compaction has removed, since their key was written again.
     pub(crate) compacted: u64,
+    /// Acknowledged to members of a group, one partition each.
+    pub(crate) member_commits: u64,
+    /// Of members that had partitions before.
+    pub(crate) rebalances: u64,
     pub(crate) lost: u64,
     pub(crate) altered: u64,
     pub(crate) reordered: u64,
     pub(crate) duplicates: u64,
     /// Offsets with holes, committed offsets that went back or beyond the end, a part of a
-    /// transaction, and deleted records that came back.
+    /// transaction, deleted records that came back, and what members were given twice or never.
     pub(crate) broken: u64,
-    /// Injected damage of acknowledged data that was reported, or for which the start was refused.
+    /// Flipped bits of whatever kind of which a check or a start has told something.
     pub(crate) reported: u64,
+    /// Acknowledged batches in which a bit was flipped, in all copies that there are, ...
+    pub(crate) struck_batches: u64,
+    /// ... and of these: by name called lost, and refused.
+    pub(crate) reported_batches: u64,
     /// Damage of acknowledged data that nobody reported.
     pub(crate) undetected: u64,
 }
@@ -75,12 +83,16 @@ impl AddAssign for Tally {
         self.acknowledged += other.acknowledged;
         self.transactions += other.transactions;
         self.compacted += other.compacted;
+        self.member_commits += other.member_commits;
+        self.rebalances += other.rebalances;
         self.lost += other.lost;
         self.altered += other.altered;
         self.reordered += other.reordered;
         self.duplicates += other.duplicates;
         self.broken += other.broken;
         self.reported += other.reported;
+        self.struck_batches += other.struck_batches;
+        self.reported_batches += other.reported_batches;
         self.undetected += other.undetected;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,15 +55,25 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Injects from the calls after this one on.
+    /// Injects from the calls after this one on: of that thread, or of any.
     pub(crate) fn inject(
         broker: &mut Broker,
+        thread: Option<&str>,
         inject: &str,
         directory: &Path,
     ) -> Result<Self, Failure> {
         let calls = inject.split(':').next().unwrap_or_default();
-        let options = [format!("trace={calls}"), format!("inject={inject}")];
-        Self::attach(broker, &options, Path::new("/dev/null"), directory)
+        let mut options = Vec::new();
+        let mut target = broker.pid().to_string();
+        if let Some(name) = thread {
+            let threads = threads(broker)?;
+            let found = threads.into_iter().find(|(_, found)| found == name);
+            target = found.ok_or_else(|| Failure::broken(format!("no thread {name}")))?.0;
+        } else {
+            options.push("-f".to_owned());
+        }
+        options.extend([format!("-etrace={calls}"), format!("-einject={inject}")]);
+        Self::attach(broker, &target, &options, Path::new("/dev/null"), directory)
     }
 
     /// Writes all changing calls to `log`.
@@ -72,11 +82,13 @@ impl Attached {
         log: &Path,
         directory: &Path,
     ) -> Result<Self, Failure> {
-        Self::attach(broker, &[trace_expression()], log, directory)
+        let options = ["-f".to_owned(), format!("-e{}", trace_expression())];
+        Self::attach(broker, &broker.pid().to_string(), &options, log, directory)
     }
 
     fn attach(
         broker: &mut Broker,
+        target: &str,
         options: &[String],
         log: &Path,
         directory: &Path,
@@ -84,10 +96,7 @@ impl Attached {
         let talk = directory.join("strace.log");
         let errors = File::create(&talk).context(talk.display())?;
         let mut command = Command::new(find_program("strace")?);
-        command.arg("-f").arg("-o").arg(log).args(["-p", &broker.pid().to_string()]);
-        for option in options {
-            command.args(["-e", option]);
-        }
+        command.args(options).arg("-o").arg(log).args(["-p", target]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let mut attached = Self { child: command.spawn().context("strace")? };
         let deadline = Instant::now() + ATTACH_TIME_MAX;
@@ -119,19 +128,33 @@ impl Drop for Attached {
     }
 }
 
-/// By call: the highest number that one thread made. Counters of `strace` are per thread.
-pub(crate) fn count(log: &Path) -> Result<Vec<(&'static str, u64)>, Failure> {
-    let text = fs::read_to_string(log).context(log.display())?;
-    Ok(count_lines(&text))
+/// Id and name of each thread of a broker.
+pub(crate) fn threads(broker: &Broker) -> Result<Vec<(String, String)>, Failure> {
+    let folder = PathBuf::from(format!("/proc/{}/task", broker.pid()));
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(&folder).context(folder.display())? {
+        let entry = entry.context(folder.display())?;
+        // One that has just ended has no name any more.
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        threads.push((entry.file_name().to_string_lossy().into_owned(), name.trim().to_owned()));
+    }
+    Ok(threads)
 }
 
-fn count_lines(text: &str) -> Vec<(&'static str, u64)> {
+/// By call: the highest number that one thread made, of that one or of all. Counters of `strace`
+/// are per thread.
+pub(crate) fn count(log: &Path, of: Option<&str>) -> Result<Vec<(&'static str, u64)>, Failure> {
+    let text = fs::read_to_string(log).context(log.display())?;
+    Ok(count_lines(&text, of))
+}
+
+fn count_lines(text: &str, of: Option<&str>) -> Vec<(&'static str, u64)> {
     let of_call = |call: &'static str| {
         let begin = format!("{call}(");
         let mut threads: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
         for line in text.lines() {
             let Some((thread, rest)) = line.split_once(' ') else { continue };
-            if rest.trim_start().starts_with(&begin) {
+            if of.is_none_or(|of| of == thread) && rest.trim_start().starts_with(&begin) {
                 *threads.entry(thread).or_default() += 1;
             }
         }
@@ -147,6 +170,8 @@ mod tests {
     #[test]
     fn calls_are_counted_by_thread() {
         let text = "7   fsync(3) = 0\n7 fsync(3) = 0\n8 fsync(3 <unfinished ...>\n8 pwrite64(1";
-        assert_eq!(count_lines(text), [("pwrite64", 1), ("fsync", 2)]);
+        assert_eq!(count_lines(text, None), [("pwrite64", 1), ("fsync", 2)]);
+        assert_eq!(count_lines(text, Some("8")), [("pwrite64", 1), ("fsync", 1)]);
+        assert_eq!(count_lines(text, Some("9")), []);
     }
 }

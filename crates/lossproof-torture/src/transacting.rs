@@ -61,7 +61,7 @@ pub(crate) fn transact(
     let group = consumer.group_metadata().ok_or_else(|| Failure::broken("no group"))?;
     while shared.ending() == Ending::NotYet {
         let client = producer(&shared.bootstrap, compression)?;
-        let mut step = attempt(shared, || client.init_transactions(LOOK_INTERVAL));
+        let mut step = attempt(shared, || client.init_transactions(LOOK_INTERVAL))?;
         while step == Step::Done && shared.ending() == Ending::NotYet {
             step = transaction(shared, &client, &group, &mut random)?;
         }
@@ -87,27 +87,45 @@ fn consumer(bootstrap: &str) -> rdkafka::ClientConfig {
 }
 
 /// Calls again what a client is told to call again, while the broker may come back.
-fn attempt(shared: &Shared, call: impl FnMut() -> KafkaResult<()>) -> Step {
-    attempt_unless(|| shared.ending() == Ending::Abandon, call)
+fn attempt(shared: &Shared, call: impl FnMut() -> KafkaResult<()>) -> Result<Step, Failure> {
+    until_answered(|| shared.ending(), CALL_TIME_MAX, answers(call))
 }
 
-fn attempt_unless(is_over: impl Fn() -> bool, mut call: impl FnMut() -> KafkaResult<()>) -> Step {
-    let deadline = Instant::now() + CALL_TIME_MAX;
-    while Instant::now() < deadline {
-        match call() {
-            Ok(()) => return Step::Done,
-            Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
-            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
-                return Step::Abort;
-            }
-            Err(_) => return Step::Over,
+/// `None` where the client is told to call again.
+fn answers(mut call: impl FnMut() -> KafkaResult<()>) -> impl FnMut() -> Option<Step> {
+    move || match call() {
+        Ok(()) => Some(Step::Done),
+        Err(KafkaError::Transaction(error)) if error.is_retriable() => None,
+        Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => Some(Step::Abort),
+        Err(_) => Some(Step::Over),
+    }
+}
+
+/// While a fault may be in force, nobody knows how long an answer takes. Once the load is to end
+/// the broker is up: then one that does not come means that it is stuck.
+fn until_answered(
+    ending: impl Fn() -> Ending,
+    time_max: Duration,
+    mut call: impl FnMut() -> Option<Step>,
+) -> Result<Step, Failure> {
+    let mut up_since = None;
+    loop {
+        if let Some(step) = call() {
+            return Ok(step);
         }
-        if is_over() {
-            return Step::Over;
+        match ending() {
+            Ending::NotYet => {}
+            Ending::Abandon => return Ok(Step::Over),
+            Ending::Drain => {
+                if up_since.get_or_insert_with(Instant::now).elapsed() >= time_max {
+                    return Err(Failure::broken(
+                        "a call of a transaction has no answer, with the broker up",
+                    ));
+                }
+            }
         }
         thread::sleep(RETRY_PAUSE);
     }
-    Step::Over
 }
 
 /// Records in all partitions and an offset of the group, committed or aborted together.
@@ -131,60 +149,52 @@ fn transaction(
         let partition = (sequence % PARTITIONS as u64) as i32;
         let record = BaseRecord::to(TOPIC).partition(partition).key(&name).payload(&payload);
         if client.send(record).is_err() {
-            return Ok(abort(shared, client));
+            return abort(shared, client, number);
         }
     }
     let mut places = TopicPartitionList::new();
     let place = Offset::Offset(ledger.next_place());
     places.add_partition_offset(TOPIC, 0, place).context("an offset")?;
-    let step = flush(shared, client);
-    let step = and(step, || {
+    let mut step = flush(shared, client)?;
+    if step == Step::Done {
         let send = || client.send_offsets_to_transaction(&places, group, LOOK_INTERVAL);
-        attempt(shared, send)
-    });
+        step = attempt(shared, send)?;
+    }
     match step {
         Step::Done if !aborts => {}
         Step::Over => return Ok(Step::Over),
-        Step::Done | Step::Abort => return Ok(abort(shared, client)),
+        Step::Done | Step::Abort => return abort(shared, client, number),
     }
     ledger.ask(number);
-    match attempt(shared, || client.commit_transaction(LOOK_INTERVAL)) {
+    match attempt(shared, || client.commit_transaction(LOOK_INTERVAL))? {
         Step::Done => {
             ledger.committed(number);
             Ok(Step::Done)
         }
-        Step::Abort => Ok(abort(shared, client)),
+        Step::Abort => abort(shared, client, number),
         Step::Over => Ok(Step::Over),
     }
 }
 
-fn and(step: Step, next: impl FnOnce() -> Step) -> Step {
-    if step == Step::Done { next() } else { step }
-}
-
-fn abort(shared: &Shared, client: &Client) -> Step {
-    let step = attempt(shared, || client.abort_transaction(LOOK_INTERVAL));
+fn abort(shared: &Shared, client: &Client, number: u64) -> Result<Step, Failure> {
+    let step = attempt(shared, || client.abort_transaction(LOOK_INTERVAL))?;
     if step == Step::Done {
-        shared.ledger.aborted();
+        shared.ledger.aborted(number);
     }
-    step
+    Ok(step)
 }
 
 /// Until all records have an answer: the place of the group must be in the log.
-fn flush(shared: &Shared, client: &Client) -> Step {
-    let deadline = Instant::now() + CALL_TIME_MAX;
-    while Instant::now() < deadline && shared.ending() != Ending::Abandon {
-        if client.flush(LOOK_INTERVAL).is_ok() {
-            return Step::Done;
-        }
-    }
-    Step::Over
+fn flush(shared: &Shared, client: &Client) -> Result<Step, Failure> {
+    let flush = || client.flush(LOOK_INTERVAL).is_ok().then_some(Step::Done);
+    until_answered(|| shared.ending(), CALL_TIME_MAX, flush)
 }
 
 /// Ends what a producer that died has left open: who takes its id fences it.
 fn fence(bootstrap: &str) -> Result<(), Failure> {
     let client = producer(bootstrap, "none")?;
-    match attempt_unless(|| false, || client.init_transactions(LOOK_INTERVAL)) {
+    let take = answers(|| client.init_transactions(LOOK_INTERVAL));
+    match until_answered(|| Ending::Drain, CALL_TIME_MAX, take)? {
         Step::Done => Ok(()),
         step => Err(Failure::broken(format!("nobody can take the transactional id: {step:?}"))),
     }
@@ -273,4 +283,27 @@ fn read_ends(
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn with_the_broker_up_a_call_without_an_answer_is_a_failure() {
+        let call = |endings: &[Ending], answer: Option<Step>| {
+            let calls = Cell::new(0);
+            let ending = || endings[calls.get().min(endings.len()) - 1];
+            until_answered(ending, Duration::ZERO, || {
+                calls.set(calls.get() + 1);
+                answer.filter(|_| calls.get() == endings.len())
+            })
+        };
+        let away = [Ending::NotYet; 3];
+        assert_eq!(call(&away, Some(Step::Abort)).unwrap(), Step::Abort);
+        assert_eq!(call(&[Ending::NotYet, Ending::Abandon], None).unwrap(), Step::Over);
+        assert!(call(&[Ending::NotYet, Ending::Drain], None).is_err());
+    }
 }

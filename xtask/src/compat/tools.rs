@@ -1,9 +1,11 @@
 //! Apache Kafka's command-line tools: a script of their own. Many of them end with success when
 //! the broker refused, so each step looks at what was printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+use serde_json::Value;
 
 use super::clients::Program;
 use super::member::{Member, STEP_TIME_MAX};
@@ -21,6 +23,12 @@ const RECORDS: usize = 200;
 /// What `--time` of the offsets tool calls the two ends of a partition.
 const EARLIEST: &str = "-2";
 const LATEST: &str = "-1";
+const PERF_RECORDS: usize = 2000;
+const PERF_BYTES: usize = 100;
+/// Of transactions alone, with one partition.
+const TRANSACTED: &str = "transacted";
+/// Each of them is the only one of its kind.
+const TRANSACTIONAL_ID: &str = "tools-id";
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
@@ -30,6 +38,7 @@ const GET_OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 const PRODUCER_PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
 const CONSUMER_PERF: &str = "org.apache.kafka.tools.ConsumerPerformance";
+const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
 const VERIFIABLE_PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
 const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 
@@ -45,7 +54,7 @@ pub(crate) struct Scene<'a> {
 
 type Step = fn(&mut Scene<'_>) -> Result<(), Failure>;
 
-pub(crate) const STEPS: [(&str, Step); 17] = [
+pub(crate) const STEPS: [(&str, Step); 18] = [
     ("topics", topics),
     ("configs", configs),
     ("console producer", console_producer),
@@ -60,6 +69,7 @@ pub(crate) const STEPS: [(&str, Step); 17] = [
     ("consumer perf", consumer_perf),
     ("verifiable producer and consumer", verifiable),
     ("transactions", transactions),
+    ("describe transactions", describe_transactions),
     ("alter configs", alter_configs),
     ("add partitions", add_partitions),
     ("delete records", delete_records),
@@ -133,11 +143,16 @@ fn configs(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 fn console_producer(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    produce(scene, TOPIC, &numbered("tools", RECORDS))
+}
+
+fn produce(scene: &Scene<'_>, topic: &str, values: &[String]) -> Result<(), Failure> {
     let mut command = scene.program.bare();
     command.args([scene.console_producer(), "--bootstrap-server", &scene.broker.address()]);
-    command.args(["--topic", TOPIC, "--compression-codec", "zstd"]);
-    let mut producer = Member::start(scene.run, "console-producer", command, true, false)?;
-    producer.give(&numbered("tools", RECORDS))?;
+    command.args(["--topic", topic, "--compression-codec", "zstd"]);
+    let name = format!("console-producer-{topic}");
+    let mut producer = Member::start(scene.run, &name, command, true, false)?;
+    producer.give(values)?;
     producer.leave().map(drop)
 }
 
@@ -199,17 +214,94 @@ fn delete_group(scene: &mut Scene<'_>) -> Result<(), Failure> {
 }
 
 fn producer_perf(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    perf(scene, &[])
+    perf(scene, "perf", &[])
 }
 
-/// The same in transactions of a tenth of a second.
+/// The same in transactions of a tenth of a second. A reader of what is committed has all of it,
+/// each record once, ahead of one that was sent behind them.
 fn transactions(scene: &mut Scene<'_>) -> Result<(), Failure> {
-    perf(scene, &["--transactional-id", "tools", "--transaction-duration-ms", "100"])
+    scene.tool(TOPICS, &["--create", "--topic", TRANSACTED, "--partitions", "1"])?;
+    let more = ["--transactional-id", TRANSACTIONAL_ID, "--transaction-duration-ms", "100"];
+    perf(scene, TRANSACTED, &more)?;
+    let last = "the-last-one".to_owned();
+    produce(scene, TRANSACTED, std::slice::from_ref(&last))?;
+    let count = (PERF_RECORDS + 1).to_string();
+    let isolation = ["--isolation-level", "read_committed", "--max-messages", &count];
+    let arguments = [&["--topic", TRANSACTED, "--from-beginning"][..], &isolation].concat();
+    let text = scene.tool(CONSUMER, &arguments)?;
+    all_and_then(&text, &last)
 }
 
-fn perf(scene: &mut Scene<'_>, more: &[&str]) -> Result<(), Failure> {
+/// Fails unless `text` has lines like those of the tool, all different, and after them the last.
+fn all_and_then(text: &str, last: &str) -> Result<(), Failure> {
+    let is_record = |line: &&str| {
+        line.len() == PERF_BYTES && line.bytes().all(|byte| byte.is_ascii_uppercase())
+    };
+    let read: Vec<&str> = text.lines().filter(|line| is_record(line) || *line == last).collect();
+    let distinct: BTreeSet<&str> = read.iter().copied().collect();
+    let wanted = PERF_RECORDS + 1;
+    if read.len() == wanted && distinct.len() == wanted && read.last() == Some(&last) {
+        return Ok(());
+    }
+    let (read_count, distinct, end) = (read.len(), distinct.len(), read.last());
+    Err(Failure::broken(format!(
+        "of {PERF_RECORDS} and one behind them {read_count} were read, {distinct} of them \
+         different; the last: {end:?}"
+    )))
+}
+
+/// What is told of a transaction that is committed, and of its producer in the partition.
+fn describe_transactions(scene: &mut Scene<'_>) -> Result<(), Failure> {
+    let listed = scene.tool(TRANSACTIONS, &["list"])?;
+    let listed = row(&listed, "TransactionalId", TRANSACTIONAL_ID)?;
+    let arguments = ["describe", "--transactional-id", TRANSACTIONAL_ID];
+    let text = scene.tool(TRANSACTIONS, &arguments)?;
+    let described = row(&text, "TransactionalId", TRANSACTIONAL_ID)?;
+    let producer = listed.get("ProducerId").map_or("", String::as_str);
+    for (row, column, expected) in [
+        (&listed, "TransactionState", "CompleteCommit"),
+        (&described, "TransactionState", "CompleteCommit"),
+        (&described, "ProducerId", producer),
+        (&described, "TopicPartitions", ""),
+    ] {
+        has(row, column, expected)?;
+    }
+    let arguments = ["describe-producers", "--topic", TRANSACTED, "--partition", "0"];
+    let text = scene.tool(TRANSACTIONS, &arguments)?;
+    let writing = row(&text, "ProducerId", producer)?;
+    has(&writing, "LastSequence", &(PERF_RECORDS - 1).to_string())?;
+    has(&writing, "CurrentTransactionStartOffset", "None")
+}
+
+type Row = BTreeMap<String, String>;
+
+fn has(row: &Row, column: &str, expected: &str) -> Result<(), Failure> {
+    let found = row.get(column);
+    if found.is_some_and(|found| found == expected) {
+        return Ok(());
+    }
+    Err(Failure::broken(format!("{column} is {found:?}, not {expected:?}: {row:?}")))
+}
+
+/// The one row of a table, cells with a tab behind each, that has `value` in that column.
+fn row(text: &str, column: &str, value: &str) -> Result<Row, Failure> {
+    let cells = |line: &str| -> Vec<String> {
+        line.split('\t').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut lines = text.lines().map(cells).skip_while(|cells| cells.iter().all(|it| it != column));
+    let names = lines.next().unwrap_or_default();
+    let rows = lines.map(|cells| names.iter().cloned().zip(cells).collect::<Row>());
+    let mut rows = rows.filter(|row| row.get(column).is_some_and(|it| it == value));
+    match (rows.next(), rows.next()) {
+        (Some(row), None) => Ok(row),
+        _ => Err(Failure::broken(format!("no one row with {column} {value} in:\n{text}"))),
+    }
+}
+
+fn perf(scene: &mut Scene<'_>, topic: &str, more: &[&str]) -> Result<(), Failure> {
     let address = format!("bootstrap.servers={}", scene.broker.address());
-    let mut arguments = vec!["--topic", "perf", "--num-records", "2000", "--record-size", "100"];
+    let (count, bytes) = (PERF_RECORDS.to_string(), PERF_BYTES.to_string());
+    let mut arguments = vec!["--topic", topic, "--num-records", &count, "--record-size", &bytes];
     arguments.extend(["--throughput", "-1"]);
     arguments.extend(more);
     if scene.version == KAFKA_3_VERSION {
@@ -227,13 +319,13 @@ fn consumer_perf(scene: &mut Scene<'_>) -> Result<(), Failure> {
     contains(&text, ", 2000, ")
 }
 
-/// The clients of Kafka's own system tests: a line for each acknowledgement, for each batch read.
+/// The clients of Kafka's own system tests: a line for each acknowledgement, for each record read.
 fn verifiable(scene: &mut Scene<'_>) -> Result<(), Failure> {
     let count = RECORDS.to_string();
     let topic = "verifiable";
     let arguments = ["--topic", topic, "--max-messages", &count, "--acks", "-1"];
     let text = scene.tool(VERIFIABLE_PRODUCER, &arguments)?;
-    let acked = text.lines().filter(|line| line.contains("producer_send_success")).count();
+    let acked = placed(&text, "producer_send_success");
     let arguments = [
         "--topic",
         topic,
@@ -243,19 +335,38 @@ fn verifiable(scene: &mut Scene<'_>) -> Result<(), Failure> {
         &count,
         "--reset-policy",
         "earliest",
+        "--verbose",
     ];
     let text = scene.tool(VERIFIABLE_CONSUMER, &arguments)?;
     contains(&text, "offsets_committed")?;
-    let read: u64 = text.lines().filter_map(records_consumed).sum();
-    if acked == RECORDS && read == RECORDS as u64 {
-        return Ok(());
-    }
-    Err(Failure::broken(format!("{RECORDS} were sent, {acked} acknowledged, {read} read")))
+    same_places(&acked, &placed(&text, "record_data"))
 }
 
-fn records_consumed(line: &str) -> Option<u64> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    (event["name"] == "records_consumed").then(|| event["count"].as_u64()).flatten()
+/// Partition, offset and value in each event of that name.
+fn placed(text: &str, name: &str) -> Vec<(i64, i64, String)> {
+    let place = |line: &str| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let value = event["value"].as_str().filter(|_| event["name"] == name)?.to_owned();
+        Some((event["partition"].as_i64()?, event["offset"].as_i64()?, value))
+    };
+    let mut placed: Vec<_> = text.lines().filter_map(place).collect();
+    placed.sort_unstable();
+    placed
+}
+
+/// Each value was acknowledged once, and read from that very place.
+fn same_places(acked: &[(i64, i64, String)], read: &[(i64, i64, String)]) -> Result<(), Failure> {
+    let values: Vec<String> = acked.iter().map(|(_, _, value)| value.clone()).collect();
+    let sent: Vec<String> = (0..RECORDS).map(|number| number.to_string()).collect();
+    same_once(&sent, &values)?;
+    let count = (acked.len(), read.len());
+    let mut pairs = acked.iter().zip(read).filter(|(acked, read)| acked != read);
+    match pairs.next() {
+        None if count.0 == count.1 => Ok(()),
+        first => Err(Failure::broken(format!(
+            "acknowledged and read: {count:?}; the first that differ: {first:?}"
+        ))),
+    }
 }
 
 fn alter_configs(scene: &mut Scene<'_>) -> Result<(), Failure> {
@@ -291,4 +402,66 @@ fn delete_records(scene: &mut Scene<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::broken(format!("{answer}\nnow from {begins:?} to {ends:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_found_below_the_names_of_its_columns() {
+        let text =
+            "log4j: chatter\nTransactionalId\tState  \t\na     \tOngoing\t\nb     \t       \t\n";
+        let a = row(text, "TransactionalId", "a").unwrap();
+        assert!(has(&a, "State", "Ongoing").is_ok() && has(&a, "State", "Empty").is_err());
+        assert!(has(&row(text, "TransactionalId", "b").unwrap(), "State", "").is_ok());
+        assert!(row(text, "TransactionalId", "c").is_err());
+        assert!(row(&format!("{text}a\tOngoing\t\n"), "TransactionalId", "a").is_err(), "two");
+    }
+
+    #[test]
+    fn what_was_acknowledged_must_be_read_from_its_place() {
+        let event = |name: &str, number: usize, offset: usize| {
+            let value = number.to_string();
+            let event = serde_json::json!({
+                "name": name, "value": value, "partition": 0, "offset": offset,
+            });
+            format!("{event}\n")
+        };
+        let of = |name: &str, order: &[usize]| {
+            let events = order.iter().enumerate().map(|(at, number)| event(name, *number, at));
+            placed(&events.collect::<String>(), name)
+        };
+        let order: Vec<usize> = (0..RECORDS).collect();
+        let acked = of("acked", &order);
+        assert!(same_places(&acked, &of("read", &order)).is_ok());
+        let mut swapped = order.clone();
+        swapped.swap(0, 1);
+        let twice = [&order[..], &[0]].concat();
+        for wrong in [&swapped, &twice, &order[1..].to_vec(), &order[..RECORDS - 1].to_vec()] {
+            assert!(same_places(&acked, &of("read", wrong)).is_err());
+        }
+        assert!(same_places(&acked[1..], &acked[1..]).is_err(), "one has no acknowledgement");
+    }
+
+    #[test]
+    fn all_of_the_transactions_and_then_the_last_one() {
+        let letter = |number: usize| char::from(b'A' + (number % 26) as u8).to_string();
+        let line = |number: usize| {
+            let (low, high) = (letter(number), letter(number / 26));
+            format!("{}{}{}", low, high, letter(number / 676)).repeat(34)[..PERF_BYTES].to_owned()
+        };
+        let text = |numbers: &[usize]| {
+            let lines: String = numbers.iter().map(|number| line(*number) + "\n").collect();
+            format!("chatter\n{lines}end\n")
+        };
+        let all: Vec<usize> = (0..PERF_RECORDS).collect();
+        assert!(all_and_then(&text(&all), "end").is_ok());
+        let twice = [&all[1..], &[1]].concat();
+        for wrong in [&all[1..], &[&all[..], &[PERF_RECORDS]].concat(), &twice] {
+            assert!(all_and_then(&text(wrong), "end").is_err());
+        }
+        let early = format!("end\n{}", text(&all).replace("end\n", ""));
+        assert!(all_and_then(&early, "end").is_err(), "a record is behind the last one");
+    }
 }

@@ -22,7 +22,7 @@ const END: &str = "<!-- durability: end -->\n";
 pub(crate) struct Tally {
     cycles: u64,
     /// Cycles that struck while a transaction was open, or its commit had no answer. Earlier runs
-    /// have not counted this, nor what follows but acknowledged records.
+    /// have not counted this, nor what else has a default here.
     #[serde(default)]
     struck_open: u64,
     #[serde(default)]
@@ -31,6 +31,10 @@ pub(crate) struct Tally {
     #[serde(default)]
     compacted: u64,
     #[serde(default)]
+    member_commits: u64,
+    #[serde(default)]
+    rebalances: u64,
+    #[serde(default)]
     transactions: u64,
     lost: u64,
     altered: u64,
@@ -38,6 +42,10 @@ pub(crate) struct Tally {
     duplicates: u64,
     broken: u64,
     reported: u64,
+    #[serde(default)]
+    struck_batches: u64,
+    #[serde(default)]
+    reported_batches: u64,
     undetected: u64,
 }
 
@@ -63,7 +71,7 @@ fn passed() -> Verdict {
 /// In the order of the table, with what a reader calls them.
 const FAULTS: [(&str, &str); 6] = [
     ("kill", "SIGKILL under load, half of them on a disk that forgets what was not synced"),
-    ("syscall-kill", "SIGKILL at the N-th system call that changes the disk"),
+    ("syscall-kill", "SIGKILL at a thread's N-th system call that changes the disk"),
     ("power-cut", "power cut of a real ext4 under load"),
     ("sync-error", "fdatasync says EIO, then power cut"),
     ("disk-full", "full disk, healed while it runs"),
@@ -131,12 +139,15 @@ fn table(entries: &[Entry]) -> String {
         sum.duplicates += tally.duplicates;
         sum.broken += tally.broken;
         sum.reported += tally.reported;
+        sum.struck_batches += tally.struck_batches;
+        sum.reported_batches += tally.reported_batches;
         sum.undetected += tally.undetected;
     }
     let mut table =
         "| fault | cycles | acknowledged | transactions | lost | altered | reordered | \
-         duplicates | otherwise broken | damage reported | not reported | runs that failed |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n"
+         duplicates | otherwise broken | flips told of | acknowledged batches flipped | of them \
+         reported | not reported | runs that failed |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for (fault, words) in FAULTS {
         let Some((sum, failed)) = sums.get(fault) else { continue };
@@ -145,8 +156,13 @@ fn table(entries: &[Entry]) -> String {
         let _ = writeln!(
             table,
             "| {words} | {cycles} | {acknowledged} | {transactions} | {lost} | {altered} | \
-             {reordered} | {} | {} | {} | {} | {failed} |",
-            sum.duplicates, sum.broken, sum.reported, sum.undetected
+             {reordered} | {} | {} | {} | {} | {} | {} | {failed} |",
+            sum.duplicates,
+            sum.broken,
+            sum.reported,
+            sum.struck_batches,
+            sum.reported_batches,
+            sum.undetected
         );
     }
     table
@@ -162,7 +178,8 @@ mod tests {
  "reported": 0, "undetected": 0},
 {"commit": "b", "machine": "m", "date": "d", "fault": "kill", "seeds": [3, 3], "cycles": 6,
  "outcome": "failed", "acknowledged": 50, "transactions": 7, "lost": 1, "altered": 0,
- "reordered": 0, "duplicates": 0, "broken": 3, "reported": 0, "undetected": 0}
+ "reordered": 0, "duplicates": 0, "broken": 3, "reported": 9, "struck_batches": 4,
+ "reported_batches": 3, "undetected": 1}
 ]"#;
 
     fn readme(row: &str) -> String {
@@ -172,9 +189,11 @@ mod tests {
 
     #[test]
     fn the_table_is_the_sum_of_all_runs_and_nothing_else() {
-        let row = format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 3 | 0 | 0 | 1 |\n", FAULTS[0].1);
+        let row =
+            format!("| {} | 18 | 150 | 7 | 1 | 0 | 0 | 0 | 3 | 9 | 4 | 3 | 1 | 1 |\n", FAULTS[0].1);
         assert_eq!(complaint(&readme(&row), JSON), None);
         assert!(complaint(&readme(&row.replace("| 7 | 1 |", "| 7 | 0 |")), JSON).is_some());
+        assert!(complaint(&readme(&row.replace("| 4 | 3 |", "| 4 | 4 |")), JSON).is_some());
         let hidden = row.replace("| 1 |\n", "| 0 |\n");
         assert!(complaint(&readme(&hidden), JSON).is_some(), "a run that failed is told");
         assert!(complaint("no table", JSON).is_some());

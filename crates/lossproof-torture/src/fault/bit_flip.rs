@@ -66,7 +66,7 @@ fn session(round: &mut Round) -> Result<(), Failure> {
     round.make_topics()?;
     let load = round.load()?;
     load.progress().wait_for(SESSION_RECORDS)?;
-    round.wait_for_transactions()?;
+    round.wait_until_settled()?;
     load.end()?;
     broker.terminate()
 }
@@ -148,6 +148,7 @@ fn flip_and_look(round: &mut Round, region: Region, baseline: &Baseline) -> Resu
 /// The same for a batch, in all copies of it that there are: it must be refused.
 fn flip_batch_and_ask(round: &mut Round, baseline: &Baseline) -> Result<(), Failure> {
     let (what, (topic, partition), offset) = flip_batch(round, baseline)?;
+    round.tally.struck_batches += 1;
     let (broker, flipped) = start_flipped(round, what, true, false)?;
     let lost = flipped.checked.lost_of(topic);
     let answer = Asking::new(&round.settings.bootstrap())?.fetch(topic, partition, offset)?;
@@ -159,6 +160,7 @@ fn flip_batch_and_ask(round: &mut Round, baseline: &Baseline) -> Result<(), Fail
     }
     check_told(round, baseline, &flipped)?;
     round.tally.reported += 1;
+    round.tally.reported_batches += 1;
     broker.kill()
 }
 

@@ -21,7 +21,9 @@ pub(crate) enum Met {
     Open,
     InDoubt,
     Compacted,
-    Reported,
+    MemberCommitted,
+    Rebalanced,
+    ReportedBatch,
 }
 
 impl Met {
@@ -32,7 +34,9 @@ impl Met {
             Self::Open => tally.struck_open,
             Self::InDoubt => tally.struck_in_doubt,
             Self::Compacted => tally.compacted,
-            Self::Reported => tally.reported,
+            Self::MemberCommitted => tally.member_commits,
+            Self::Rebalanced => tally.rebalances,
+            Self::ReportedBatch => tally.reported_batches,
         }
     }
 
@@ -42,15 +46,26 @@ impl Met {
             Self::Open => "transaction was open at a strike",
             Self::InDoubt => "commit was in doubt at a strike",
             Self::Compacted => "record was compacted",
-            Self::Reported => "damage was reported",
+            Self::MemberCommitted => "member of a group has committed",
+            Self::Rebalanced => "group was rebalanced",
+            Self::ReportedBatch => "damaged batch was reported",
         }
     }
 }
 
 /// In so many cycles some must meet each of these.
-const ALL_UNDER_LOAD: &[Met] = &[Met::Committed, Met::Open, Met::InDoubt, Met::Compacted];
+const ALL_UNDER_LOAD: &[Met] = &[
+    Met::Committed,
+    Met::Open,
+    Met::InDoubt,
+    Met::Compacted,
+    Met::MemberCommitted,
+    Met::Rebalanced,
+];
+/// Each cycle waits for a commit and a move.
+const SETTLED: &[Met] = &[Met::Committed, Met::Compacted];
 /// Before anything is flipped it waits for commits.
-const OF_FLIPS: &[Met] = &[Met::Committed, Met::Reported];
+const OF_FLIPS: &[Met] = &[Met::Committed, Met::ReportedBatch];
 
 /// A fault, and how it is injected.
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +96,9 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("kill", 60, kill::round) },
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("power-cut", 60, power_cut::round) },
     Fault { meets: OF_FLIPS, ..Fault::new("bit-flip", 36, bit_flip::round) },
-    Fault::new("sync-error", 12, sync_error::round),
-    Fault::new("disk-full", 6, disk_full::round),
-    Fault::new("syscall-kill", 10, syscall_kill::round),
+    Fault { meets: SETTLED, ..Fault::new("sync-error", 12, sync_error::round) },
+    Fault { meets: &[Met::Committed], ..Fault::new("disk-full", 6, disk_full::round) },
+    Fault { meets: SETTLED, ..Fault::new("syscall-kill", 10, syscall_kill::round) },
 ];
 
 impl FromStr for Fault {

@@ -29,10 +29,11 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
             round.make_topics()?;
             make_probe_topic(round)?;
             let load = round.load()?;
+            round.wait_until_settled()?;
             let (low, high) = SYNC;
             let at = round.random.between(low, high);
             let inject = format!("fdatasync:error=EIO:when={at}{}", if sticky { "+" } else { "" });
-            let strace = Attached::inject(&mut broker, &inject, &round.directory)?;
+            let strace = Attached::inject(&mut broker, None, &inject, &round.directory)?;
             wait_for_fence(round, &load)?;
             round.note_strike();
             disk.arm()?.strike()?;
@@ -45,6 +46,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
             round.verify()?;
             broker.terminate()?;
         }
+        round.check_moved()?;
         disk.unmount()?;
         disk.check_cuts()
     })
