@@ -101,7 +101,9 @@ fn a_backup_that_is_put_back_into_the_same_files_is_refused() {
     broker.stop();
     copy(&data, &backup);
     let broker = Broker::start(&data, &[]);
-    produce(&broker.server, scratch.path(), &["gone with the restore"]);
+    let later = scratch.path().join("later");
+    fs::create_dir(&later).unwrap();
+    produce(&broker.server, &later, &["gone with the restore"]);
     broker.stop();
     // `cp` writes into the files that are there; whatever it does to them is younger than they say.
     copy(&backup, &data);
