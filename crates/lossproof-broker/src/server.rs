@@ -128,6 +128,7 @@ impl Server {
             }
             tracing::error!(%error, "flush policies could not be set right");
         }
+        topics.sweep_offsets().await;
         let (host, port) =
             config.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
         let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));

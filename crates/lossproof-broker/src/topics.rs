@@ -5,7 +5,9 @@
 //! - TOPIC-1: a topic is visible only after its creation is durable, with all of its partitions.
 //! - TOPIC-2: partition ids are never reused: the next one is durable in the same frame as the
 //!   partitions that took the ones before.
-//! - TOPIC-3: with a topic go its partitions and the offsets committed for it, in one frame.
+//! - TOPIC-3: a topic goes with its partitions in one frame, and as many of its offsets with it as
+//!   may. The others go right after it, in frames of their own, or at the next start: nobody is
+//!   given an offset of a topic id that is gone. Never before it: it may stay.
 //! - TOPIC-4: one change at a time, and each to its end: a client that goes away in the middle does
 //!   not leave the disk and the catalog apart.
 //! - TOPIC-5: where metadata may be missing no topic is made: it could be the second of its name.
@@ -13,6 +15,7 @@
 //!   durable in one frame, and hold from then on; a start sets right what damage has set apart.
 
 mod alteration;
+mod deletion;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -24,8 +27,9 @@ use lossproof_log::{
     Commit, CommitCause, FlushPolicy, Log, PartitionChange, PartitionId, StateChange, StateKind,
 };
 
+pub(crate) use self::deletion::may_lack_topics;
 use crate::config::BrokerConfig;
-use crate::offsets::{OffsetKey, UnreadableEntry};
+use crate::offsets::UnreadableEntry;
 use crate::settings::FLUSH;
 use crate::topic_config::{ChangeError, TopicConfig, TopicSettings, flush_name};
 
@@ -183,6 +187,8 @@ pub(crate) struct Topics {
     /// For topics that have no value of their own.
     defaults: TopicConfig,
     partitions_max: usize,
+    /// Of one commit.
+    offset_bytes_max: usize,
     catalog: RwLock<Arc<Catalog>>,
     /// The next partition id; its holder makes the one change under way.
     change: tokio::sync::Mutex<u64>,
@@ -212,7 +218,17 @@ impl Topics {
         let catalog = RwLock::new(Arc::new(catalog));
         let change = tokio::sync::Mutex::new(next);
         let (flush_default, partitions_max) = (config.flush, config.partitions_max);
-        Ok(Self { log, rng, flush_default, defaults, partitions_max, catalog, change })
+        let offset_bytes_max = deletion::offset_bytes_max(config.log.segment_bytes);
+        Ok(Self {
+            log,
+            rng,
+            flush_default,
+            defaults,
+            partitions_max,
+            offset_bytes_max,
+            catalog,
+            change,
+        })
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -309,34 +325,6 @@ impl Topics {
         drop(next);
         tracing::info!(topic = %topic.name, id = %topic.id, partitions = count, "topic has grown");
         Ok(())
-    }
-
-    /// Removes a topic with everything that belongs to it (TOPIC-3).
-    pub(crate) async fn delete(&self, id: TopicId) -> Result<(), TopicError> {
-        let change = self.change.lock().await;
-        let topic = self.catalog().by_id(id).cloned().ok_or(TopicError::Unknown)?;
-        self.commit(self.deletion(&topic)).await?;
-        self.publish(|catalog| catalog.remove(&topic));
-        drop(change);
-        tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
-        Ok(())
-    }
-
-    /// A partition whose creation is lost is not there to be deleted: where that was given up
-    /// the rest goes without it. Before, nobody can say what else is missing.
-    fn deletion(&self, topic: &Topic) -> Commit {
-        let is_damaged = self.log.state_is_damaged(StateKind::Metadata);
-        let is_there = |id: &PartitionId| is_damaged || self.log.partition(*id).is_some();
-        let offsets = self.log.state(StateKind::Offsets).into_iter().filter(|(key, _)| {
-            OffsetKey::decode(key.clone()).is_ok_and(|key| key.topic_id == topic.id)
-        });
-        let offsets = offsets.map(|(key, _)| remove(StateKind::Offsets, key));
-        let partitions = topic.partitions.iter().copied().filter(is_there);
-        Commit {
-            partitions: partitions.map(|id| PartitionChange::Delete { id }).collect(),
-            changes: offsets.chain([remove(StateKind::Metadata, topic_key(&topic.name))]).collect(),
-            ..Commit::default()
-        }
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), TopicError> {

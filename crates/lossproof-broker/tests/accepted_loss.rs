@@ -236,6 +236,71 @@ async fn delete(client: &mut Client, name: &str) -> ErrorCode {
     answer.responses[0].error_code
 }
 
+/// What the journal holds of the creation of a partition.
+fn creation(topic: &CreatableTopicResult, partition: i32) -> Vec<u8> {
+    [&[1][..], &topic.topic_id.0, &partition.to_be_bytes()].concat()
+}
+
+fn spoil_entry(disk: &SimDisk, begin: &[u8]) {
+    let hit = |path: &PathBuf| {
+        let bytes = disk.bytes(path).ok()?;
+        let at = bytes.windows(begin.len()).position(|window| window == begin)?;
+        disk.damage(path, at as u64, &[!bytes[at]]).ok()
+    };
+    disk.paths().iter().find_map(hit).expect("it stands in the journal");
+}
+
+/// COORDINATOR-5. The trap: a partition whose creation is lost looks like one of a deleted topic,
+/// whose records nobody misses. All the more where nothing tells of the topic any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_with_a_partition_whose_creation_is_lost_can_only_be_aborted() {
+    for (is_accepted, is_listed) in [(false, true), (true, true), (false, false), (true, false)] {
+        let place = format!("accepted {is_accepted}, listed {is_listed}");
+        let broker = Broker::start().await;
+        let mut client = broker.client().await;
+        let made = client.create("t", 2).await;
+        client.create("input", 1).await;
+        client.produce("input", 0, records(&["a", "b"])).await;
+        assert_eq!(client.commit("g", "input", 0, 1).await, ErrorCode::NONE);
+        let mut producer = Producer::new(&broker, "payments").await;
+        producer.add("t", &[0, 1]).await;
+        for partition in [0, 1] {
+            assert_eq!(producer.send("t", partition, 0, &["paid"]).await, ErrorCode::NONE);
+        }
+        producer.add_group("g", 3).await;
+        let offsets = producer.offsets_request("g", "input", 2);
+        assert_eq!(producer.offsets(&offsets).await, ErrorCode::NONE);
+        let disk = broker.stop().await.killed();
+        spoil_entry(&disk, &creation(&made, 1));
+        if !is_listed {
+            // Version, id, flush policy and number of partitions.
+            let topic = [&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat();
+            spoil_entry(&disk, &topic);
+        }
+        let metadata = [Loss::State(StateKind::Metadata)];
+        if is_accepted {
+            accept(&disk, &metadata).await.expect("it is damaged");
+        }
+
+        let broker = Broker::on(disk, |_| {}).await;
+        producer.client = broker.client().await;
+        assert_eq!(producer.end(true).await, ErrorCode::KAFKA_STORAGE_ERROR, "{place}");
+        if is_listed {
+            assert_eq!(producer.client.committed_values("t").await, [""; 0], "not a part of it");
+        }
+        assert_eq!(producer.end(false).await, ErrorCode::NONE, "{place}");
+        let mut disk = broker.stop().await.killed();
+        if !is_accepted {
+            accept(&disk, &metadata).await.expect("it is damaged");
+            disk = disk.killed();
+        }
+        let broker = Broker::on(disk, |_| {}).await;
+        let committed = broker.client().await.committed("g", "input", 0).await;
+        assert_eq!(committed, (1, ErrorCode::NONE), "{place}");
+        broker.stop().await;
+    }
+}
+
 /// The trap: the journal refuses to delete what it does not know, and with it all of the topic.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_with_a_partition_whose_creation_was_given_up_is_deleted_and_made_again() {
@@ -246,13 +311,7 @@ async fn a_topic_with_a_partition_whose_creation_was_given_up_is_deleted_and_mad
         client.produce("t", partition, records(&["old"])).await;
     }
     let disk = broker.stop().await.killed();
-    let creation = [&[1][..], &made.topic_id.0, &1_i32.to_be_bytes()].concat();
-    let hit = |path: &PathBuf| {
-        let bytes = disk.bytes(path).ok()?;
-        let at = bytes.windows(creation.len()).position(|window| window == creation)?;
-        disk.damage(path, at as u64, &[!bytes[at]]).ok()
-    };
-    disk.paths().iter().find_map(hit).expect("the creation stands in the journal");
+    spoil_entry(&disk, &creation(&made, 1));
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;

@@ -14,6 +14,114 @@ const BROKER_LOGGER: i8 = 8;
 const OF_TOPIC: i8 = 1;
 const OF_DEFAULT: i8 = 5;
 
+/// What `LogConfig.nonInternalConfigNames` of Apache Kafka 4.3.1 has.
+const KAFKAS_TOPIC_SETTINGS: [&str; 33] = [
+    "cleanup.policy",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "index.interval.bytes",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "retention.bytes",
+    "retention.ms",
+    "segment.bytes",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+];
+
+/// Those of Apache Kafka's that mean something here, and the project's own.
+const OF_THE_BROKER: [&str; 67] = [
+    "advertised.listeners",
+    "auto.create.topics.enable",
+    "broker.id",
+    "cluster.id",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "connections.max.idle.ms",
+    "controlled.shutdown.enable",
+    "default.replication.factor",
+    "delete.topic.enable",
+    "fetch.max.bytes",
+    "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "group.min.session.timeout.ms",
+    "listener.security.protocol.map",
+    "listeners",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleanup.policy",
+    "log.dirs",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.local.retention.bytes",
+    "log.local.retention.ms",
+    "log.message.timestamp.after.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "log.message.timestamp.type",
+    "log.preallocate",
+    "log.retention.bytes",
+    "log.retention.check.interval.ms",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.jitter.ms",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "log.segment.delete.delay.ms",
+    "lossproof.flush",
+    "lossproof.partitions.max",
+    "max.connections",
+    "max.connections.per.ip",
+    "message.max.bytes",
+    "min.insync.replicas",
+    "node.id",
+    "num.partitions",
+    "offset.metadata.max.bytes",
+    "offsets.retention.minutes",
+    "offsets.topic.replication.factor",
+    "process.roles",
+    "producer.id.expiration.ms",
+    "queued.max.request.bytes",
+    "sasl.enabled.mechanisms",
+    "security.inter.broker.protocol",
+    "socket.request.max.bytes",
+    "transaction.max.timeout.ms",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
+    "transactional.id.expiration.ms",
+    "unclean.leader.election.enable",
+];
+
 fn resource(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
     let keys = keys.map(|keys| keys.iter().map(|key| (*key).to_owned()).collect());
     DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys: keys }
@@ -31,6 +139,10 @@ async fn describe(
 
 fn find<'a>(result: &'a DescribeConfigsResult, name: &str) -> &'a DescribeConfigsResourceResult {
     result.configs.iter().find(|config| config.name == name).expect("it is listed")
+}
+
+fn names(result: &DescribeConfigsResult) -> Vec<&str> {
+    result.configs.iter().map(|config| config.name.as_str()).collect()
 }
 
 /// A topic `t` that keeps its records for a second.
@@ -73,6 +185,9 @@ async fn a_topic_has_all_settings_its_own_and_the_defaults() {
             assert_eq!((config.value.as_deref(), config.config_source), (Some(value), OF_DEFAULT));
         }
         assert!(result.configs.iter().all(|config| config.value.is_some() && !config.is_sensitive));
+        let mut expected = [&KAFKAS_TOPIC_SETTINGS[..], &["lossproof.flush"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names(&result), expected);
         let types = [find(&result, "retention.ms"), find(&result, "cleanup.policy")];
         let types = types.map(|config| config.config_type);
         let [long, list] = [5, 7];
@@ -112,8 +227,7 @@ async fn only_the_settings_asked_for_are_described_and_an_empty_list_means_all()
     for version in ends(ApiKey::DescribeConfigs) {
         let keys: &[&str] = &["retention.ms", "no.such.setting"];
         let result = describe(&mut client, resource(TOPIC, "t", Some(keys)), version).await;
-        let names: Vec<_> = result.configs.iter().map(|config| config.name.as_str()).collect();
-        assert_eq!((result.error_code, names), (ErrorCode::NONE, vec!["retention.ms"]));
+        assert_eq!((result.error_code, names(&result)), (ErrorCode::NONE, vec!["retention.ms"]));
         let all = describe(&mut client, resource(TOPIC, "t", None), version).await;
         let empty = describe(&mut client, resource(TOPIC, "t", Some(&[])), version).await;
         assert_eq!(empty, all);
@@ -235,6 +349,7 @@ async fn the_broker_describes_itself_and_no_other() {
     for version in ends(ApiKey::DescribeConfigs) {
         let result = describe(&mut client, resource(BROKER, "1", None), version).await;
         assert_eq!((result.error_code, result.resource_type), (ErrorCode::NONE, BROKER));
+        assert_eq!(names(&result), OF_THE_BROKER);
         for (name, value) in [
             ("auto.create.topics.enable", "true"),
             ("broker.id", "1"),

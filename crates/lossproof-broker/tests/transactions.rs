@@ -246,19 +246,26 @@ async fn a_transaction_takes_no_more_partitions_than_one_commit_can_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_deleted_does_not_keep_its_transaction_from_ending() {
-    let (broker, mut producer) = started(1).await;
-    let mut admin = broker.client().await;
-    admin.create("gone", 2).await;
-    producer.add("t", &[0]).await;
-    producer.add("gone", &[0, 1]).await;
-    producer.send("t", 0, 0, &["a"]).await;
-    producer.send("gone", 1, 0, &["b"]).await;
-    let request = DeleteTopicsRequest { topic_names: vec!["gone".into()], ..Default::default() };
-    let answer: DeleteTopicsResponse = admin.call(&request, 5).await;
-    assert_eq!(answer.responses[0].error_code, ErrorCode::NONE);
-    assert_eq!(producer.end(true).await, ErrorCode::NONE);
-    assert_eq!(admin.committed_values("t").await, ["a"]);
-    broker.stop().await;
+    for with_power_cut in [false, true] {
+        let (mut broker, mut producer) = started(1).await;
+        let mut admin = broker.client().await;
+        admin.create("gone", 2).await;
+        producer.add("t", &[0]).await;
+        producer.add("gone", &[0, 1]).await;
+        producer.send("t", 0, 0, &["a"]).await;
+        producer.send("gone", 1, 0, &["b"]).await;
+        let topic_names = vec!["gone".into()];
+        let request = DeleteTopicsRequest { topic_names, ..Default::default() };
+        let answer: DeleteTopicsResponse = admin.call(&request, 5).await;
+        assert_eq!(answer.responses[0].error_code, ErrorCode::NONE);
+        if with_power_cut {
+            broker = broker.power_cut().await;
+            producer.client = broker.client().await;
+        }
+        assert_eq!(producer.end(true).await, ErrorCode::NONE, "{with_power_cut}");
+        assert_eq!(broker.client().await.committed_values("t").await, ["a"]);
+        broker.stop().await;
+    }
 }
 
 /// COORDINATOR-1.

@@ -7,6 +7,7 @@ use crate::support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,7 +17,10 @@ use support::{Broker, Produce, binary};
 
 /// A start that must fail, and what it says.
 fn refusal(listen: &str, data: &Path) -> String {
-    let mut command = binary();
+    refusal_of(binary(), listen, data)
+}
+
+fn refusal_of(mut command: Command, listen: &str, data: &Path) -> String {
     let output = command.args(["broker", "--listen", listen, "--data"]).arg(data).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -187,22 +191,41 @@ fn a_directory_that_is_not_there_cannot_be_adopted() {
     assert!(!data.exists(), "nothing was made");
 }
 
+/// The program as somebody to whom something is forbidden. Root is not: for him another user starts
+/// a copy, which that one can reach wherever it was built.
+fn without_privileges(scratch: &Path) -> Command {
+    const NOBODY: u32 = 65_534;
+    if !getuid().is_root() {
+        return binary();
+    }
+    fs::set_permissions(scratch, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = scratch.join("lossproof");
+    fs::copy(binary().get_program(), &copy).unwrap();
+    let mut command = Command::new(copy);
+    command.uid(NOBODY).gid(NOBODY).current_dir(scratch);
+    command
+}
+
 #[test]
 fn a_directory_without_permission_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
     fs::create_dir(&data).unwrap();
-    if getuid().is_root() {
-        // To whom nothing is forbidden. A file where a directory must be is refused to root too.
-        fs::write(data.join("journal"), "not a directory").unwrap();
-        let said = refusal("127.0.0.1:0", &data);
-        assert!(said.contains("error[LP1009]"), "{said}");
-        return;
-    }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o500)).unwrap();
-    let said = refusal("127.0.0.1:0", &data);
+    let said = refusal_of(without_privileges(scratch.path()), "127.0.0.1:0", &data);
     assert!(said.contains("error[LP1005]"), "{said}");
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    Broker::start(&data, &[]).stop();
+}
+
+#[test]
+fn a_file_where_a_directory_must_be_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("journal"), "not a directory").unwrap();
+    let said = refusal("127.0.0.1:0", &data);
+    assert!(said.contains("error[LP1009]"), "{said}");
 }
 
 #[test]

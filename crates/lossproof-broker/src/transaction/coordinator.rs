@@ -9,7 +9,9 @@
 //!   old entry may be of a transaction that has ended otherwise (storage rule 14).
 //! - COORDINATOR-4: an offset of an open transaction is never answered as committed, and can be
 //!   told from "no offset".
-//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed.
+//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed. That
+//!   the journal does not know a partition does not mean that it was deleted: its creation may be
+//!   what was lost.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,7 +32,7 @@ use super::state::{
 };
 use crate::offsets::{OffsetKey, UnreadableEntry};
 use crate::producer_ids::ProducerIdBlocks;
-use crate::topics::Catalog;
+use crate::topics::{Catalog, may_lack_topics};
 
 /// Transactions between two pauses.
 const LOOKED_AT_ONCE: usize = 1_000;
@@ -75,6 +77,9 @@ pub(crate) struct TransactionCoordinator {
     pub(super) clock: Arc<dyn Clock>,
     settings: TransactionSettings,
     damaged: bool,
+    /// Partitions of transactions that the log did not have at this start: deleted, or their
+    /// creation is lost. Later none goes but by its deletion.
+    missing: BTreeSet<PartitionId>,
     index: Mutex<Index>,
     /// Told whenever a deadline may have come nearer.
     pub(super) changed: Notify,
@@ -102,8 +107,11 @@ impl TransactionCoordinator {
     /// Takes up what the journal holds. Ongoing transactions go on; their time is measured anew.
     pub(crate) fn open(log: Log, clock: Arc<dyn Clock>, settings: TransactionSettings) -> Self {
         let known = known(&log);
+        let taken_up = known.iter().flatten().flat_map(|(_, it)| &it.partitions).copied();
+        let missing = taken_up.filter(|id| log.partition(*id).is_none()).collect();
         let this = Self {
             damaged: known.is_err() || log.state_is_damaged(StateKind::Transactions),
+            missing,
             log,
             clock,
             settings,
@@ -289,7 +297,7 @@ impl TransactionCoordinator {
         };
         let offsets = match outcome {
             Outcome::Commit => {
-                self.check_whole(id, &current, slot.is_resumed)?;
+                self.check_whole(catalog, id, &current, slot.is_resumed)?;
                 ending::offsets(&current, exists)
             }
             Outcome::Abort => Vec::new(),
@@ -302,10 +310,16 @@ impl TransactionCoordinator {
     /// given up, the abort may have been cut off.
     fn check_whole(
         &self,
+        catalog: &Catalog,
         id: &str,
         ended: &Transaction,
         is_resumed: bool,
     ) -> Result<(), TransactionError> {
+        if let Some(partition) = self.unaccounted(catalog, ended) {
+            tracing::error!(transactional_id = id, %partition,
+                "transaction not committed: a partition of it is lost");
+            return Err(TransactionError::LostPartition { partition });
+        }
         for partition in ended.partitions.iter().copied() {
             let Some(view) = self.log.partition(partition) else { continue };
             let start = self.log.transaction_start(partition, ended.identity.producer_id);
@@ -319,6 +333,19 @@ impl TransactionCoordinator {
             }
         }
         Ok(())
+    }
+
+    /// A partition of the transaction that is missing and not known to have been deleted: the
+    /// catalog lists it, or what lists it may be lost as well.
+    fn unaccounted(&self, catalog: &Catalog, ended: &Transaction) -> Option<PartitionId> {
+        let missing: BTreeSet<PartitionId> =
+            ended.partitions.intersection(&self.missing).copied().collect();
+        let first = missing.first().copied()?;
+        if may_lack_topics(&self.log) {
+            return Some(first);
+        }
+        let mut listed = catalog.iter().flat_map(|topic| &topic.partitions);
+        listed.find(|id| missing.contains(id)).copied()
     }
 
     /// Aborts with an epoch that fences the producer.
@@ -335,7 +362,7 @@ impl TransactionCoordinator {
     }
 
     /// The one commit that ends a transaction. Partitions that are gone need no marker; nor do, on
-    /// an abort, those whose end is lost: they stay closed to committed readers from there on.
+    /// an abort, those that are lost, or whose end is: they stay closed to committed readers.
     async fn finish(
         &self,
         id: &str,

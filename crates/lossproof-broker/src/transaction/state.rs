@@ -96,6 +96,8 @@ pub(crate) enum TransactionError {
     Damaged,
     #[error("a record of the transaction may be lost: partition {partition} is damaged {range}")]
     Lost { partition: PartitionId, range: OffsetRange },
+    #[error("records of the transaction may be lost: partition {partition} is not in the journal")]
+    LostPartition { partition: PartitionId },
     #[error("the group does not take offsets from who sends them: {0:?}")]
     NotAdmitted(ErrorCode),
     #[error("the journal refused: {0}")]
@@ -115,9 +117,9 @@ impl TransactionError {
             Self::TooLarge => ErrorCode::POLICY_VIOLATION,
             Self::Busy => ErrorCode::CONCURRENT_TRANSACTIONS,
             // Its records may be gone: the client must not take it for a hiccup.
-            Self::Lost { .. } | Self::Storage(CommitCause::Damaged { .. }) => {
-                ErrorCode::KAFKA_STORAGE_ERROR
-            }
+            Self::Lost { .. }
+            | Self::LostPartition { .. }
+            | Self::Storage(CommitCause::Damaged { .. }) => ErrorCode::KAFKA_STORAGE_ERROR,
             Self::TooManyIds | Self::Damaged | Self::Storage(_) => {
                 ErrorCode::COORDINATOR_NOT_AVAILABLE
             }

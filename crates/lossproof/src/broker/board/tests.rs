@@ -77,7 +77,7 @@ fn figures() -> Figures {
         connections: 119,
         connections_refused: 120,
         batches_refused: 121,
-        fetches_damaged: 135,
+        fetches_damaged: 132,
         requests: vec![("Fetch".into(), 122), ("Produce".into(), 123)],
         topics: vec![TopicFigures {
             name: "news".into(),
