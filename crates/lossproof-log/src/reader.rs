@@ -45,6 +45,8 @@ pub struct Slice {
     /// Whole batches without a gap; the first holds the offset that was asked for, or is the next
     /// one behind a range that was given up. Empty only at the high watermark.
     pub batches: Vec<StoredBatch>,
+    /// Where it goes on: behind these batches, or behind what was given up at the high watermark.
+    pub next_offset: i64,
     pub high_watermark: i64,
     pub log_start: i64,
     /// Memory that the batches keep, in bytes: that of others is in it, which was read with them
@@ -175,8 +177,8 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     fn into_slice(mut self, log_start: i64) -> Slice {
         self.enter(Bytes::new());
-        let Self { batches, high_watermark, held, .. } = self;
-        Slice { batches, high_watermark, log_start, held }
+        let Self { batches, next_offset, high_watermark, held, .. } = self;
+        Slice { batches, next_offset, high_watermark, log_start, held }
     }
 
     /// Goes on to another window: of the last one all is kept, or copies of what was taken
@@ -222,16 +224,19 @@ impl Cursor<'_> {
 
     /// Takes a batch if it is the next one and fits; breaks where the read has to end.
     fn take(&mut self, entry: &Entry, payload: &Bytes, life: &Life) -> ControlFlow<Stop> {
-        if entry.last_offset >= self.high_watermark {
-            return ControlFlow::Break(Stop::Enough);
-        }
         let is_first = self.batches.is_empty();
         if !is_first && self.partition.accepted_at(self.next_offset).is_some() {
             return ControlFlow::Break(Stop::Enough); // READ-4
         }
-        if entry.base_offset > self.next_offset {
-            let lost = OffsetRange { first: self.next_offset, last: entry.base_offset - 1 };
+        // Before it is looked how far this read goes: what is missing may stand before a batch that
+        // was acknowledged after it began.
+        let missing_to = entry.base_offset.min(self.high_watermark) - 1;
+        if missing_to >= self.next_offset {
+            let lost = OffsetRange { first: self.next_offset, last: missing_to };
             return ControlFlow::Break(Stop::Damage(lost));
+        }
+        if entry.last_offset >= self.high_watermark {
+            return ControlFlow::Break(Stop::Enough);
         }
         if let Some(known) = self.partition.damage_at(entry.base_offset) {
             return ControlFlow::Break(Stop::Damage(known));
@@ -277,7 +282,19 @@ pub(crate) fn read(
     max_bytes: usize,
     unread: Unread,
 ) -> Result<Slice, ReadError> {
-    let (log_start, high_watermark) = partition.bounds();
+    let bounds = partition.bounds();
+    read_within(bounds, segments, id, partition, from, max_bytes, unread)
+}
+
+fn read_within(
+    (log_start, high_watermark): (i64, i64),
+    segments: &Segments,
+    id: PartitionId,
+    partition: &Partition,
+    from: i64,
+    max_bytes: usize,
+    unread: Unread,
+) -> Result<Slice, ReadError> {
     if from < log_start || from > high_watermark {
         return Err(ReadError::OffsetOutOfRange { offset: from, log_start, high_watermark });
     }
@@ -472,4 +489,63 @@ fn salvage(segment: &ReadSegment, position: u64, end: u64) -> io::Result<Option<
         from = begin + u64::from(header.length);
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_wire::batch::BatchBuilder;
+
+    use super::*;
+    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange};
+
+    const ID: PartitionId = PartitionId(1);
+
+    fn append(value: &[u8]) -> Commit {
+        let mut batch = BatchBuilder::new();
+        batch.push(1000, None, Some(value), &[]);
+        Commit::append(ID, batch.build().unwrap())
+    }
+
+    /// READ-2: the batch behind what cannot be read was acknowledged after the read began. That it
+    /// may not be given yet says nothing of what is missing before it.
+    #[test]
+    fn what_cannot_be_read_is_no_end_though_the_log_has_grown_meanwhile() {
+        let disk = SimDisk::new();
+        let env = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+        let (log, mut stepper, _) = opened.unwrap();
+        let flush = FlushPolicy::Commit;
+        let create = PartitionChange::Create { id: ID, topic_id: [1; 16], index: 0, flush };
+        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+        for value in [b"before", b"struck"] {
+            stepper.submit(vec![append(value)]).remove(0).unwrap();
+        }
+        let partition = log.shared().view.partition(ID).unwrap();
+        let bounds = partition.bounds();
+        stepper.submit(vec![append(b"behind")]).remove(0).unwrap();
+        assert_eq!((bounds, partition.bounds()), ((0, 2), (0, 3)));
+        let path = Path::new("/data/journal/0000000000000001.wal");
+        let bytes = disk.bytes(path).unwrap();
+        let at = bytes.windows(6).position(|it| it == b"struck").unwrap() as u64 / BLOCK * BLOCK;
+        disk.make_unreadable(path, at..at + BLOCK).unwrap();
+        let segments = &log.shared().segments;
+        let read = |from, unread| read_within(bounds, segments, ID, &partition, from, 1, unread);
+        let failed = read(1, Unread::IsError);
+        assert!(matches!(failed, Err(ReadError::Io { .. })), "{failed:?}");
+        let struck = OffsetRange { first: 1, last: 1 };
+        let damaged = read(1, Unread::IsDamage);
+        let is_told = matches!(damaged, Err(ReadError::Damaged { range, .. }) if range == struck);
+        assert!(is_told, "{damaged:?}");
+        let before = read(0, Unread::IsError).unwrap();
+        assert_eq!((before.batches.len(), before.next_offset), (1, 1));
+        let at_end = read(2, Unread::IsError).unwrap();
+        assert_eq!((at_end.batches.len(), at_end.next_offset), (0, 2));
+    }
 }

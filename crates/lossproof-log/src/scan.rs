@@ -241,18 +241,22 @@ impl Scan {
         from: u64,
         to: u64,
     ) -> io::Result<Option<(u64, FrameHeader)>> {
-        let mut first: Option<(u64, FrameHeader)> = None;
+        let (mut fronts, mut found) = (Vec::new(), Vec::new());
         let mut at = from;
         while at + BLOCK <= to.min(self.length) {
-            let front = self.front_header(at)?.map(|header| (at, header));
-            let before = self.frame_before(at + BLOCK)?.filter(|(begin, _)| *begin >= from);
-            for found in [front, before].into_iter().flatten() {
-                let key = |(begin, header): &(u64, FrameHeader)| (*begin, Reverse(header.number));
-                first = Some(first.map_or(found, |known| std::cmp::min_by_key(known, found, key)));
-            }
+            fronts.extend(self.front_header(at)?.map(|header| (at, header)));
+            found.extend(self.frame_before(at + BLOCK)?.filter(|(begin, _)| *begin >= from));
             at += BLOCK;
         }
-        Ok(first)
+        found.extend_from_slice(&fronts);
+        // A copy of an end alone may seem to begin before the frame that holds it. What holds a later
+        // frame is no frame.
+        let is_frame = |(begin, header): &(u64, FrameHeader)| {
+            let inside = *begin + 1..*begin + u64::from(header.length);
+            !fronts.iter().any(|(at, it)| inside.contains(at) && it.number > header.number)
+        };
+        let key = |(begin, header): &(u64, FrameHeader)| (*begin, Reverse(header.number));
+        Ok(found.into_iter().filter(is_frame).min_by_key(key))
     }
 
     /// What stands at `position`, behind all frames below `number`; `None` where nothing of this

@@ -249,3 +249,47 @@ fn an_end_that_imitates_frames_is_cut_as_one_piece() {
         assert!(report.recovery.damage.is_empty(), "{hint}: {report:?}");
     }
 }
+
+/// A record may hold the end of a frame alone: that frame would have begun before the record's own,
+/// over frames that are there.
+#[test]
+fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    let long = "long ".repeat(4_000);
+    for text in [&*long, "struck.", "kept."] {
+        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
+    }
+    let bytes = disk.bytes(&segment()).unwrap();
+    let block_of = |text: &[u8]| place_of(&disk, text).1 / BLOCK;
+    let (long, struck) = (block_of(b"long "), block_of(b"struck."));
+    assert_eq!((struck - long, block_of(b"kept.")), (5, struck + 1));
+    let end = &bytes[(struck - 1) * BLOCK..struck * BLOCK];
+    // In the third block of its frame, so that it seems to be of one that began where `struck.` does.
+    let commit_of = |pad: usize| {
+        let value = [&vec![b'p'; pad][..], end, &[b'q'; 9_000]].concat();
+        let mut builder = BatchBuilder::new();
+        builder.push(1000, None, Some(&value), &[]);
+        Commit::append(P1, builder.build().unwrap())
+    };
+    let at = |pad: &usize| {
+        let batch = &commit_of(*pad).appends[0].batch;
+        128 + batch.windows(BLOCK).position(|it| it == end).unwrap()
+    };
+    let pad = (BLOCK..3 * BLOCK).find(|pad| at(pad) == 2 * BLOCK).unwrap();
+    stepper.submit(vec![commit_of(pad)]).remove(0).unwrap();
+    stepper.submit(vec![append(P1, &["last."])]).remove(0).unwrap();
+    let read = |offset| log.read(P1, offset, 1).unwrap().batches[0].bytes.to_vec();
+    let written: Vec<Vec<u8>> = (0..5).map(read).collect();
+    disk.damage(&segment(), (struck * BLOCK) as u64, &[0; BLOCK]).unwrap();
+    for (offset, bytes) in (0..).zip(&written) {
+        match log.read(P1, offset, 1) {
+            Ok(slice) if offset != 1 => assert_eq!(slice.batches[0].bytes, bytes),
+            Err(ReadError::Damaged { range, .. }) if offset == 1 => {
+                assert_eq!(range, OffsetRange { first: 1, last: 1 });
+            }
+            other => panic!("offset {offset}: {other:?}"),
+        }
+    }
+}
