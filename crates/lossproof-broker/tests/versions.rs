@@ -5,7 +5,7 @@ use crate::common;
 
 use bytes::BytesMut;
 use common::{Broker, ends, fetch, produce, records, values_of};
-use lossproof_wire::samples::probes;
+use lossproof_wire::samples::{Probe, probes};
 use lossproof_wire::*;
 
 /// Clients are lost where one of them is narrowed. As Apache Kafka 4.3 has them, but for three:
@@ -95,7 +95,7 @@ async fn what_is_advertised_is_answered_and_nothing_else_is() {
         let probe = requests.iter().find(|probe| probe.api_key.code() == code);
         assert_eq!(probe.is_some(), TABLE.iter().any(|(key, ..)| *key == code), "{code}");
         // As those of the nearest version that there is.
-        let served = probe.map_or(0..=0, |probe| probe.versions());
+        let served = probe.map_or(0..=0, Probe::versions);
         for version in served.start() - 1..=served.end() + 1 {
             let known = version.clamp(*served.start(), *served.end());
             let mut frame = BytesMut::new();

@@ -249,8 +249,8 @@ impl Scan {
             at += BLOCK;
         }
         found.extend_from_slice(&fronts);
-        // A copy of an end alone may seem to begin before the frame that holds it. What holds a later
-        // frame is no frame.
+        // A copy of an end alone may seem to begin before the frame that holds it. What holds a
+        // later frame is no frame.
         let is_frame = |(begin, header): &(u64, FrameHeader)| {
             let inside = *begin + 1..*begin + u64::from(header.length);
             !fronts.iter().any(|(at, it)| inside.contains(at) && it.number > header.number)

@@ -266,7 +266,7 @@ fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
     let (long, struck) = (block_of(b"long "), block_of(b"struck."));
     assert_eq!((struck - long, block_of(b"kept.")), (5, struck + 1));
     let end = &bytes[(struck - 1) * BLOCK..struck * BLOCK];
-    // In the third block of its frame, so that it seems to be of one that began where `struck.` does.
+    // In the third block of its frame, as if it were of one that began where `struck.` does.
     let commit_of = |pad: usize| {
         let value = [&vec![b'p'; pad][..], end, &[b'q'; 9_000]].concat();
         let mut builder = BatchBuilder::new();

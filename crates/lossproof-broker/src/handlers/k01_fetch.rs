@@ -376,13 +376,11 @@ fn read_partition(
     if left.is_used_up && is_inside {
         return bounds;
     }
-    let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
-    let limit = partition_max.min(left.bytes);
+    let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(left.bytes);
     let slice = match broker.log.read(id, wanted.fetch_offset, limit) {
         Ok(slice) => slice,
         Err(error) => {
-            // FETCH-3.
-            broker.tell_of_fetch(id, &error);
+            broker.tell_of_fetch(id, &error); // FETCH-3
             let log_start_offset = log_start_at(&error, &view);
             return PartitionData { log_start_offset, ..refuse(read_error(&error)) };
         }

@@ -9,9 +9,8 @@
 //!   old entry may be of a transaction that has ended otherwise (storage rule 14).
 //! - COORDINATOR-4: an offset of an open transaction is never answered as committed, and can be
 //!   told from "no offset".
-//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed. That
-//!   the journal does not know a partition does not mean that it was deleted: its creation may be
-//!   what was lost.
+//! - COORDINATOR-5: a transaction of which a record may be lost is never answered as committed. A
+//!   partition that the journal does not know need not have been deleted: its creation may be lost.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -58,8 +58,8 @@ impl BatchBuilder {
         self
     }
 
-    /// Ends a batch without records at `last_offset_delta` from its base offset, as compaction leaves
-    /// one whose last records are not wanted any more: clients go on behind it.
+    /// Ends a batch without records at `last_offset_delta` from its base offset, as compaction
+    /// leaves one whose last records are not wanted any more: clients go on behind it.
     #[must_use]
     pub fn reaching(mut self, last_offset_delta: i32) -> Self {
         self.header.last_offset_delta = last_offset_delta;
