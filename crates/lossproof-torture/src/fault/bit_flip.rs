@@ -42,6 +42,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         session(round)?;
         // The next start begins a segment; until then the last frame is the journal's last.
         let files = read_files(&round.settings.data)?;
+        keep_meta(&round.settings.data)?;
         let broker = round.settings.start()?;
         round.verify()?;
         let baseline = Baseline::see(round, files)?;
@@ -450,8 +451,14 @@ fn read_files(data: &Path) -> Result<Files, Failure> {
     Ok(files)
 }
 
-/// Makes every file what it was; the files stay the same, since the broker knows its lock by the
-/// inode.
+/// Each start of the broker makes another meta file, which knows itself by inode and birth. This
+/// one stays, under a second name.
+fn keep_meta(data: &Path) -> Result<(), Failure> {
+    let (meta, kept) = (data.join("meta"), data.with_file_name("meta.kept"));
+    fs::hard_link(&meta, &kept).context(kept.display())
+}
+
+/// Makes every file what it was; the meta file is the same one again.
 fn restore(data: &Path, files: &Files) -> Result<(), Failure> {
     for (path, now) in read_files(data)? {
         match files.get(&path) {
@@ -459,6 +466,15 @@ fn restore(data: &Path, files: &Files) -> Result<(), Failure> {
             Some(before) => fs::write(&path, before).context(path.display())?,
             None => fs::remove_file(&path).context(path.display())?,
         }
+    }
+    let (meta, kept) = (data.join("meta"), data.with_file_name("meta.kept"));
+    if meta.exists() {
+        fs::remove_file(&meta).context(meta.display())?;
+    }
+    fs::hard_link(&kept, &meta).context(meta.display())?;
+    if let Some(before) = files.get(&meta) {
+        // Something was flipped in it.
+        fs::write(&meta, before).context(meta.display())?;
     }
     let gone = files.iter().filter(|(path, _)| !path.exists());
     for (path, before) in gone {
