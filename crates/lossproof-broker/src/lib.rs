@@ -10,7 +10,7 @@
 //! - CONN-1 to -3 in `connection.rs`: order, and bytes that make no sense.
 //! - FRAME-1, -2 and BUDGET-1 to -6: memory.
 //! - SESSION-1 to -5, REMOVAL-1, -2: fetch sessions, removed offsets.
-//! - PRODUCE-1 to -4, FETCH-1 to -5, OFFSETS-1 to -4, RETENTION-1, -2, TOPIC-1 to -6,
+//! - PRODUCE-1 to -4, FETCH-1 to -6, OFFSETS-1 to -4, RETENTION-1, -2, TOPIC-1 to -6,
 //!   GROUP-1 to -10, TRANSACTION-1 to -3, COORDINATOR-1 to -5, ACCEPTANCE-1, -2: see there.
 //!
 //! # Example

@@ -174,7 +174,29 @@ struct Cursor<'a> {
     held: usize,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    /// Of the offsets from the first one to below the second, which is a high watermark.
+    fn new(
+        id: PartitionId,
+        partition: &'a Partition,
+        (next_offset, high_watermark): (i64, i64),
+        bytes_left: usize,
+        unread: Unread,
+    ) -> Self {
+        Self {
+            id,
+            partition,
+            unread,
+            next_offset,
+            high_watermark,
+            bytes_left,
+            batches: Vec::new(),
+            window: Bytes::new(),
+            settled: 0,
+            held: 0,
+        }
+    }
+
     fn into_slice(mut self, log_start: i64) -> Slice {
         self.enter(Bytes::new());
         let Self { batches, next_offset, high_watermark, held, .. } = self;
@@ -282,34 +304,11 @@ pub(crate) fn read(
     max_bytes: usize,
     unread: Unread,
 ) -> Result<Slice, ReadError> {
-    let bounds = partition.bounds();
-    read_within(bounds, segments, id, partition, from, max_bytes, unread)
-}
-
-fn read_within(
-    (log_start, high_watermark): (i64, i64),
-    segments: &Segments,
-    id: PartitionId,
-    partition: &Partition,
-    from: i64,
-    max_bytes: usize,
-    unread: Unread,
-) -> Result<Slice, ReadError> {
+    let (log_start, high_watermark) = partition.bounds();
     if from < log_start || from > high_watermark {
         return Err(ReadError::OffsetOutOfRange { offset: from, log_start, high_watermark });
     }
-    let mut cursor = Cursor {
-        id,
-        partition,
-        unread,
-        next_offset: from,
-        high_watermark,
-        bytes_left: max_bytes,
-        batches: Vec::new(),
-        window: Bytes::new(),
-        settled: 0,
-        held: 0,
-    };
+    let mut cursor = Cursor::new(id, partition, (from, high_watermark), max_bytes, unread);
     match gather(segments, &mut cursor)? {
         Stop::Damage(range) if cursor.batches.is_empty() => {
             let (log_start, high_watermark) = partition.bounds();
@@ -536,16 +535,18 @@ mod tests {
         let at = bytes.windows(6).position(|it| it == b"struck").unwrap() as u64 / BLOCK * BLOCK;
         disk.make_unreadable(path, at..at + BLOCK).unwrap();
         let segments = &log.shared().segments;
-        let read = |from, unread| read_within(bounds, segments, ID, &partition, from, 1, unread);
+        let read = |from, unread| {
+            let mut cursor = Cursor::new(ID, &partition, (from, bounds.1), 1, unread);
+            gather(segments, &mut cursor).map(|stop| (stop, cursor.into_slice(bounds.0)))
+        };
         let failed = read(1, Unread::IsError);
-        assert!(matches!(failed, Err(ReadError::Io { .. })), "{failed:?}");
+        assert!(matches!(failed, Err(ReadError::Io { .. })));
         let struck = OffsetRange { first: 1, last: 1 };
         let damaged = read(1, Unread::IsDamage);
-        let is_told = matches!(damaged, Err(ReadError::Damaged { range, .. }) if range == struck);
-        assert!(is_told, "{damaged:?}");
-        let before = read(0, Unread::IsError).unwrap();
+        assert!(matches!(damaged, Ok((Stop::Damage(range), _)) if range == struck));
+        let (_, before) = read(0, Unread::IsError).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((before.batches.len(), before.next_offset), (1, 1));
-        let at_end = read(2, Unread::IsError).unwrap();
+        let (_, at_end) = read(2, Unread::IsError).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((at_end.batches.len(), at_end.next_offset), (0, 2));
     }
 }

@@ -262,10 +262,14 @@ impl Scan {
     /// What stands at `position`, behind all frames below `number`; `None` where nothing of this
     /// life follows.
     pub(crate) fn piece_at(&mut self, position: u64, number: u64) -> io::Result<Option<Piece>> {
-        if let Some(frame) = self.frame_at(position, number)? {
+        let next = self.next_frame(position, number)?;
+        if let Some((begin, header)) = next
+            && begin == position
+            && let Some(frame) = self.frame_of(begin, header)?
+        {
             return Ok(Some(Piece::Frame(frame)));
         }
-        let end = match self.next_frame(position, number)? {
+        let end = match next {
             Some((at, _)) if at > position => at,
             // A header is left, and no directory that belongs to it.
             Some((at, header)) => at + u64::from(header.length),
