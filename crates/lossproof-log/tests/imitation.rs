@@ -59,19 +59,24 @@ fn imitation(disk: &SimDisk) -> (Commit, Vec<u8>) {
     let (first, end) = (begin(b"first."), begin(b"before."));
     let copies = bytes[first..end].to_vec();
     assert_eq!(copies.len(), 5 * BLOCK, "one block, one block, three blocks");
-    let commit_of = |pad: usize| {
-        let value = [&vec![b'p'; pad][..], &copies, &vec![b'q'; 30_000]].concat();
-        let mut builder = BatchBuilder::new();
-        builder.push(1000, None, Some(&value), &[]);
-        Commit::append(P1, builder.build().unwrap())
-    };
-    // In front of a frame's only batch stand its header and one entry.
-    let at = |commit: &Commit| {
-        let batch = &commit.appends[0].batch;
-        128 + batch.windows(BLOCK).position(|it| it == &copies[..BLOCK]).unwrap()
-    };
-    let pad = (0..2 * BLOCK).find(|pad| at(&commit_of(*pad)).is_multiple_of(BLOCK)).unwrap();
-    (commit_of(pad), copies)
+    let at = |pad: &usize| place_in(&holding(*pad, &copies, 30_000), &copies);
+    let pad = (0..2 * BLOCK).find(|pad| at(pad).is_multiple_of(BLOCK)).unwrap();
+    (holding(pad, &copies, 30_000), copies)
+}
+
+/// A commit of one record that holds `copies` between other bytes.
+fn holding(before: usize, copies: &[u8], behind: usize) -> Commit {
+    let value = [&vec![b'p'; before][..], copies, &vec![b'q'; behind]].concat();
+    let mut builder = BatchBuilder::new();
+    builder.push(1000, None, Some(&value), &[]);
+    Commit::append(P1, builder.build().unwrap())
+}
+
+/// Where in its frame the copies stand: in front of a frame's only batch are its header and one
+/// entry.
+fn place_in(commit: &Commit, copies: &[u8]) -> usize {
+    let batch = &commit.appends[0].batch;
+    128 + batch.windows(BLOCK).position(|it| it == &copies[..BLOCK]).unwrap()
 }
 
 /// Block of the frame that holds the copies, and how many it has.
@@ -267,18 +272,9 @@ fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
     assert_eq!((struck - long, block_of(b"kept.")), (5, struck + 1));
     let end = &bytes[(struck - 1) * BLOCK..struck * BLOCK];
     // In the third block of its frame, as if it were of one that began where `struck.` does.
-    let commit_of = |pad: usize| {
-        let value = [&vec![b'p'; pad][..], end, &[b'q'; 9_000]].concat();
-        let mut builder = BatchBuilder::new();
-        builder.push(1000, None, Some(&value), &[]);
-        Commit::append(P1, builder.build().unwrap())
-    };
-    let at = |pad: &usize| {
-        let batch = &commit_of(*pad).appends[0].batch;
-        128 + batch.windows(BLOCK).position(|it| it == end).unwrap()
-    };
+    let at = |pad: &usize| place_in(&holding(*pad, end, 9_000), end);
     let pad = (BLOCK..3 * BLOCK).find(|pad| at(pad) == 2 * BLOCK).unwrap();
-    stepper.submit(vec![commit_of(pad)]).remove(0).unwrap();
+    stepper.submit(vec![holding(pad, end, 9_000)]).remove(0).unwrap();
     stepper.submit(vec![append(P1, &["last."])]).remove(0).unwrap();
     let read = |offset| log.read(P1, offset, 1).unwrap().batches[0].bytes.to_vec();
     let written: Vec<Vec<u8>> = (0..5).map(read).collect();
@@ -291,5 +287,45 @@ fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
             }
             other => panic!("offset {offset}: {other:?}"),
         }
+    }
+}
+
+/// A record may hold the front of a long frame alone, which would end behind the frames that follow:
+/// these still tell that the record was durable, where the mark is of before it.
+#[test]
+fn a_copy_of_a_front_alone_hides_no_evidence_behind_it() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    for text in [&*"long ".repeat(8_000), "before."] {
+        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
+    }
+    stepper.mark();
+    // A frame counts only where the file is long enough for it.
+    (0..20).for_each(|_| stepper.zero());
+    let bytes = disk.bytes(&segment()).unwrap();
+    let (long, before) =
+        (place_of(&disk, b"long ").1 / BLOCK, place_of(&disk, b"before.").1 / BLOCK);
+    let front = &bytes[long * BLOCK..(long + 1) * BLOCK];
+    let at = |pad: &usize| place_in(&holding(*pad, front, 2_000), front);
+    let pad = (0..2 * BLOCK).find(|pad| at(pad).is_multiple_of(BLOCK)).unwrap();
+    stepper.submit(vec![holding(pad, front, 2_000)]).remove(0).unwrap();
+    for text in ["behind.", "last."] {
+        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
+    }
+    let (holder, blocks) = holder(&disk, front);
+    assert!(holder == before + 1 && blocks + 2 < before - long, "it would end behind the last one");
+    let read = |offset| log.read(P1, offset, 1).unwrap().batches[0].bytes.to_vec();
+    let written: Vec<Vec<u8>> = (0..5).map(read).collect();
+    // One byte of its first header: the record is whole.
+    disk.damage(&segment(), (holder * BLOCK) as u64, b"l").unwrap();
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.killed());
+    assert!(report.in_doubt.is_empty(), "{report:?}");
+    let told: Vec<FindingKind> = report.damage.iter().map(|it| it.kind).collect();
+    assert_eq!(told, [FindingKind::FrameDamaged], "{report:?}");
+    assert_eq!(log.partition(P1).unwrap().high_watermark, 5);
+    for (offset, bytes) in (0..).zip(&written) {
+        assert_eq!(log.read(P1, offset, 1).unwrap().batches[0].bytes, bytes, "offset {offset}");
     }
 }
