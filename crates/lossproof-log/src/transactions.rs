@@ -57,7 +57,8 @@ pub struct AbortedTransaction {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Aborted {
     pub(crate) transaction: AbortedTransaction,
-    /// The last stable offset behind its marker: no later one begins before.
+    /// The last stable offset behind its marker: no later one begins before, unless it is the
+    /// first offset itself ([`Transactions::decided`]).
     pub(crate) stable: i64,
 }
 
@@ -154,7 +155,6 @@ impl Transactions {
             }
             let transaction = AbortedTransaction { first_offset, last_offset, producer_id };
             let at = self.aborted.partition_point(|it| it.transaction.last_offset <= last_offset);
-            // Those that ended later began at or behind it, as far as is known.
             self.aborted.insert(at, Aborted { transaction, stable: first_offset });
         }
     }
@@ -191,7 +191,9 @@ impl Transactions {
             if aborted.transaction.first_offset < to {
                 found.push(aborted.transaction);
             }
-            if aborted.stable >= to {
+            // What was decided says nothing of those behind it: they may have been lost later, and
+            // have begun before.
+            if aborted.stable >= to && aborted.stable > aborted.transaction.first_offset {
                 break;
             }
         }
@@ -337,6 +339,28 @@ mod tests {
         known.accept(early);
         assert_eq!(known.aborted(10, 30).len(), 1, "its marker may be in the second loss");
         assert_eq!(known.aborted(40, 42), []);
+    }
+
+    /// ACCEPT-4. The trap: of two transactions the one that began first was lost last.
+    #[test]
+    fn of_two_that_are_given_up_neither_hides_the_other() {
+        let [early, late] = [(20, 24), (40, 44)].map(|(first, last)| OffsetRange { first, last });
+        let mut known = Transactions::default();
+        take(&mut known, 2, Step::Records, 5);
+        take(&mut known, 1, Step::Records, 10);
+        known.doubt(early);
+        take(&mut known, 1, Step::Commit, 30);
+        known.doubt(late);
+        take(&mut known, 2, Step::Commit, 50);
+        for range in [early, late] {
+            known.accept(range);
+        }
+        let second = AbortedTransaction { first_offset: 5, last_offset: 39, producer_id: 2 };
+        let first = AbortedTransaction { first_offset: 10, last_offset: 19, producer_id: 1 };
+        assert_eq!((known.last_stable(51), known.aborted(0, 51)), (51, vec![second, first]));
+        for to in 6..=10 {
+            assert_eq!(known.aborted(0, to), [second], "to {to}");
+        }
     }
 
     /// Else nothing would ever be committed there again.
