@@ -81,8 +81,8 @@ pub(crate) struct Committer {
     /// Running time of the log before this open.
     running_before_ms: u64,
     opened_at: Duration,
-    /// When the last step ended that made something durable.
-    last_durable: Duration,
+    /// Since when something is durable of which no mark tells yet.
+    unmarked_since: Option<Duration>,
     /// Something was removed in this step.
     has_removed: bool,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
@@ -114,7 +114,7 @@ impl Committer {
             draft: Draft::default(),
             running_before_ms: start.running_before_ms,
             opened_at: now,
-            last_durable: now,
+            unmarked_since: None,
             has_removed: false,
             unsynced_since: None,
             _lock: start.lock,
@@ -138,7 +138,6 @@ impl Committer {
     /// Commits `batch`, in its order, in as few frames as it takes; every one of it is answered
     /// when this returns.
     pub(crate) fn step(&mut self, batch: Vec<Submission>) {
-        let durable_before = self.writer.durable_through;
         self.waiting.extend(batch);
         while let Some(submission) = self.waiting.pop_front() {
             match self.fit(submission) {
@@ -155,9 +154,6 @@ impl Committer {
         }
         self.sync_if_due();
         self.count_producers();
-        if self.writer.durable_through > durable_before {
-            self.last_durable = self.shared.env.clock.monotonic();
-        }
         self.mark_if_due();
     }
 
@@ -544,8 +540,7 @@ impl Committer {
         }
         let now = self.shared.env.clock.monotonic();
         let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
-        let mark = (self.marked.durable_through < self.writer.durable_through)
-            .then(|| until(self.last_durable + self.shared.config.mark_after));
+        let mark = self.unmarked_since.map(|since| until(since + self.shared.config.mark_after));
         let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
         [mark, sync].into_iter().flatten().min()
     }
@@ -556,12 +551,15 @@ impl Committer {
         self.mark_if_due();
     }
 
-    /// The next durable frame says of the last one that it is durable, but none may come: refused
-    /// commits and unsafe policies keep the log busy and say nothing.
+    /// The next frame says of the last one that it is durable, but none may come, or those that did
+    /// may be what is damaged (MARK-3).
     fn mark_if_due(&mut self) {
+        if self.marked.durable_through >= self.writer.durable_through {
+            return;
+        }
         let now = self.shared.env.clock.monotonic();
-        let stale = self.marked.durable_through < self.writer.durable_through;
-        if stale && now >= self.last_durable + self.shared.config.mark_after {
+        let since = *self.unmarked_since.get_or_insert(now);
+        if now >= since + self.shared.config.mark_after {
             self.write_mark(false);
         }
     }
@@ -581,7 +579,7 @@ impl Committer {
             wall_ms: self.shared.wall_clock.last_believed_ms(),
         };
         match self.marks.write(&mark) {
-            Ok(()) => self.marked = mark,
+            Ok(()) => (self.marked, self.unmarked_since) = (mark, None),
             Err(error) => {
                 self.fence(sync_fault(&error));
             }

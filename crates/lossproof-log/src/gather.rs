@@ -75,7 +75,16 @@ pub(crate) fn gather(
         gathered.damage.push(Finding::whole_file(FindingKind::SegmentMissing, in_use, 0));
     }
     for (index, candidate) in candidates.into_iter().enumerate() {
-        if index >= used || candidate.state == HeaderState::Void && candidate.sequence > in_use {
+        // One whose activation failed, with or without a trace of it.
+        let is_void = || match candidate.state {
+            HeaderState::Void => Ok(true),
+            HeaderState::Blank => {
+                let first = first_frame(&candidate.file, directory_id, candidate.sequence);
+                first.map(|first| first.is_none()).map_err(failed("read", &candidate.path))
+            }
+            _ => Ok(false),
+        };
+        if index >= used || candidate.sequence > in_use && is_void()? {
             gathered.unused.push(candidate.path);
             continue;
         }

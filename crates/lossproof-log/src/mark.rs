@@ -3,6 +3,8 @@
 //! # Invariants
 //! - MARK-1: a torn write of a mark leaves the one before (SLOT-1).
 //! - MARK-2: a mark never names a frame whose fdatasync has not returned.
+//! - MARK-3: what has been durable for longer than `mark_after` is named by one, however busy the
+//!   log is: what is damaged at the end is known for that, and not cut as never acknowledged.
 
 use crate::frame::{get_i64, get_u64};
 use crate::slots::{BYTES, Slotted};

@@ -89,9 +89,9 @@ fn open_once(
     env.disk.sync_dir(&paths.journal).map_err(failed("sync", &paths.journal))?;
     let sequence = gathered.last_sequence + 1;
     recovery.walk(gathered, None)?;
-    if recovery.end_lost {
-        // Durable before the new segment is, which would make the end look like the middle; where
-        // it is given up, until all that this comes to is durable.
+    if recovery.end_lost && config.accept_lost_end {
+        // Durable before the new segment is, which would make the end look like the middle, and
+        // until all that this comes to is durable.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
         marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
@@ -362,8 +362,14 @@ fn start(
 ) -> Result<(Committer, Mover, RecoveryReport), OpenError> {
     let Started { paths, mut meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock } =
         started;
-    let kept = std::mem::take(&mut recovery.kept);
+    let gives_up = recovery.end_lost && config.accept_lost_end;
+    let leaves = recovery.end_lost && !gives_up;
+    let mut kept = std::mem::take(&mut recovery.kept);
     let first_frame = recovery.expected - kept.len() as u64;
+    if leaves {
+        kept.clear(); // RECOVERY-5: they stay where they are.
+        recovery.expected = first_frame;
+    }
     let writer_start = WriterStart {
         journal: paths.journal.clone(),
         directory_id: meta.directory_id,
@@ -373,11 +379,12 @@ fn start(
         run: recovery.run + 1,
         at_least: bytes_for(&kept, &config),
     };
-    // On a full disk the zeros are the room for the new segment.
-    trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
+    if !leaves {
+        // On a full disk the zeros are the room for the new segment.
+        trim(env, recovery.ends.iter().map(|end| (&*end.path, end.used)))?;
+    }
     let failed_journal = || failed("write to", &paths.journal);
     let mut writer = Writer::create(env, &config, writer_start).map_err(failed_journal())?;
-    let gives_up = recovery.end_lost && config.accept_lost_end;
     rewrite(&mut writer, &mut recovery, &kept, gives_up)
         .map_err(|cause| failed_journal()(io::Error::other(cause.to_string())))?;
     recovery.close_suspects(gives_up);
@@ -386,11 +393,13 @@ fn start(
     let report = report(&meta, mark, fresh, &recovery, kept.len() as u64);
     tell(env, &paths, &report)?;
     let segments = std::mem::take(&mut recovery.segments);
-    writer.activate(first_frame, &segments).map_err(failed_journal())?;
-    // Nothing behind these ends counts any more: what was kept is written anew, what was cut is
-    // in quarantine.
-    trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
-    remove_void(env, &paths.journal, &recovery, &segments)?;
+    if !leaves {
+        writer.activate(first_frame, &segments).map_err(failed_journal())?;
+        // Nothing behind these ends counts any more: what was kept is written anew, what was cut
+        // is in quarantine.
+        trim(env, recovery.ends.iter().map(|end| (&*end.path, end.counted)))?;
+        remove_void(env, &paths.journal, &recovery, &segments)?;
+    }
     let identity = Identity {
         directory_id: meta.identity(),
         cluster_id: meta.cluster_id(),

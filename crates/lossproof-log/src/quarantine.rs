@@ -29,6 +29,8 @@ pub(crate) fn keep(
     let &Finding { segment, position, bytes, .. } = finding;
     let path = quarantine.join(format!("{prefix}{segment:016}-{position:010}-{bytes:010}.piece"));
     if disk.exists(&path)? {
+        // Who named it so may have been killed before it could sync that.
+        disk.sync_dir(quarantine)?;
         return Ok(path);
     }
     let temporary = path.with_extension("new");
@@ -66,7 +68,8 @@ pub(crate) fn list(
         }
     }
     if !changed {
-        return Ok(());
+        // The same of what is listed there.
+        return if findings.is_empty() { Ok(()) } else { disk.sync_dir(quarantine) };
     }
     if !is_whole {
         // What can be read of it goes into the new one; the rest may come back.

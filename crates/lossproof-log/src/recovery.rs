@@ -10,6 +10,8 @@
 //! - RECOVERY-4: offsets that may have been given before are never given again, and neither are
 //!   producer ids of a block that was lost in the middle. (What is cut at the end, and told as in
 //!   doubt, may have held a block that was given: that one is given again.)
+//! - RECOVERY-5: where the end is lost and nobody gives it up, a start leaves the journal as it is:
+//!   the next one finds the same, or the end, where that has come back.
 
 use std::collections::HashSet;
 use std::io;

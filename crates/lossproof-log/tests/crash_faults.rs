@@ -4,12 +4,64 @@
 //! written anew before anybody is told of it. Held here: LOG-7, LOG-8, MARK-2, RECOVERY-3.
 
 use crate::crash;
+use crate::support;
+
+use std::path::Path;
 
 use crash::oracle::{go_on, open};
 use crash::run::{Run, Stop};
 use crash::{tell, workload};
 use lossproof_env::{Fault, SimDisk};
-use lossproof_log::{Commit, CommitCause, LogConfig};
+use lossproof_log::{Commit, CommitCause, FlushPolicy, Log, LogConfig};
+use support::{P1, append, create, simulated, values};
+
+/// The activation of a segment fails, and then the start that goes on behind it, each at every sync;
+/// then the power goes. What was never in use is no damage.
+#[test]
+fn a_segment_whose_activation_failed_is_no_damage() {
+    let (mut first, mut failed_starts) = (0, 0);
+    loop {
+        let mut second = 0;
+        let was_struck = loop {
+            let (struck, failed) = fail_twice(first, second);
+            failed_starts += usize::from(struck && failed);
+            if !failed {
+                break struck;
+            }
+            second += 1;
+        };
+        if !was_struck {
+            break;
+        }
+        first += 1;
+    }
+    assert!(first > 40 && failed_starts > 100, "{first}, {failed_starts}");
+}
+
+/// Whether the first of the faults was met, and whether the start met the second.
+fn fail_twice(first: u64, second: u64) -> (bool, bool) {
+    let path = Path::new("/data");
+    let open = |disk: &SimDisk| Log::open_stepped(&simulated(disk), path, LogConfig::small());
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    disk.inject(Fault::sync(first));
+    let long = "x".repeat(3_000);
+    let is_taken = |_: &i32| stepper.submit(vec![append(P1, &[&long])]).remove(0).is_ok();
+    let acknowledged = (0..40).take_while(is_taken).count();
+    let struck = disk.was_struck();
+    drop((log, stepper));
+    let disk = disk.killed();
+    disk.heal();
+    disk.inject(Fault::sync(second));
+    drop(open(&disk));
+    let failed = disk.was_struck();
+    disk.heal();
+    let (log, _stepper, report) = open(&disk.power_cut()).unwrap();
+    assert!(report.is_sound(), "syncs {first} and {second}: {report:?}");
+    assert!(values(&log, P1, 0).len() >= acknowledged, "syncs {first} and {second}");
+    (struck, failed)
+}
 
 /// No workload here has so many calls: the loop over N ends before.
 const CALLS_MAX: u64 = 20_000;

@@ -6,9 +6,10 @@
 use crate::support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lossproof_env::{Disk, SimDisk};
+use lossproof_env::{Disk, Environment, ManualClock, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
     PartitionId, ReadError, RecoveryReport, StateKind, Stepper,
@@ -241,6 +242,68 @@ fn a_missing_segment_in_use_is_noticed_though_no_mark_tells_of_its_frames() {
             judge(&log, &report, records, &hint);
             judge_appends(&log, &mut stepper, records, &hint);
         }
+    }
+}
+
+/// RECOVERY-5. The trap: a start that makes a segment behind the end that it does not see, and then
+/// takes what comes back for what was cut.
+#[test]
+fn an_end_that_comes_back_is_served_again() {
+    let records = 30;
+    for is_missing in [true, false] {
+        let hint = format!("missing: {is_missing}");
+        let disk = killed(records);
+        let bytes = disk.bytes(&segment(3)).unwrap();
+        if is_missing {
+            disk.remove(&segment(3)).unwrap();
+        } else {
+            disk.make_unreadable(&segment(3), 0..bytes.len() as u64).unwrap();
+        }
+        for _ in 0..2 {
+            let (log, _stepper, report) = open(&disk).unwrap();
+            assert_eq!(log.fenced().map(|it| it.cause), Some(FenceCause::EndLost), "{hint}");
+            assert!(judge(&log, &report, records, &hint) > 0, "{hint}");
+        }
+        disk.heal();
+        if is_missing {
+            disk.create(&segment(3)).unwrap().write_all_at(&bytes, 0).unwrap();
+        }
+        let (log, mut stepper, report) = open(&disk).unwrap();
+        assert!(report.is_sound(), "{hint}: {report:?}");
+        assert_eq!(judge(&log, &report, records, &hint), 0, "{hint}");
+        judge_appends(&log, &mut stepper, records, &hint);
+        assert_eq!(log.fenced(), None, "{hint}");
+    }
+}
+
+/// MARK-3. The trap: each frame tells of the one before it, and the last ones are all gone.
+#[test]
+fn what_was_durable_for_a_while_is_known_for_that_though_all_behind_it_is_damaged() {
+    const RECORDS: u32 = 20;
+    let disk = SimDisk::new();
+    let clock = ManualClock::new(0);
+    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
+    let config = LogConfig { segment_bytes: 256 << 10, ..LogConfig::small() };
+    let opened = Log::open_stepped(&env, Path::new(DATA), config.clone());
+    let (log, mut stepper, _) = opened.unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    for n in 0..RECORDS {
+        stepper.submit(vec![append(P1, &[&format!("record {n}.")])]).remove(0).unwrap();
+        clock.advance(config.mark_after / 4);
+    }
+    drop((log, stepper));
+    let place = |n: u32| support::place_of(&disk, format!("record {n}.").as_bytes()).1 as u64;
+    let places: Vec<u64> = (0..RECORDS).map(place).collect();
+    for first in 1..RECORDS {
+        let hint = format!("from record {first} on");
+        let disk = disk.killed();
+        for at in &places[first as usize..] {
+            disk.damage(&segment(1), at / 4096 * 4096, &[0; 4096]).unwrap();
+        }
+        let (_log, _stepper, report) = open(&disk).unwrap();
+        // The last mark is of when the last but four were durable, or later.
+        let is_named = report.damage.iter().any(|it| it.kind == FindingKind::FramesLost);
+        assert!(is_named || first + 5 >= RECORDS, "{hint}: {report:?}");
     }
 }
 

@@ -226,26 +226,33 @@ fn workload(disk: &SimDisk) -> usize {
 
 #[test]
 fn a_cut_is_listed_before_it_takes_effect() {
-    // RECOVERY-2: the open that cuts a torn tail dies at its n-th change of the disk, for every n.
-    // Whenever the tail is gone from the journal, the list names it.
-    for n in 0.. {
+    // RECOVERY-2: the open that cuts a torn tail dies at its n-th change of the disk, or fails at
+    // its n-th sync, for every n. Whenever the tail is gone from the journal, the list names it,
+    // also where the power goes behind the next open.
+    for (n, syncs) in (0..).flat_map(|n| [(n, false), (n, true)]) {
         let disk = SimDisk::new();
         let (log, mut stepper) = started(&disk);
         disk.inject(Fault::change(0).torn());
         stepper.submit(vec![append(P1, &["torn"])]).remove(0).unwrap_err();
         drop((log, stepper));
         let disk = disk.killed();
-        disk.inject(Fault::change(n).sticky());
+        disk.inject(if syncs { Fault::sync(n) } else { Fault::change(n).sticky() });
         let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), LogConfig::small());
         let struck = disk.was_struck();
         drop(opened);
         let disk = disk.killed();
         disk.heal();
-        let (_log, _stepper, report) = open(&disk);
         let list = Path::new(DATA).join("quarantine/list");
+        let (log, stepper, report) = open(&disk);
         let listed = disk.bytes(&list).is_ok_and(|list| !list.is_empty());
         assert!(listed || !report.in_doubt.is_empty(), "change {n}: the cut was silent");
-        if !struck {
+        drop((log, stepper));
+        let cut = disk.power_cut();
+        let (_log, _stepper, report) = open(&cut);
+        let listed = cut.bytes(&list).is_ok_and(|list| !list.is_empty());
+        assert!(listed || !report.in_doubt.is_empty(), "{n}, {syncs}: silent behind a power cut");
+        // There are more changes than syncs.
+        if !struck && !syncs {
             assert!(n > 0);
             break;
         }
