@@ -115,10 +115,11 @@ impl Ballast {
         self.target.load(Ordering::Acquire)
     }
 
-    /// With `more` to copy in a checkpoint it is larger by that; whether it is to grow.
+    /// With `more` to copy in a checkpoint it is larger by that; whether it is to grow, or to be found
+    /// whole: where it could not be shortened records wait for that as well.
     pub(crate) fn wants(&self, more: u64) -> bool {
         self.target.store(self.bytes + more, Ordering::Release);
-        self.held() < self.bytes + more
+        self.held() < self.bytes + more || self.is_given_up()
     }
 
     /// Adds up to `step` bytes; false while what was given up is in use.
@@ -188,7 +189,7 @@ impl Ballast {
 
 #[cfg(test)]
 mod tests {
-    use lossproof_env::SimDisk;
+    use lossproof_env::{Fault, SimDisk};
 
     use super::*;
 
@@ -220,6 +221,22 @@ mod tests {
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_given_up() && !ballast(&disk).is_given_up());
         assert!(!held.is_disk_full(), "with room for it there is some for records");
+    }
+
+    /// There are file systems where that takes room. (BALLAST-1)
+    #[test]
+    fn one_that_could_not_be_given_up_holds_records_back_no_longer_than_the_disk_is_full() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        held.grow(&disk, 64).unwrap();
+        assert!(!held.wants(0));
+        disk.inject(Fault::change(0).no_space().sticky());
+        held.give_up(&disk).unwrap_err();
+        assert!(held.is_given_up() && held.wants(0));
+        held.grow(&disk, 64).unwrap_err();
+        disk.heal();
+        held.grow(&disk, 64).unwrap();
+        assert!(!held.is_given_up() && !held.wants(0) && !held.is_disk_full());
     }
 
     #[test]

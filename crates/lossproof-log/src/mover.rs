@@ -14,7 +14,8 @@
 //!   next start's to serve.
 //! - MOVE-4: after a failed write or sync nothing is moved any more until the next start; only
 //!   where space or files run short it is tried again, and not once a slot may name the new
-//!   checkpoint: its files are not this run's to remove any more.
+//!   checkpoint: its files are not this run's to remove any more. What a checkpoint stands for and
+//!   could not be given back is so before anything else is moved: no checkpoint goes back.
 //! - MOVE-5: one move takes a bounded part of what there is to move, the oldest first: it lists
 //!   every batch of it in memory.
 
@@ -347,6 +348,7 @@ impl Mover {
 
     fn move_sealed(&mut self, plan: Option<&Plan>) -> Result<(), MoveError> {
         self.check_stop()?;
+        self.give_back_rest()?;
         let journal = self.shared.segments.journal();
         let Some((_, sealed)) = journal.split_last() else { return Ok(()) };
         let count = plan.map_or_else(|| self.share(sealed), |plan| plan.sealed.min(sealed.len()));
@@ -421,9 +423,10 @@ impl Mover {
         }
         copied.publish(&recovery.view);
         let kept = named_files(&recovery.view);
-        let before = self.current.map_or(0, |current| current.through_segment);
-        let through_segment = sealed.last().map_or(before, |segment| segment.life.segment);
+        let before = self.current.map_or((0, 0), |it| (it.through_frame, it.through_segment));
+        let through_segment = sealed.last().map_or(before.1, |segment| segment.life.segment);
         let through = (end - 1, through_segment);
+        assert!(through.0 >= before.0 && through.1 >= before.1, "MOVE-4");
         let checkpoint = self.write_checkpoint(&recovery, copied.cold.as_ref(), &kept, through)?;
         Ok(Moved { checkpoint, copied, kept })
     }
@@ -554,6 +557,15 @@ impl Mover {
         self.sequence - 1
     }
 
+    /// What the move before could not give back (MOVE-4).
+    fn give_back_rest(&self) -> Result<(), MoveError> {
+        let through = self.current.map_or(0, |current| current.through_segment);
+        let mut rest = self.shared.segments.journal();
+        rest.retain(|segment| segment.life.segment <= through);
+        let rest: BTreeSet<u32> = rest.iter().map(|segment| segment.life.file_key()).collect();
+        if rest.is_empty() { Ok(()) } else { self.give_back(&rest) }
+    }
+
     /// Gives back segments: to be used again, or to be removed.
     fn give_back(&self, sources: &BTreeSet<u32>) -> Result<(), MoveError> {
         let (disk, segments) = (&*self.shared.env.disk, &self.shared.segments);
@@ -561,13 +573,15 @@ impl Mover {
         let journal = segments.journal();
         let old = journal.iter().filter(|it| sources.contains(&it.life.file_key()));
         for segment in old {
-            segments.remove(segment.life.file_key());
+            let (key, path) = (segment.life.file_key(), &segment.path);
             let is_full = segment.file.len().is_ok_and(|it| it == self.shared.config.segment_bytes);
-            let path = segment.path.clone();
             let wanted = is_full && !self.shared.ballast.is_disk_full();
-            let taken = wanted && self.zeroer.as_ref().is_some_and(|it| it.offer(path));
-            if !taken {
-                disk.remove(&segment.path).map_err(removing())?;
+            if let Some(zeroer) = self.zeroer.as_ref().filter(|it| wanted && it.has_room()) {
+                segments.remove(key);
+                zeroer.offer(path.clone());
+            } else {
+                disk.remove(path).map_err(removing())?;
+                segments.remove(key);
             }
         }
         disk.sync_dir(&self.paths.journal).map_err(removing())

@@ -111,14 +111,14 @@ impl Zeroer {
         self.wake.notify_one();
     }
 
-    /// Takes a segment that is not needed any more, unless there are enough.
-    pub(crate) fn offer(&self, path: PathBuf) -> bool {
-        let free = &mut self.lock().free;
-        let takes = free.len() < FREE_MAX;
-        if takes {
-            free.push(path);
-        }
-        takes
+    /// Whether it takes another segment that is not needed any more, or has enough.
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().free.len() < FREE_MAX
+    }
+
+    /// Takes a segment that nobody reads any more.
+    pub(crate) fn offer(&self, path: PathBuf) {
+        self.lock().free.push(path);
     }
 
     /// The next segment, for the commit thread to go on in: the spare one, or one made now.

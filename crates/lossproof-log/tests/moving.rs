@@ -498,6 +498,49 @@ fn after_a_failed_sync_nothing_is_moved_until_the_next_start() {
     assert!(failed > 5, "{failed}");
 }
 
+/// MOVE-4: there are file systems where even to remove a file takes room. The trap: what is left of
+/// the segments is moved once more, on top of a checkpoint that has it all.
+#[test]
+fn what_could_not_be_removed_for_want_of_room_is_so_later() {
+    let mut went_on = 0;
+    for (at, sticky) in (0..60).flat_map(|at| [(at, false), (at, true)]) {
+        let hint = format!("change {at}, sticky: {sticky}");
+        let disk = SimDisk::new();
+        let (log, mut stepper, _) = open(&disk);
+        stepper.submit(vec![create(P1, FlushPolicy::Commit)]);
+        let mut count = 0;
+        let mut more = |stepper: &mut Stepper| {
+            for _ in 0..140 {
+                stepper.zero();
+                let done = stepper.submit(vec![append(P1, &[&text(count)])]).remove(0);
+                done.unwrap_or_else(|error| {
+                    panic!("{hint}, {count}: {} {:?}", error.cause, log.figures())
+                });
+                count += 1;
+            }
+        };
+        more(&mut stepper);
+        let fault = Fault::change(at).no_space();
+        disk.inject(if sticky { fault.sticky() } else { fault });
+        let moved = stepper.checkpoint();
+        let struck = disk.was_struck();
+        disk.heal();
+        (0..20).for_each(|_| stepper.zero());
+        more(&mut stepper);
+        // Not once a slot may name the new one: then the next start goes on.
+        if stepper.checkpoint().is_ok() {
+            went_on += usize::from(struck && moved.is_err());
+            assert!(names(&disk, "wal").len() < 8, "{hint}: of eighteen");
+        }
+        drop((log, stepper));
+        let (log, _stepper, report) = open(&disk.power_cut());
+        assert!(report.is_sound(), "{hint}: {report:?}");
+        let found: Vec<String> = values(&log, P1, 0).into_iter().map(|(_, value)| value).collect();
+        assert!(found.into_iter().eq((0..count).map(text)), "{hint}");
+    }
+    assert!(went_on > 3, "{went_on}");
+}
+
 #[test]
 fn a_slot_that_may_name_a_checkpoint_keeps_its_files() {
     // MOVE-4: where the second slot could not be written, the first names a checkpoint already.
