@@ -13,8 +13,8 @@
 //! - COMPACTION-4: a record without a value hides the older ones of its key; it goes when these
 //!   have been gone for the time that was asked for.
 //! - COMPACTION-5: a partition that cannot be read whole is left as it is, byte for byte.
-//! - COMPACTION-6: a pass remembers a bounded number of keys; where there are more, it ends early
-//!   and leaves the rest to the next one.
+//! - COMPACTION-6: a pass remembers a bounded number of keys, or those of one batch; where there
+//!   are more, it ends early and leaves the rest to the next one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry as MapEntry, RandomState};
@@ -227,6 +227,9 @@ impl<'a> Pass<'a> {
         if header.attributes.is_control() || self.is_aborted(&header) {
             return Ok(());
         }
+        // The first one is taken whole: else no pass would ever come beyond it.
+        let is_first = batch.base_offset == self.before.end;
+        let keys_max = if is_first { usize::MAX } else { keys_max };
         let last = &mut self.last;
         let mut is_full = false;
         visit_keys(&batch.bytes, &Limits::default(), |record| {

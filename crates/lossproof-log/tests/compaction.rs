@@ -223,6 +223,31 @@ fn with_too_many_keys_a_pass_covers_less() {
 }
 
 #[test]
+fn one_batch_with_too_many_keys_does_not_stop_it_for_ever() {
+    // COMPACTION-6
+    let disk = SimDisk::new();
+    let config = LogConfig { compaction_keys_max: 3, ..LogConfig::small() };
+    let (log, mut stepper) = created(&disk, config);
+    submit(&mut stepper, keyed("e", Some("0"), 1_000));
+    let mut builder = BatchBuilder::new();
+    for key in ["a", "b", "c", "d", "e"] {
+        builder.push(1_000, Some(key.as_bytes()), Some(b"1"), &[]);
+    }
+    submit(&mut stepper, Commit::append(ID, builder.build().unwrap()));
+    submit(&mut stepper, keyed("a", Some("6"), 1_000));
+    seal(&mut stepper);
+    for pass in 0.. {
+        if log.dirt(ID).unwrap().from == 7 {
+            break;
+        }
+        assert!(pass < 7, "each pass goes on");
+        compact(&log, &mut stepper, wish(0));
+    }
+    let expected = [some(2, "1"), some(3, "1"), some(4, "1"), some(5, "1"), some(6, "6")];
+    assert_eq!(left(&log), expected);
+}
+
+#[test]
 fn a_batch_that_does_not_verify_stops_it_and_stays() {
     // COMPACTION-5
     let disk = SimDisk::new();
