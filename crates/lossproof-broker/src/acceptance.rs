@@ -5,6 +5,9 @@
 //! - ACCEPTANCE-1: a transaction that overlaps a given up range ends aborted in all of its
 //!   partitions, and none is left open that nobody could end. In whatever order ranges and state
 //!   are given up: where transactions are not known, with these.
+//! - ACCEPTANCE-3: where the state of transactions is given up each transactional id begins anew,
+//!   with another producer id, and all that was open is aborted: an entry that is left may be older
+//!   than what was done in its name, and an epoch that was granted before must not be so again.
 //! - ACCEPTANCE-2: a partition does not go on below what a group has read.
 
 use std::collections::BTreeSet;
@@ -22,6 +25,8 @@ use crate::transaction::{
     abort_marker, pending_offsets,
 };
 
+const TRANSACTIONS: Loss = Loss::State(StateKind::Transactions);
+
 /// Why losses were not accepted, or not all that follows from it was done: then the same call
 /// does the rest.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +40,7 @@ pub enum AcceptanceError {
          would be skipped", offset - 1
     )]
     BelowCommitted { partition: PartitionId, group: String, offset: i64 },
-    #[error("the loss is accepted, but a transaction that overlaps it was not aborted: {reason}")]
+    #[error("not all transactions that the loss concerns were ended: {reason}")]
     Transaction { reason: String },
 }
 
@@ -51,31 +56,40 @@ impl From<CommitCause> for AcceptanceError {
     }
 }
 
-/// Gives up `losses`, all or none, and aborts what overlaps them; how many transactions that was.
-/// What was given up before is no error.
+/// Gives up `losses`, all or none, the state of transactions last, and aborts what overlaps them;
+/// how many transactions that was. What was given up before is no error.
 pub async fn accept_losses(
     log: &Log,
     env: &Environment,
     losses: &[Loss],
 ) -> Result<usize, AcceptanceError> {
-    let new: Vec<Loss> = losses.iter().copied().filter(|loss| !is_accepted(log, loss)).collect();
+    let mut new: Vec<Loss> = losses.to_vec();
+    new.retain(|loss| !is_accepted(log, loss));
     for lost in &new {
         check_committed(log, lost)?;
     }
+    let of_transactions = new.extract_if(.., |loss| *loss == TRANSACTIONS).next();
+    if of_transactions.is_some() && !log.state_is_damaged(StateKind::Transactions) {
+        return Err(AcceptError::StateWhole(StateKind::Transactions).into());
+    }
     if !new.is_empty() {
         log.accept_losses(new).await?;
+    }
+    if let Some(loss) = of_transactions {
+        // First: what is done in their names once that is given up is not to be forgotten by the
+        // same call (ACCEPTANCE-3).
+        forget_transactions(log).await?;
+        log.accept_losses(vec![loss]).await?;
     }
     if log.state_is_damaged(StateKind::Transactions) {
         // Whose they are is not known before that is given up as well.
         return Ok(0);
     }
-    let mut overlapping: BTreeSet<PartitionId> = losses.iter().filter_map(partition_of).collect();
+    let overlapping: BTreeSet<PartitionId> = losses.iter().filter_map(partition_of).collect();
     let mut concerned = overlapping.clone();
-    if losses.contains(&Loss::State(StateKind::Transactions)) {
+    if losses.contains(&TRANSACTIONS) {
+        // Whatever was open when that was given up is nobody's (ACCEPTANCE-3).
         concerned.extend(log.partitions());
-        // Whose records stood in what was given up before could not be asked then, and cannot be
-        // told now: a transaction is known by those that are left.
-        overlapping.extend(concerned.iter().copied().filter(|id| has_given_up(log, *id)));
     }
     let settings = TransactionSettings::default();
     let clock = Arc::clone(&env.clock);
@@ -83,6 +97,15 @@ pub async fn accept_losses(
     let aborted = coordinator.abort_in(&overlapping).await?;
     let hanging = end_hanging(log, env, &coordinator, &concerned).await?;
     Ok(aborted + hanging)
+}
+
+/// ACCEPTANCE-3.
+async fn forget_transactions(log: &Log) -> Result<(), CommitCause> {
+    for (id, _) in log.state(StateKind::Transactions) {
+        let commit = Commit::state(StateKind::Transactions, id, None);
+        log.commit(commit).await.map_err(|error| error.cause)?;
+    }
+    Ok(())
 }
 
 /// ACCEPTANCE-2: what a group has read was given.
@@ -111,10 +134,6 @@ fn partition_of(loss: &Loss) -> Option<PartitionId> {
         Loss::Offsets(range) => Some(range.partition),
         Loss::State(_) => None,
     }
-}
-
-fn has_given_up(log: &Log, id: PartitionId) -> bool {
-    log.partition(id).is_some_and(|view| !view.accepted.is_empty())
 }
 
 fn is_accepted(log: &Log, loss: &Loss) -> bool {
@@ -148,7 +167,8 @@ pub(crate) async fn end_forgotten(
     end_hanging(log, env, coordinator, &held.into_iter().collect()).await
 }
 
-/// Ends what is open in `partitions` and belongs to no transactional id any more.
+/// Ends what is open in `partitions` and belongs to no transactional id any more; of how many
+/// producers.
 async fn end_hanging(
     log: &Log,
     env: &Environment,
@@ -157,7 +177,7 @@ async fn end_hanging(
 ) -> Result<usize, AcceptanceError> {
     let ongoing = |_: &str, it: &Transaction| it.is_ongoing().then_some(it.identity.producer_id);
     let known: BTreeSet<i64> = coordinator.of_all(ongoing).await?.into_iter().collect();
-    let mut ended = 0;
+    let mut ended = BTreeSet::new();
     for id in partitions {
         let closed = log
             .partition(*id)
@@ -173,10 +193,10 @@ async fn end_hanging(
             let append = Append { partition: *id, batch, identity: None };
             let commit = Commit { appends: vec![append], ..Commit::default() };
             log.commit(commit).await.map_err(|error| error.cause)?;
-            ended += 1;
+            ended.insert(producer_id);
         }
     }
-    Ok(ended)
+    Ok(ended.len())
 }
 
 #[cfg(test)]

@@ -195,10 +195,94 @@ async fn transactional_ids_are_served_again_and_nothing_is_left_open() {
     assert_eq!(aborted.expect("it is damaged"), 1);
     let broker = Broker::on(disk, |_| {}).await;
     let mut producer = Producer { client: broker.client().await, ..producer };
+    // Else it would go on, and be told that all of it is committed.
+    let unknown = ErrorCode::INVALID_PRODUCER_ID_MAPPING;
+    assert_eq!(producer.add("t", &[0]).await, [unknown]);
+    assert_eq!(producer.end(true).await, unknown);
     assert_eq!(producer.init().await, ErrorCode::NONE);
     let data = producer.client.fetch_committed("t", 0).await;
     assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
     assert_eq!(producer.client.committed_values("t").await, Vec::<String>::new());
+    broker.stop().await;
+}
+
+/// ACCEPTANCE-3. The trap: an older entry is left, whose next epoch has been granted already; who
+/// gets it again begins at sequence 0, and his records are taken for those of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_is_not_granted_again_where_its_grant_was_lost() {
+    let broker = Broker::start().await;
+    broker.client().await.create("t", 1).await;
+    Producer::new(&broker, "payments").await;
+    let mut second = Producer::new(&broker, "payments").await;
+    second.add("t", &[0]).await;
+    assert_eq!(second.send("t", 0, 0, &["a"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    for _granted_and_begun in 0..2 {
+        spoil(&disk, "payments");
+    }
+    let lost = [Loss::State(StateKind::Transactions)];
+    assert_eq!(accept(&disk, &lost).await.expect("it is damaged"), 1);
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut third = Producer::new(&broker, "payments").await;
+    assert_ne!(third.bearer.0, second.bearer.0);
+    third.add("t", &[0]).await;
+    assert_eq!(third.send("t", 0, 0, &["b"]).await, ErrorCode::NONE);
+    assert_eq!(third.end(true).await, ErrorCode::NONE);
+    assert_eq!(third.client.committed_values("t").await, ["b"]);
+    // Once more, for an answer that was lost: what was begun since is no part of that.
+    third.add("t", &[0]).await;
+    assert_eq!(third.send("t", 0, 1, &["c"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    assert_eq!(accept(&disk, &lost).await.expect("again"), 0);
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut third = Producer { client: broker.client().await, ..third };
+    assert_eq!(third.end(true).await, ErrorCode::NONE);
+    assert_eq!(third.client.committed_values("t").await, ["b", "c"]);
+    broker.stop().await;
+}
+
+/// ACCEPTANCE-3. The trap: what is left is open by an epoch that its partition would refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_epoch_has_open_is_aborted_where_an_older_entry_is_left() {
+    let broker = Broker::start().await;
+    broker.client().await.create("t", 1).await;
+    let mut first = Producer::new(&broker, "payments").await;
+    first.add("t", &[0]).await;
+    Producer::new(&broker, "payments").await;
+    let mut third = Producer::new(&broker, "payments").await;
+    third.add("t", &[0]).await;
+    assert_eq!(third.send("t", 0, 0, &["a"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    for _two_granted_and_one_begun in 0..3 {
+        spoil(&disk, "payments");
+    }
+    let aborted = accept(&disk, &[Loss::State(StateKind::Transactions)]).await;
+    assert_eq!(aborted.expect("it is damaged"), 1);
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut last = Producer::new(&broker, "payments").await;
+    let data = last.client.fetch_committed("t", 0).await;
+    assert_eq!(data.last_stable_offset, data.high_watermark);
+    assert_eq!(last.client.committed_values("t").await, [""; 0]);
+    broker.stop().await;
+}
+
+/// Nothing is changed by a mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_transactions_that_is_whole_is_not_given_up() {
+    let broker = Broker::start().await;
+    broker.client().await.create("t", 1).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    producer.add("t", &[0]).await;
+    assert_eq!(producer.send("t", 0, 0, &["a"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    let refused = accept(&disk, &[Loss::State(StateKind::Transactions)]).await;
+    assert!(matches!(refused, Err(AcceptanceError::Log(_))), "{refused:?}");
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut producer = Producer { client: broker.client().await, ..producer };
+    assert_eq!(producer.end(true).await, ErrorCode::NONE);
+    assert_eq!(producer.client.committed_values("t").await, ["a"]);
     broker.stop().await;
 }
 

@@ -194,6 +194,29 @@ async fn impossible_ids_and_timeouts_are_refused() {
     broker.stop().await;
 }
 
+/// The trap: a batch outside of any transaction needs no right to a producer id, and with a higher
+/// epoch it makes the partition refuse the marker; then readers of the others would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_in_the_name_of_a_producer_cannot_keep_its_transaction_open() {
+    for committed in [true, false] {
+        let (broker, mut producer) = started(3).await;
+        producer.add("t", &[0, 1, 2]).await;
+        assert_eq!(producer.send("t", 0, 0, &["a"]).await, ErrorCode::NONE);
+        let mut other = broker.client().await;
+        let (id, epoch) = producer.bearer;
+        for (partition, higher) in [(1, 9), (2, 7)] {
+            let batch = common::sequenced(&["of another"], (id, epoch + higher), 0);
+            assert_eq!(other.produce("t", partition, batch).await.error_code, ErrorCode::NONE);
+        }
+        assert_eq!(producer.end(committed).await, ErrorCode::NONE, "{committed}");
+        assert_eq!(bounds(&broker).await, (2, 2), "{committed}");
+        let expected: &[&str] = if committed { &["a"] } else { &[] };
+        assert_eq!(other.committed_values("t").await, expected);
+        assert_eq!(producer.init().await, ErrorCode::NONE);
+        broker.stop().await;
+    }
+}
+
 /// TRANSACTION-2.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_transaction_can_be_asked_for_again_but_not_changed() {

@@ -361,7 +361,9 @@ impl TransactionCoordinator {
     }
 
     /// The one commit that ends a transaction. Partitions that are gone need no marker; nor do, on
-    /// an abort, those that are lost, or whose end is: they stay closed to committed readers.
+    /// an abort, those that are lost, or whose end is: they stay closed to committed readers. One
+    /// that anybody has sent a batch in this producer's name, outside of a transaction and with a
+    /// higher epoch, gets its marker with that one: with the other nobody could end it any more.
     async fn finish(
         &self,
         id: &str,
@@ -371,19 +373,26 @@ impl TransactionCoordinator {
         offsets: &[StateChange],
         ending: Ending,
     ) -> Result<(), TransactionError> {
-        let mut partitions = ended.partitions.clone();
-        partitions.retain(|partition| self.log.partition(*partition).is_some());
-        // Each turn leaves out one partition.
-        for _ in 0..=partitions.len() {
+        let there = ended.partitions.iter().filter(|id| self.log.partition(**id).is_some());
+        let mut partitions: BTreeMap<PartitionId, i16> =
+            there.map(|id| (*id, ending.bearer.epoch)).collect();
+        // Each turn leaves out one partition, or knows the epoch of one more.
+        for _ in 0..=2 * partitions.len() {
             let commit = ending::commit(id, &next, &partitions, offsets, ending);
             match self.commit(commit).await {
                 Ok(()) => {
                     self.publish(id, slot, next);
                     return Ok(());
                 }
-                Err(CommitCause::UnknownPartition(gone)) if partitions.remove(&gone) => {}
+                Err(CommitCause::UnknownPartition(gone)) if partitions.remove(&gone).is_some() => {}
+                Err(CommitCause::InvalidProducerEpoch { partition, known, .. })
+                    if partitions.get(&partition).is_some_and(|epoch| *epoch < known) =>
+                {
+                    partitions.insert(partition, known);
+                }
                 Err(CommitCause::Damaged { partition, range })
-                    if ending.outcome == Outcome::Abort && partitions.remove(&partition) =>
+                    if ending.outcome == Outcome::Abort
+                        && partitions.remove(&partition).is_some() =>
                 {
                     tracing::error!(transactional_id = id, %partition, %range,
                         "no abort marker can be written to a damaged partition");

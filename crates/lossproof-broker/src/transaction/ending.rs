@@ -1,6 +1,6 @@
 //! The one commit in which a transaction ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lossproof_log::{Append, Commit, PartitionId, StateChange, StateKind};
@@ -38,6 +38,7 @@ pub(crate) fn abort_marker(bearer: Identity, now_ms: i64) -> Bytes {
 pub(super) struct Ending {
     pub(super) outcome: Outcome,
     /// Whom the markers name: with a higher epoch than the transaction's they fence its producer.
+    /// What each partition knows may be higher still.
     pub(super) bearer: Identity,
     pub(super) now_ms: i64,
 }
@@ -53,20 +54,19 @@ pub(super) fn offsets(ended: &Transaction, wanted: impl Fn(&Bytes) -> bool) -> V
     offsets.map(change).collect()
 }
 
-/// Markers for `partitions`, offsets, and `next`, what becomes of the id: all of it durable, or
+/// Markers for `partitions`, each with its epoch, offsets, and `next`, what becomes of the id: all of it durable, or
 /// none.
 pub(super) fn commit(
     id: &str,
     next: &Transaction,
-    partitions: &BTreeSet<PartitionId>,
+    partitions: &BTreeMap<PartitionId, i16>,
     offsets: &[StateChange],
     ending: Ending,
 ) -> Commit {
-    let batch = marker(ending.bearer, ending.outcome, ending.now_ms);
-    let append = |partition: &PartitionId| Append {
-        partition: *partition,
-        batch: batch.clone(),
-        identity: None,
+    let append = |(partition, epoch): (&PartitionId, &i16)| {
+        let bearer = Identity { epoch: *epoch, ..ending.bearer };
+        let batch = marker(bearer, ending.outcome, ending.now_ms);
+        Append { partition: *partition, batch, identity: None }
     };
     Commit {
         appends: partitions.iter().map(append).collect(),
