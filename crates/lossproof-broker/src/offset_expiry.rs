@@ -264,9 +264,14 @@ mod tests {
         world.commit("too large", t).await;
         clock.advance(20 * MINUTE);
         world.broker.log.close().await.expect("the log closes");
-        let world = World::on(&disk.killed(), clock).await;
+        let disk = disk.killed();
+        let world = World::on(&disk, clock).await;
         assert_eq!(world.after(Duration::from_millis(599_999)).await, ["too large"]);
         assert_eq!(world.after(Duration::from_millis(1)).await, [""; 0]);
+        world.broker.log.close().await.expect("the log closes");
+        // RETENTION-2: by a clock that is behind at first.
+        let world = World::on(&disk.killed(), ManualClock::new(1_000)).await;
+        assert!(world.broker.started_at_ms >= 1_700_000_000_000);
         world.broker.log.close().await.expect("the log closes");
     }
 

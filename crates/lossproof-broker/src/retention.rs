@@ -5,7 +5,8 @@
 //! - RETENTION-1: nothing goes before all that the topic's settings say of it is past: its newest
 //!   record is older than `retention.ms`, or the partition keeps `retention.bytes` without it. They
 //!   are those of the moment, and not of the beginning of the round, which may be long ago.
-//! - RETENTION-2: nothing goes by its age while the log does not believe the wall clock: one that
+//! - RETENTION-2: nothing goes by its age while the log does not believe the wall clock, nor is
+//!   anything stamped with a time before what was believed last: one that
 //!   is wrong by years would remove everything at once.
 
 use std::sync::Arc;

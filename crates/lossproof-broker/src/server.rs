@@ -143,7 +143,7 @@ impl Server {
         let settings = config.groups.clone().within(&config.log);
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);
-        let hidden_at_ms = hidden.then(|| env.clock.wall_ms());
+        let hidden_at_ms = hidden.then(|| log.stamp_ms());
         let pending = pending_offsets(&log);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
@@ -161,7 +161,7 @@ impl Server {
             counters: Counters::new(),
             told: Told::default(),
             env: env.clone(),
-            started_at_ms: env.clock.wall_ms(),
+            started_at_ms: log.stamp_ms(),
             topics,
             config,
             log,

@@ -213,7 +213,7 @@ impl Coordinator {
                 changed.await;
                 continue;
             }
-            for (unstored, succeeded) in keeper.store(&self.log, &*self.clock, unstored).await {
+            for (unstored, succeeded) in keeper.store(&self.log, unstored).await {
                 self.step_in(&unstored.group, |inner, now, out| {
                     inner.groups.stored(now, &unstored.group, unstored.version, succeeded, out);
                 });

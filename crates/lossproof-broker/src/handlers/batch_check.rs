@@ -45,7 +45,10 @@ pub(super) async fn check(
     }
     let max_timestamp = info.max_timestamp;
     let (stamped, append_time_ms) = match settings.timestamps {
-        TimestampType::LogAppend => (batch::with_append_time(&records, now_ms), now_ms),
+        TimestampType::LogAppend => {
+            let append_time_ms = broker.log.stamp_ms();
+            (batch::with_append_time(&records, append_time_ms), append_time_ms)
+        }
         // The index of timestamps believes the header: a claim below the truth would hide records
         // from whoever seeks by time.
         TimestampType::Create if max_timestamp != info.header.max_timestamp => {

@@ -163,7 +163,7 @@ pub(super) fn checked(
         order: broker.offset_order.next(),
         offset: wanted.offset,
         leader_epoch: wanted.leader_epoch,
-        committed_at_ms: broker.env.clock.wall_ms(),
+        committed_at_ms: broker.log.stamp_ms(),
         metadata: metadata.to_owned(),
     };
     Ok((key, value))
