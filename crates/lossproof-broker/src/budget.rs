@@ -22,7 +22,8 @@
 //!   borne with. Meanwhile others are answered as before where the answer is small, and consumers
 //!   get small ones; but what is answered at once, with more than its request and
 //!   [`TINY_ANSWER_BYTES`], waits for its share.
-//! - BUDGET-6: what a request becomes before it is an answer is beside the budgets. So one that
+//! - BUDGET-6: what a request becomes before it is an answer is beside the budgets, and a request
+//!   of a fetch session counts as the full one that it stands for. So one that
 //!   only asks is decoded when all answers before it are out, and told of each thing once however
 //!   often it names it: no more than what is there, and a bounded multiple of the request. One that
 //!   may ask for very much lets others in between, and few of those are in work at a time.
@@ -123,9 +124,26 @@ impl Share {
         self.bytes
     }
 
+    /// Makes a small one cover `bytes`, where the connection has so much left of its own.
+    pub(crate) fn try_grow_small(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return true;
+        }
+        let Some(small) = self.small.as_mut().filter(|_| self.permits.is_none()) else {
+            return false;
+        };
+        let own = Arc::clone(small.semaphore());
+        let grown = u32::try_from(more).ok().and_then(|more| own.try_acquire_many_owned(more).ok());
+        grown.map(|permit| small.merge(permit)).is_some_and(|()| {
+            self.bytes += more;
+            true
+        })
+    }
+
     /// Beside the budget: nobody else waits for it.
     pub(crate) fn is_small(&self) -> bool {
-        self.small.is_some()
+        self.small.is_some() && self.permits.is_none()
     }
 
     /// Others may wait for the reserve: not to be kept for long.
@@ -184,6 +202,23 @@ mod tests {
         assert_eq!(budget.free_bytes(), 16 << 10);
         drop((held, last));
         assert_eq!(own.available_permits(), SMALL_BYTES);
+    }
+
+    /// BUDGET-4.
+    #[tokio::test]
+    async fn a_small_one_grows_by_what_is_left_of_its_connections_own() {
+        let own = Arc::new(Semaphore::new(SMALL_BYTES));
+        let mut share = Share::small(&own, 100).expect("there is room");
+        assert!(share.try_grow_small(99) && share.try_grow_small(SMALL_BYTES - 10));
+        assert_eq!((share.bytes, own.available_permits()), (SMALL_BYTES - 10, 10));
+        assert!(!share.try_grow_small(SMALL_BYTES + 1) && share.is_small());
+        let budget = Budget::new(SMALL_BYTES + (16 << 10), 0);
+        assert!(budget.try_grow(&mut share, SMALL_BYTES + 1));
+        assert_eq!(budget.free_bytes(), SMALL_BYTES + (15 << 10));
+        assert!(!share.is_small(), "others may wait for it");
+        drop(share);
+        assert_eq!(own.available_permits(), SMALL_BYTES);
+        assert!(!Share::default().try_grow_small(1));
     }
 
     /// BUDGET-2.

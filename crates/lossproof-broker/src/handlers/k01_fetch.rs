@@ -41,6 +41,8 @@ const READ_COMMITTED: i8 = 1;
 const WAIT_MAX: Duration = Duration::from_mins(5);
 /// The same with memory that others may need. Consumers ask for as much where nobody has set it.
 const LARGE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// What a partition takes of a request.
+const PARTITION_BYTES: usize = 32;
 
 /// A fetch with its topics looked up.
 #[derive(Clone, Debug)]
@@ -107,18 +109,26 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
             }
         };
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let wait = wait.min(wait_max(&call.share));
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
         let plan = plan(&broker, request, call.version);
-        // As in Apache Kafka: no more than can come.
+        // As in Apache Kafka: no more than can come, and for nothing nobody waits.
         let bytes_min = bytes_min.min(plan.bytes_max);
+        let waits = bytes_min > 0 && !plan.topics.is_empty();
+        let wait_max =
+            if waits { wait_max(&broker, &mut call.share, &plan) } else { Duration::ZERO };
+        let wait = wait.min(wait_max);
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
         call.late_with(&broker.fetch_sessions.end(session, response), share)
     }))
 }
 
-/// BUDGET-4.
-fn wait_max(share: &Share) -> Duration {
+/// BUDGET-4, BUDGET-6.
+fn wait_max(broker: &Broker, share: &mut Share, plan: &Plan) -> Duration {
+    let partitions: usize = plan.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let bytes = partitions * PARTITION_BYTES;
+    if !share.try_grow_small(bytes) && !broker.budget.try_grow(share, bytes) {
+        return Duration::ZERO;
+    }
     match (share.is_small(), share.is_on_reserve()) {
         (true, _) => WAIT_MAX,
         (false, false) => LARGE_WAIT_MAX,

@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use lossproof_env::ManualClock;
+use lossproof_env::{Clock, ManualClock};
 use lossproof_log::{Commit, PartitionId, StateChange, StateKind};
 use lossproof_wire::batch::{BatchBuilder, split};
 use lossproof_wire::*;
@@ -21,11 +21,12 @@ use crate::broker::Broker;
 use crate::budget::{DECODERS_MAX, Share};
 use crate::call::{Answer, Call, Later, Reply};
 use crate::group::Leaving;
-use crate::offsets::OffsetKey;
+use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::tests::{
     become_member, eventually, frame, one_partition, server, small_config, topic, with_manual_clock,
 };
-use crate::topics::TopicId;
+use crate::topic_config::TopicConfig;
+use crate::topics::{NewTopic, TopicId};
 use crate::turn::{LOOKED_AT_ONCE, TURNS_MAX};
 
 /// Far more than what is at hand takes to be seen.
@@ -125,6 +126,101 @@ async fn a_fetch_with_nothing_to_come_is_answered_after_its_time_and_not_before(
     assert!(is_pending(&mut fetch));
     clock.advance(Duration::from_millis(1));
     assert_eq!(batches_in(read(finished(fetch).await, 12)), 0);
+    broker.log.close().await.expect("the log closes");
+}
+
+/// As Apache Kafka does: some ask so for what there is.
+#[tokio::test]
+async fn who_wants_nothing_does_not_wait_for_it() {
+    let (server, _clock, _) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
+    for min_bytes in [0, -1] {
+        let request = FetchRequest { min_bytes, ..waiting(0, i32::MAX) };
+        assert!(!is_pending(&mut later(&broker, &request, 12).await), "{min_bytes}");
+    }
+    let nowhere = FetchRequest { topics: vec![], ..waiting(0, i32::MAX) };
+    assert!(!is_pending(&mut later(&broker, &nowhere, 12).await));
+    broker.log.close().await.expect("the log closes");
+}
+
+/// BUDGET-6: a few bytes may stand for very many partitions, which it takes memory to wait for.
+#[tokio::test]
+async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
+    const PARTITIONS: i32 = 100;
+    let (server, clock, _) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
+    broker.create_topic(topic("many", PARTITIONS)).await.expect("a topic");
+    let of_one = |partition| FetchPartition { partition, ..Default::default() };
+    let all = FetchTopic {
+        topic: "many".into(),
+        partitions: (0..PARTITIONS).map(of_one).collect(),
+        ..Default::default()
+    };
+    let free = broker.budget.free_bytes();
+    for (own, wait_ms) in [(4_000, i32::MAX as u64), (1_000, 500)] {
+        let opening = FetchRequest { session_epoch: 0, topics: vec![all.clone()], ..waiting(0, 0) };
+        let opened: FetchResponse = ask(&broker, &opening, 12).await;
+        assert_ne!(opened.session_id, 0);
+        let next = FetchRequest {
+            session_id: opened.session_id,
+            session_epoch: 1,
+            topics: vec![],
+            ..waiting(0, i32::MAX)
+        };
+        let own = Arc::new(tokio::sync::Semaphore::new(own));
+        let share = Share::small(&own, 100).expect("there is room");
+        let call = Call { share, ..call(&next, 12) };
+        let Reply::Later(mut fetch) = start(&broker, call).await.expect("a request") else {
+            panic!("a fetch waits");
+        };
+        assert!(is_pending(&mut fetch));
+        let is_small = wait_ms > 500;
+        assert_eq!(own.available_permits(), if is_small { 800 } else { 900 });
+        assert_eq!(broker.budget.free_bytes() == free, is_small);
+        clock.advance(Duration::from_millis(wait_ms.min(300_000) - 1));
+        assert!(is_pending(&mut fetch));
+        clock.advance(Duration::from_millis(1));
+        let answer: FetchResponse = read(finished(fetch).await, 12);
+        assert!(answer.responses.is_empty(), "nothing is new");
+        assert_eq!(broker.budget.free_bytes(), free);
+    }
+    broker.log.close().await.expect("the log closes");
+}
+
+/// RETENTION-2. The trap: a clock that is far behind for a while; once it is right, what was stamped
+/// by it would be old.
+#[tokio::test]
+async fn nothing_is_stamped_with_a_time_before_what_was_believed() {
+    let (server, clock, _) = waiting_world().await;
+    let broker = Arc::clone(&server.broker);
+    let settings = [("message.timestamp.type".into(), Some("LogAppendTime".into()))];
+    let config = TopicConfig::new(settings.into_iter()).expect("settings");
+    let stamped = NewTopic { config, ..topic("stamped", 1) };
+    broker.create_topic(stamped).await.expect("a topic");
+    let believed_ms = clock.wall_ms();
+    clock.jump_wall_ms(1_000 - believed_ms);
+    let records = Some(batch().build().expect("a batch"));
+    let partition_data = vec![PartitionProduceData { index: 0, records }];
+    let name = "stamped".into();
+    let topic_data = vec![TopicProduceData { name, partition_data, ..Default::default() }];
+    let produce = ProduceRequest { acks: -1, topic_data, ..Default::default() };
+    let sent: ProduceResponse = ask(&broker, &produce, 9).await;
+    let sent = &sent.responses[0].partition_responses[0];
+    assert_eq!((sent.error_code, sent.log_append_time_ms), (ErrorCode::NONE, believed_ms));
+    let partitions = vec![OffsetCommitRequestPartition::default()];
+    let topics =
+        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
+    let commit = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics,
+        ..Default::default()
+    };
+    let committed: OffsetCommitResponse = ask(&broker, &commit, 8).await;
+    assert_eq!(committed.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    let (_, value) = broker.log.state(StateKind::Offsets).remove(0);
+    let stored = CommittedOffset::decode(value).expect("an offset");
+    assert_eq!(stored.committed_at_ms, believed_ms);
     broker.log.close().await.expect("the log closes");
 }
 
