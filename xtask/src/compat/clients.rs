@@ -43,10 +43,7 @@ pub(crate) static CLIENTS: [Client; 12] = [
         name: "kcat",
         version: "1.7.1",
         kind: Kind::Kcat,
-        lacks: &[
-            ("admin", "it only lists topics; the broker creates this one by itself"),
-            ("transactions", "one transaction for a whole run, and no way to abort it"),
-        ],
+        lacks: &[("admin", "it only lists topics; the broker creates this one by itself")],
     },
     Client {
         name: "confluent-kafka",
@@ -214,6 +211,11 @@ impl Program {
         !self.is_kcat
     }
 
+    /// Is a transaction its whole run, without offsets of a group? Otherwise it has `transact`.
+    pub(crate) fn transacts_by_runs(&self) -> bool {
+        self.is_kcat
+    }
+
     /// The program with one of its orders (`compat/README.md` describes them).
     pub(crate) fn order(&self, order: &str, address: &str, topic: &str, choice: &str) -> Command {
         let mut command = self.bare();
@@ -238,12 +240,7 @@ impl Program {
 fn kcat_order(command: &mut Command, order: &str, address: &str, topic: &str, choice: &str) {
     // -E: it does not end when its only broker is away.
     command.args(["-E", "-b", address]);
-    if order == "produce" {
-        // Without a key, and each record to a partition of its own choice; it says of each where it
-        // was stored.
-        command.args(["-vv", "-P", "-t", topic, "-z", choice, "-X", "enable.idempotence=true"]);
-        command.args(["-X", "sticky.partitioning.linger.ms=0"]);
-    } else {
+    if order == "consume" {
         for setting in [
             "auto.offset.reset=earliest",
             "isolation.level=read_committed",
@@ -252,7 +249,16 @@ fn kcat_order(command: &mut Command, order: &str, address: &str, topic: &str, ch
             command.args(["-X", setting]);
         }
         command.args(["-u", "-f", "record %p %o %s\n", "-G", choice, topic]);
+        return;
     }
+    // Without a key, and each record to a partition of its own choice; it says of each where it was
+    // stored.
+    command.args(["-vv", "-P", "-t", topic, "-X", "enable.idempotence=true"]);
+    command.args(["-X", "sticky.partitioning.linger.ms=0"]);
+    match order {
+        "produce" => command.args(["-z", choice]),
+        _ => command.arg("-X").arg(format!("transactional.id={choice}")),
+    };
 }
 
 #[cfg(test)]

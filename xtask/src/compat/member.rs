@@ -58,12 +58,12 @@ impl Member {
 
     /// Asks it to leave, waits until it has, and returns all that it has printed.
     pub(crate) fn leave(mut self) -> Result<Vec<Line>, Failure> {
+        if !self.at_end_of_input {
+            self.process.ask_to_end()?;
+        }
+        // Behind the signal: who waits for more input sees the signal only then, and not an end.
         drop(self.input.take());
-        let status = if self.at_end_of_input {
-            self.process.wait(STEP_TIME_MAX)?
-        } else {
-            self.process.terminate(STEP_TIME_MAX)?
-        };
+        let status = self.process.wait(STEP_TIME_MAX)?;
         if status.success() {
             return self.read();
         }

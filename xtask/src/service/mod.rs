@@ -70,9 +70,14 @@ impl Process {
 
     /// SIGTERM, and the end of the process; killed when it takes longer than `time_max`.
     pub(crate) fn terminate(&mut self, time_max: Duration) -> Result<ExitStatus, Failure> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-s", "TERM", &pid]).status().context("kill")?;
+        self.ask_to_end()?;
         self.wait(time_max)
+    }
+
+    /// SIGTERM.
+    pub(crate) fn ask_to_end(&self) -> Result<(), Failure> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-s", "TERM", &pid]).status().context("kill").map(drop)
     }
 
     /// The end of the process by itself.
