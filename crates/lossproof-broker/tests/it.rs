@@ -30,6 +30,7 @@ mod produce_rules;
 mod protocol_traps;
 mod restart;
 mod retention;
+mod settings_enforced;
 mod topic_admin;
 mod topic_requests;
 mod transaction_offsets;

@@ -105,6 +105,11 @@ impl ManualClock {
         deadlines.filter(|deadline| *deadline > state.now).min()
     }
 
+    /// Whether somebody sleeps until exactly then.
+    pub fn is_awaited(&self, deadline: Duration) -> bool {
+        self.shared.lock().sleepers.values().any(|sleeper| sleeper.deadline == deadline)
+    }
+
     /// Blocks the calling thread until at least `count` others sleep: the way to know that a
     /// component under test has come to rest.
     pub fn wait_for_sleepers(&self, count: usize) {
@@ -196,11 +201,14 @@ mod tests {
         assert!(sleep.poll_once().is_pending());
         assert_eq!(clock.sleepers(), 1);
         assert_eq!(clock.next_deadline(), Some(Duration::from_secs(10)));
+        assert!(clock.is_awaited(Duration::from_secs(10)));
+        assert!(!clock.is_awaited(Duration::from_secs(9)));
         clock.advance(Duration::from_millis(9_999));
         assert!(sleep.poll_once().is_pending());
         clock.advance(Duration::from_millis(1));
         assert!(sleep.poll_once().is_ready());
         assert_eq!(clock.sleepers(), 0);
+        assert!(!clock.is_awaited(Duration::from_secs(10)));
     }
 
     #[test]
