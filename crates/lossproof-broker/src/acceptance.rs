@@ -68,18 +68,20 @@ pub async fn accept_losses(
     for lost in &new {
         check_committed(log, lost)?;
     }
-    let of_transactions = new.extract_if(.., |loss| *loss == TRANSACTIONS).next();
-    if of_transactions.is_some() && !log.state_is_damaged(StateKind::Transactions) {
+    let of_transactions = new.contains(&TRANSACTIONS);
+    if of_transactions && !log.state_is_damaged(StateKind::Transactions) {
         return Err(AcceptError::StateWhole(StateKind::Transactions).into());
     }
+    new.retain(|loss| *loss != TRANSACTIONS);
     if !new.is_empty() {
         log.accept_losses(new).await?;
     }
-    if let Some(loss) = of_transactions {
+    if of_transactions {
         // First: what is done in their names once that is given up is not to be forgotten by the
         // same call (ACCEPTANCE-3).
         forget_transactions(log).await?;
-        log.accept_losses(vec![loss]).await?;
+        let given_up = log.accept_losses(vec![TRANSACTIONS]).await;
+        given_up.map_err(|error| AcceptanceError::Transaction { reason: error.to_string() })?;
     }
     if log.state_is_damaged(StateKind::Transactions) {
         // Whose they are is not known before that is given up as well.
@@ -101,9 +103,13 @@ pub async fn accept_losses(
 
 /// ACCEPTANCE-3.
 async fn forget_transactions(log: &Log) -> Result<(), CommitCause> {
+    let mut queued = Vec::new();
     for (id, _) in log.state(StateKind::Transactions) {
         let commit = Commit::state(StateKind::Transactions, id, None);
-        log.commit(commit).await.map_err(|error| error.cause)?;
+        queued.push(log.enqueue(commit).await.map_err(|error| error.cause)?);
+    }
+    for pending in queued {
+        pending.await.map_err(|error| error.cause)?;
     }
     Ok(())
 }

@@ -26,7 +26,14 @@ pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
     let due = look(broker, move |broker| all_due(broker, now_ms)).await;
     if let Some(due) = due.filter(|due| !due.is_empty()) {
         tracing::info!(partitions = due.len(), "compaction begins");
+        let asked_for: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
         broker.log.compact(due);
+        // Whoever has altered a topic in between has found nothing to take back (CLEANING-1).
+        let mut compacted = each(broker, now_ms, |candidate| Some(candidate.id));
+        compacted.sort_unstable();
+        let is_not = |id: &PartitionId| compacted.binary_search_by_key(id, |it| it.0).is_err();
+        let called_off: Vec<PartitionId> = asked_for.into_iter().filter(is_not).collect();
+        broker.log.call_off_compaction(&called_off);
     }
 }
 

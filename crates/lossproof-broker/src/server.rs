@@ -143,7 +143,9 @@ impl Server {
         let settings = config.groups.clone().within(&config.log);
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);
-        let hidden_at_ms = hidden.then(|| log.stamp_ms());
+        // Later than at each start before, also while the clock stands behind what was believed.
+        let at_ms = || log.stamp_ms().saturating_add_unsigned(log.open_count());
+        let hidden_at_ms = hidden.then(at_ms);
         let pending = pending_offsets(&log);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {

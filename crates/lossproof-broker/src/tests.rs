@@ -331,8 +331,21 @@ async fn a_start_sets_right_a_policy_that_is_not_the_topics() {
     broker.log.commit(Commit::partition(change)).await.expect("committed");
     assert_eq!(policy(&server), FlushPolicy::UnsafePageCache);
     broker.log.close().await.expect("the log closes");
+    let (server, _net) = server_on(disk.clone()).await;
+    assert_eq!(policy(&server), FlushPolicy::Commit);
+    // The other way round: the change that was answered with yes is the one to `commit`.
+    let broker = &server.broker;
+    let topic = broker.topics.catalog().by_name("t").cloned().expect("a topic").id;
+    let risky = vec![("lossproof.flush".into(), Some("page-cache".into()))];
+    broker.topics.alter(topic, &Alteration::Replace(risky)).await.expect("altered");
+    assert_eq!(policy(&server), FlushPolicy::UnsafePageCache);
+    let change = PartitionChange::Flush { id, flush: FlushPolicy::Commit };
+    broker.log.commit(Commit::partition(change)).await.expect("committed");
+    broker.log.close().await.expect("the log closes");
     let (server, _net) = server_on(disk).await;
     assert_eq!(policy(&server), FlushPolicy::Commit);
+    let topic = server.broker.topics.catalog().by_name("t").cloned().expect("a topic");
+    assert_eq!(topic.flush, FlushPolicy::Commit, "as it is told");
     server.broker.log.close().await.expect("the log closes");
 }
 

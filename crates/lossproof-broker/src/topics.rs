@@ -13,6 +13,8 @@
 //! - TOPIC-5: where metadata may be missing no topic is made: it could be the second of its name.
 //! - TOPIC-6: the settings of a topic and the flush policy of each of its partitions become
 //!   durable in one frame, and hold from then on; a start sets right what damage has set apart.
+//! - TOPIC-7: a partition that is there belongs to its topic, also where damage took the entry that
+//!   lists it: else the topic would grow by a second one of its number.
 
 mod alteration;
 mod deletion;
@@ -122,14 +124,37 @@ pub struct TopicsUnreadable {
 /// What clients know the partitions of a log as: topic and number. For who looks at a log without
 /// serving it.
 pub fn partition_names(log: &Log) -> Result<PartitionNames, TopicsUnreadable> {
-    let mut names = PartitionNames::new();
+    let (mut names, numbered) = (PartitionNames::new(), numbered(log));
     for (key, value) in log.state(StateKind::Metadata) {
         let Some(name) = key.strip_prefix(TOPIC_PREFIX) else { continue };
-        let topic = decode(name, value, &TopicConfig::default()).map_err(|_| unreadable(&key))?;
-        let numbered = topic.partitions.into_iter().zip(0..);
-        names.extend(numbered.map(|(id, number)| (id, (topic.name.clone(), number))));
+        let defaults = TopicConfig::default();
+        let mut topic = decode(name, value, &defaults).map_err(|_| unreadable(&key))?;
+        complete(&mut topic, &numbered);
+        let partitions = topic.partitions.into_iter().zip(0..);
+        names.extend(partitions.map(|(id, number)| (id, (topic.name.clone(), number))));
     }
     Ok(names)
+}
+
+/// All partitions of the log, by topic and number, where an entry that lists them may be missing.
+fn numbered(log: &Log) -> HashMap<(TopicId, i32), PartitionId> {
+    if !may_lack_topics(log) {
+        return HashMap::new();
+    }
+    let numbered = |id: PartitionId| {
+        let view = log.partition(id)?;
+        Some(((TopicId(view.topic_id), view.index), id))
+    };
+    log.partitions().into_iter().filter_map(numbered).collect()
+}
+
+/// TOPIC-7: by those that its entry, an older one, does not list yet; how many.
+fn complete(topic: &mut Topic, numbered: &HashMap<(TopicId, i32), PartitionId>) -> usize {
+    let listed = topic.partitions.len();
+    while let Some(id) = numbered.get(&(topic.id, topic.partitions.len() as i32)) {
+        topic.partitions.push(*id);
+    }
+    topic.partitions.len() - listed
 }
 
 /// Topic and number of each partition.
@@ -203,10 +228,16 @@ impl Topics {
         let defaults = config.topic_defaults();
         let mut catalog = Catalog::default();
         let mut next = log.unused_partition_id().0.max(1);
+        let numbered = numbered(&log);
         for (key, value) in log.state(StateKind::Metadata) {
             let unreadable = |_| unreadable(&key);
             if let Some(name) = key.strip_prefix(TOPIC_PREFIX) {
-                let topic = decode(name, value, &defaults).map_err(unreadable)?;
+                let mut topic = decode(name, value, &defaults).map_err(unreadable)?;
+                let taken_up = complete(&mut topic, &numbered);
+                if taken_up > 0 {
+                    tracing::warn!(topic = %topic.name, partitions = taken_up,
+                        "the entry of a growth is lost: what it made is taken up");
+                }
                 report_missing_partitions(&log, &topic);
                 warn_of_unsafe_policy(&topic);
                 catalog.insert(Arc::new(topic));

@@ -3,6 +3,7 @@
 
 use crate::alter_configs::{SET, alter, change};
 use crate::common;
+use crate::topic_admin::{grow, growth};
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::*;
 
 /// Flips a bit of the last place where `text` stands.
-fn spoil(disk: &SimDisk, text: &str) {
+pub(crate) fn spoil(disk: &SimDisk, text: &str) {
     for path in disk.paths() {
         let bytes = disk.bytes(&path).expect("a file");
         let mut windows = bytes.windows(text.len());
@@ -460,5 +461,38 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
             assert!(values.iter().all(|value| value == "plain"), "{value}: {values:?}");
         }
         broker.stop().await;
+    }
+}
+
+/// TOPIC-7. The trap: the topic is there, with fewer partitions, and grows by a second one of the same
+/// number; what a group has committed of the first skips what is new in that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_a_topic_has_lost_sight_of_is_served() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 1).await;
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    for value in ["a", "b"] {
+        client.produce("t", 1, records(&[value])).await;
+    }
+    assert_eq!(client.commit("g", "t", 1, 1).await, ErrorCode::NONE);
+    let mut disk = broker.stop().await.killed();
+    // Version, id, flush policy and number of partitions.
+    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat());
+    for is_accepted in [false, true] {
+        if is_accepted {
+            let metadata = [Loss::State(StateKind::Metadata)];
+            accept(&disk, &metadata).await.expect("it is damaged");
+        }
+        let broker = Broker::on(disk, |_| {}).await;
+        let mut client = broker.client().await;
+        assert_eq!(client.values("t", 1).await, ["a", "b"], "accepted {is_accepted}");
+        if is_accepted {
+            assert_eq!(client.committed("g", "t", 1).await, (1, ErrorCode::NONE));
+            assert_eq!(grow(&mut client, growth("t", 3), false, 3).await, ErrorCode::NONE);
+            assert_eq!(client.values("t", 1).await, ["a", "b"]);
+            assert_eq!(client.values("t", 2).await, [""; 0]);
+        }
+        disk = broker.stop().await.killed();
     }
 }

@@ -1,5 +1,6 @@
 //! ListOffsets on the wire: where a partition begins and ends, and where a time is found in it.
 
+use crate::accepted_loss::spoil;
 use crate::common;
 
 use bytes::Bytes;
@@ -255,5 +256,33 @@ async fn a_leader_epoch_that_is_not_the_present_one_is_refused() {
             assert_eq!((answer.error_code, answer.offset), (refused, -1));
         }
     }
+    broker.stop().await;
+}
+
+/// The trap: a damaged batch is in no index, and the next one looks like the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_is_not_looked_for_behind_what_is_damaged() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create("t", 1).await;
+    for (offset, timestamp) in [1_000, 2_000, 3_000].into_iter().enumerate() {
+        let mut builder = BatchBuilder::new();
+        builder.push(timestamp, None, Some(format!("record {offset}").as_bytes()), &[]);
+        client.produce("t", 0, builder.build().expect("a batch")).await;
+    }
+    let disk = broker.stop().await.killed();
+    spoil(&disk, "record 1");
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(found(&mut client, 500, 7).await, (0, 1_000), "what is before it is found");
+    for timestamp in [1_500, 2_500, 3_500] {
+        assert_eq!(found(&mut client, timestamp, 7).await, (1, -1), "{timestamp}: where it begins");
+    }
+    assert_eq!(client.fetch("t", 0, 1).await.error_code, ErrorCode::CORRUPT_MESSAGE);
+    let newest = list(&mut client, wanted("t", 0, MAX_TIMESTAMP, -1), 7).await;
+    assert_eq!(newest.error_code, ErrorCode::KAFKA_STORAGE_ERROR, "it may be the newest");
+    client.delete_records("t", 0, 2).await;
+    assert_eq!(found(&mut client, 1_500, 7).await, (2, 3_000), "nobody reads what is removed");
+    assert_eq!(found(&mut client, MAX_TIMESTAMP, 7).await, (2, 3_000));
     broker.stop().await;
 }

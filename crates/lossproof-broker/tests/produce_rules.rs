@@ -5,6 +5,7 @@ use crate::common;
 
 use bytes::Bytes;
 use common::{Broker, Client, builder, produce, records, sequenced};
+use lossproof_log::COMPACTED_BYTES_MAX;
 use lossproof_wire::batch::{self, BatchBuilder, BatchHeader, Compression, TimestampType};
 use lossproof_wire::*;
 
@@ -206,5 +207,24 @@ async fn not_every_wrong_record_is_named() {
     let answer: ProduceResponse = client.call(&request, 9).await;
     let partition = &answer.responses[0].partition_responses[0];
     assert_eq!((partition.error_code, named(partition).len()), (ErrorCode::INVALID_RECORD, 100));
+    broker.stop().await;
+}
+
+/// Compaction would have to hold it whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_takes_no_batch_that_could_not_be_taken_apart() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.create_with("plain", &[]).await;
+    client.create_with("compacted", &[("cleanup.policy", "compact")]).await;
+    let zeros = vec![0; COMPACTED_BYTES_MAX as usize];
+    let mut builder = BatchBuilder::new().compression(Compression::Zstd);
+    builder.push(1_000, Some(b"key"), Some(&zeros), &[]);
+    let bomb = builder.build().expect("a batch");
+    for (topic, expected) in
+        [("plain", ErrorCode::NONE), ("compacted", ErrorCode::MESSAGE_TOO_LARGE)]
+    {
+        assert_eq!(client.produce(topic, 0, bomb.clone()).await.error_code, expected, "{topic}");
+    }
     broker.stop().await;
 }

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use common::{Broker, Client, ends, records};
 use lossproof_wire::*;
 
-fn growth(name: &str, count: i32) -> CreatePartitionsTopic {
+pub(crate) fn growth(name: &str, count: i32) -> CreatePartitionsTopic {
     CreatePartitionsTopic { name: name.into(), count, assignments: None }
 }
 
-async fn grow(
+pub(crate) async fn grow(
     client: &mut Client,
     topic: CreatePartitionsTopic,
     validate_only: bool,

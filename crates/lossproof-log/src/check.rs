@@ -161,6 +161,7 @@ pub fn check(
         env,
         paths: &paths,
         shared: &committer.shared,
+        own: committer.writer.active.sequence,
         report: CheckReport { recovery, ..CheckReport::default() },
         total: 0,
         progress,
@@ -211,16 +212,19 @@ struct Look<'a> {
     paths: &'a Paths,
     /// What the start came to.
     shared: &'a Shared,
+    /// Sequence of the segment that the start has made for itself; of the journal it is only where
+    /// the journal goes on (RECOVERY-5).
+    own: u64,
     report: CheckReport,
     total: u64,
     progress: &'a mut dyn FnMut(CheckProgress),
 }
 
 impl Look<'_> {
-    /// Those of the journal, but for the one that the start has made for itself.
+    /// Those of the journal that were there before.
     fn segments(&self) -> Vec<Arc<ReadSegment>> {
         let mut segments = self.shared.segments.journal();
-        segments.pop();
+        segments.retain(|segment| segment.life.segment != self.own);
         segments
     }
 

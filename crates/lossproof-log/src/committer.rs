@@ -144,6 +144,7 @@ impl Committer {
                 Fit::Taken | Fit::Refused => {}
                 Fit::Later(submission) => {
                     self.commit_draft();
+                    self.mark_if_due();
                     self.waiting.push_front(submission);
                 }
             }

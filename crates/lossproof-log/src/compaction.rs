@@ -35,6 +35,14 @@ use crate::partition::Partition;
 use crate::reader::{Segments, StoredBatch, Unread, read};
 use crate::transactions::AbortedTransaction;
 
+/// So much is held of a batch that is taken apart, and as much again of what stays. A partition with
+/// a larger one is left as it is (COMPACTION-5).
+pub const COMPACTED_BYTES_MAX: u64 = 64 << 20;
+
+fn limits() -> Limits {
+    Limits { uncompressed_bytes_max: COMPACTED_BYTES_MAX, ..Limits::default() }
+}
+
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -232,7 +240,7 @@ impl<'a> Pass<'a> {
         let keys_max = if is_first { usize::MAX } else { keys_max };
         let last = &mut self.last;
         let mut is_full = false;
-        visit_keys(&batch.bytes, &Limits::default(), |record| {
+        visit_keys(&batch.bytes, &limits(), |record| {
             let noted = record.key.is_none_or(|key| last.note(key, record.offset, keys_max));
             is_full |= !noted;
         })
@@ -315,7 +323,7 @@ impl<'a> Pass<'a> {
         if self.is_aborted(&header) {
             return Ok(Fate::Goes);
         }
-        let left = retain(&batch.bytes, &Limits::default(), stays)
+        let left = retain(&batch.bytes, &limits(), stays)
             .map_err(|reason| CompactionError::Batch { offset: batch.base_offset, reason })?;
         Ok(match left {
             Retained::All => Fate::Stays,

@@ -78,7 +78,7 @@ pub struct LogConfig {
     /// Takes writes although acknowledged frames at the end are missing: from then on these count
     /// as frames that are missing in the middle. A person has to have decided so.
     pub accept_lost_end: bool,
-    /// The durable mark is refreshed when nothing was committed for this long.
+    /// What has been durable for so long is named by the durable mark (MARK-3).
     pub mark_after: Duration,
 }
 

@@ -208,9 +208,9 @@ fn first_frame(
     Ok(None)
 }
 
-/// The highest `durable_through` that any header in a segment names. What a record copied of one was
-/// true when it was written, so each block is looked at: a length may be that of a copy, and lead
-/// past frames.
+/// The highest `durable_through` that any header in a segment names. What a record copied of one
+/// was true when it was written, so each block is looked at: a length may be that of a copy, and
+/// lead past frames.
 fn evidence(segment: &ReadSegment) -> io::Result<u64> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
     let (mut at, mut durable) = (DATA_AT, 0);

@@ -85,7 +85,7 @@ pub use commit::{
     Append, Appended, Commit, Committed, FlushPolicy, IsOutdated, LaneRange, PartitionChange,
     PartitionId, ProducerIds, ProducerView, StateChange, StateKind,
 };
-pub use compaction::Compaction;
+pub use compaction::{COMPACTED_BYTES_MAX, Compaction};
 pub use config::{LogConfig, Purpose};
 pub use counters::{Bounded, Histogram, LogFigures, ScrubFigures};
 pub use dump::{DumpOptions, Field, Line, dump};

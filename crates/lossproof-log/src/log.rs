@@ -296,6 +296,11 @@ impl Log {
         self.shared().mover.order(orders);
     }
 
+    /// Takes back what was asked for of these partitions, but for what has begun.
+    pub fn call_off_compaction(&self, partitions: &[PartitionId]) {
+        self.shared().mover.call_off(partitions);
+    }
+
     /// Ends the journal's last segment, if there is anything in it, so that it can be moved and
     /// compacted; the journal goes on in the next one. On a full disk it is refused.
     pub async fn seal(&self) -> Result<(), CommitError> {
@@ -359,7 +364,8 @@ impl Log {
     }
 
     /// The first batch with a timestamp of at least `timestamp_ms`; which record of it is the
-    /// caller's to find. `None` where there is none.
+    /// caller's to find. `None` where there is none. What is damaged before it may have been it,
+    /// and is an error.
     pub fn offset_for_timestamp(
         &self,
         id: PartitionId,
@@ -370,21 +376,23 @@ impl Log {
         while let Some(entry) = partition.entry_at_timestamp(from, timestamp_ms) {
             let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
             let found = self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms)?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some(batch) = found {
+                return check_damage(id, &partition, batch.base_offset).map(|()| found);
             }
             from = entry.last_offset() + 1;
         }
-        Ok(None)
+        check_damage(id, &partition, i64::MAX).map(|()| None)
     }
 
-    /// The batch with the highest timestamp, from `from` on; the earliest of several.
+    /// The batch with the highest timestamp, from `from` on; the earliest of several. What is
+    /// damaged may have been it, and is an error.
     pub fn max_timestamp(
         &self,
         id: PartitionId,
         mut from: i64,
     ) -> Result<Option<TimestampedBatch>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
+        check_damage(id, &partition, i64::MAX)?;
         let mut highest: Option<TimestampedBatch> = None;
         while let Some(entry) = partition.entry_of_max_timestamp(from)
             && highest.is_none_or(|known| known.max_timestamp < entry.max_timestamp)
@@ -526,6 +534,14 @@ fn serve(mut committer: Committer, helpers: Helpers) {
         }
         Err(_) => refuse_for_ever(committer, &shared),
     }
+}
+
+/// An error where something below `end` cannot be read that is not below the log start.
+fn check_damage(id: PartitionId, partition: &Partition, end: i64) -> Result<(), ReadError> {
+    let view = partition.view();
+    let mut damaged = view.damaged.into_iter();
+    let found = damaged.find(|range| range.first < end && range.last >= view.log_start);
+    found.map_or(Ok(()), |range| Err(ReadError::Damaged { partition: id, range }))
 }
 
 /// A panicked commit thread answers everybody, and stays to do so.

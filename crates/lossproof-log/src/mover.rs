@@ -337,9 +337,9 @@ impl Mover {
         if let Some(zeroer) = &self.zeroer {
             zeroer.remove_free().map_err(failed(action))?;
         }
-        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action))?;
-        let moved = self.move_sealed(Some(&plan));
-        drop(room);
+        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
+        let moved = room.and_then(|_room| self.move_sealed(Some(&plan)));
+        // Also where it could not be: records wait until it is found whole.
         if let Some(zeroer) = &self.zeroer {
             zeroer.note_given_up();
         }

@@ -115,12 +115,19 @@ impl Committer {
     ) -> Result<u64, RoomError> {
         let shared = self.shared.clone();
         let disk = &*shared.env.disk;
+        let was_given_up = shared.ballast.is_given_up();
         let lent = match purpose {
             Purpose::Records => None,
             Purpose::Small => shared.ballast.lend(disk, shared.config.zero_step_bytes),
             Purpose::Removal => shared.ballast.give_up_now(disk),
         };
-        let Some(lent) = lent else { return short };
+        let Some(lent) = lent else {
+            // It may be on its way, and records wait until it is found whole.
+            if shared.ballast.is_given_up() != was_given_up {
+                self.writer.note_given_up();
+            }
+            return short;
+        };
         let room = self.writer.room(need, false, &shared.segments);
         drop(lent);
         self.writer.note_given_up();
@@ -136,7 +143,9 @@ impl Committer {
         if !pays || shared.fenced().is_some() {
             return;
         }
-        let Some(room) = shared.ballast.give_up_now(&*shared.env.disk) else { return };
+        let Some(room) = shared.ballast.give_up_now(&*shared.env.disk) else {
+            return self.writer.note_given_up();
+        };
         let left = self.writer.leave(&shared.segments);
         drop(room);
         self.writer.note_given_up();

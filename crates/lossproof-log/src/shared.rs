@@ -114,6 +114,11 @@ impl MoverSignal {
         self.wake();
     }
 
+    pub(crate) fn call_off(&self, partitions: &[PartitionId]) {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.retain(|id, _| !partitions.contains(id));
+    }
+
     pub(crate) fn has_orders(&self) -> bool {
         !self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -230,22 +235,23 @@ impl Shared {
         self.fenced.get().cloned()
     }
 
-    /// Latches a failure; an earlier one stays. Gives the one that holds.
+    /// Latches a failure; an earlier one stays. Gives the one that holds. Before it is told of: a
+    /// log that nobody takes must not keep it from holding.
     pub(crate) fn fence(&self, cause: FenceCause) -> Fenced {
-        let since_ms = self.env.clock.wall_ms();
-        let fenced = self.fenced.get_or_init(|| {
-            let fenced = Fenced { cause, since_ms };
-            tracing::error!("{fenced}");
-            fenced
-        });
-        fenced.clone()
+        let latched = Fenced { cause, since_ms: self.env.clock.wall_ms() };
+        let is_new = self.fenced.set(latched.clone()).is_ok();
+        if is_new {
+            tracing::error!("{latched}");
+        }
+        self.fenced().unwrap_or(latched)
     }
 
     /// Notes that a thread does its work no more.
     pub(crate) fn note_ended(&self, thread: Helper, cause: String) {
-        tracing::error!(thread = thread.name(), cause, "a thread has ended until the next start");
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.push(Ended { thread, cause });
+        ended.push(Ended { thread, cause: cause.clone() });
+        drop(ended);
+        tracing::error!(thread = thread.name(), cause, "a thread has ended until the next start");
     }
 
     /// Notes a cold file that holds what cannot be read, for the scrub to report it; false where

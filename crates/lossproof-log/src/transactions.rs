@@ -193,7 +193,7 @@ impl Transactions {
             }
             // What was decided says nothing of those behind it: they may have been lost later, and
             // have begun before.
-            if aborted.stable >= to && aborted.stable > aborted.transaction.first_offset {
+            if aborted.stable >= to && aborted.stable != aborted.transaction.first_offset {
                 break;
             }
         }

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use keyed::{History, ID, compact, marker, read_all, records_of, wish};
 use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{
-    Commit, Compaction, FlushPolicy, Log, LogConfig, Loss, OffsetRange, PartitionChange,
-    PartitionId, PartitionRange, Stepper,
+    COMPACTED_BYTES_MAX, Commit, Compaction, FlushPolicy, Log, LogConfig, Loss, OffsetRange,
+    PartitionChange, PartitionId, PartitionRange, Stepper,
 };
-use lossproof_wire::batch::{BatchBuilder, BatchHeader};
+use lossproof_wire::batch::{BatchBuilder, BatchHeader, Compression};
 use support::{create, end_segment, simulated};
 
 const DATA: &str = "/data";
@@ -245,6 +245,39 @@ fn one_batch_with_too_many_keys_does_not_stop_it_for_ever() {
     }
     let expected = [some(2, "1"), some(3, "1"), some(4, "1"), some(5, "1"), some(6, "6")];
     assert_eq!(left(&log), expected);
+}
+
+#[test]
+fn what_is_called_off_is_not_done() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = created(&disk, LogConfig::small());
+    for value in ["0", "1"] {
+        submit(&mut stepper, keyed("a", Some(value), 1_000));
+    }
+    seal(&mut stepper);
+    log.compact([(ID, wish(0))]);
+    log.call_off_compaction(&[OTHER]);
+    log.call_off_compaction(&[ID]);
+    stepper.checkpoint().unwrap();
+    assert_eq!(left(&log), [some(0, "0"), some(1, "1")]);
+}
+
+/// It would have to be held whole.
+#[test]
+fn a_batch_that_is_too_large_to_be_taken_apart_stays_with_its_partition() {
+    // COMPACTION-5
+    let disk = SimDisk::new();
+    let (log, mut stepper) = created(&disk, LogConfig::small());
+    submit(&mut stepper, keyed("a", Some("0"), 1_000));
+    let zeros = vec![0; COMPACTED_BYTES_MAX as usize];
+    let mut bomb = BatchBuilder::new().compression(Compression::Zstd);
+    bomb.push(1_000, Some(b"b"), Some(&zeros), &[]);
+    submit(&mut stepper, Commit::append(ID, bomb.build().unwrap()));
+    submit(&mut stepper, keyed("a", Some("2"), 1_000));
+    seal(&mut stepper);
+    compact(&log, &mut stepper, wish(0));
+    assert_eq!(log.dirt(ID).unwrap().from, 0, "nothing is compacted");
+    assert_eq!(records_of(&log.read(ID, 0, 1).unwrap().batches[0])[0].2.as_deref(), Some("0"));
 }
 
 #[test]

@@ -6,10 +6,12 @@
 use crate::support;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_env::{Disk, Environment, ManualClock, SimDisk};
+use lossproof_env::{Clock, Disk, Environment, ManualClock, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
     PartitionId, ReadError, RecoveryReport, StateKind, Stepper,
@@ -276,26 +278,61 @@ fn an_end_that_comes_back_is_served_again() {
     }
 }
 
-/// MARK-3. The trap: each frame tells of the one before it, and the last ones are all gone.
+/// Time passes with each look at it.
+#[derive(Debug)]
+struct Passing {
+    clock: ManualClock,
+    step: Duration,
+}
+
+impl Clock for Passing {
+    fn monotonic(&self) -> Duration {
+        self.clock.advance(self.step);
+        self.clock.monotonic()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.clock.sleep(duration)
+    }
+
+    fn sleep_blocking(&self, duration: Duration) {
+        self.clock.sleep_blocking(duration);
+    }
+}
+
+/// MARK-3. The trap: each frame tells of the one before it, and the last ones are all gone; also
+/// where all of them were committed in one step.
 #[test]
 fn what_was_durable_for_a_while_is_known_for_that_though_all_behind_it_is_damaged() {
+    [true, false].into_iter().for_each(check_marks);
+}
+
+fn check_marks(at_once: bool) {
     const RECORDS: u32 = 20;
     let disk = SimDisk::new();
-    let clock = ManualClock::new(0);
-    let env = Environment { clock: Arc::new(clock.clone()), ..simulated(&disk) };
-    let config = LogConfig { segment_bytes: 256 << 10, ..LogConfig::small() };
-    let opened = Log::open_stepped(&env, Path::new(DATA), config.clone());
+    let config =
+        LogConfig { frame_bytes_target: 4096, segment_bytes: 256 << 10, ..LogConfig::small() };
+    let clock = Passing { clock: ManualClock::new(0), step: config.mark_after / 4 };
+    let env = Environment { clock: Arc::new(clock), ..simulated(&disk) };
+    let opened = Log::open_stepped(&env, Path::new(DATA), config);
     let (log, mut stepper, _) = opened.unwrap();
     stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
-    for n in 0..RECORDS {
-        stepper.submit(vec![append(P1, &[&format!("record {n}.")])]).remove(0).unwrap();
-        clock.advance(config.mark_after / 4);
+    let record = |n: u32| append(P1, &[&format!("record {n}.{}", "x".repeat(3_000))]);
+    let all: Vec<Commit> = (0..RECORDS).map(record).collect();
+    let steps = if at_once { vec![all] } else { all.into_iter().map(|one| vec![one]).collect() };
+    for step in steps {
+        assert!(stepper.submit(step).iter().all(Result::is_ok));
     }
     drop((log, stepper));
     let place = |n: u32| support::place_of(&disk, format!("record {n}.").as_bytes()).1 as u64;
     let places: Vec<u64> = (0..RECORDS).map(place).collect();
+    assert!(places.windows(2).all(|it| it[0] / 4096 < it[1] / 4096), "each in a frame of its own");
     for first in 1..RECORDS {
-        let hint = format!("from record {first} on");
+        let hint = format!("at once: {at_once}, from record {first} on");
         let disk = disk.killed();
         for at in &places[first as usize..] {
             disk.damage(&segment(1), at / 4096 * 4096, &[0; 4096]).unwrap();

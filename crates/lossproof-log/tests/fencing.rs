@@ -27,6 +27,38 @@ fn started(disk: &SimDisk) -> (Log, Stepper) {
     (log, stepper)
 }
 
+/// Takes no errors.
+struct Panics;
+
+impl tracing::Subscriber for Panics {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        assert!(*event.metadata().level() != tracing::Level::ERROR, "planned");
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// LOG-7. The trap: it is told of first, and that fails.
+#[test]
+fn a_failure_is_latched_though_nobody_can_be_told() {
+    let disk = SimDisk::new();
+    let (log, mut stepper) = started(&disk);
+    disk.inject(Fault::sync(0));
+    let submit = || stepper.submit(vec![append(P1, &["lost"])]);
+    let submit = std::panic::AssertUnwindSafe(submit);
+    let panicked = std::panic::catch_unwind(|| tracing::subscriber::with_default(Panics, submit));
+    assert!(panicked.is_err(), "the test does not test");
+    assert!(matches!(log.fenced().map(|it| it.cause), Some(FenceCause::Sync(_))));
+}
+
 fn texts(log: &Log) -> Vec<String> {
     values(log, P1, 0).into_iter().map(|(_, value)| value).collect()
 }

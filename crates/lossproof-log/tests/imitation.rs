@@ -290,8 +290,8 @@ fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
     }
 }
 
-/// A record may hold the front of a long frame alone, which would end behind the frames that follow:
-/// these still tell that the record was durable, where the mark is of before it.
+/// A record may hold the front of a long frame alone, which would end behind the frames that
+/// follow: these still tell that the record was durable, where the mark is of before it.
 #[test]
 fn a_copy_of_a_front_alone_hides_no_evidence_behind_it() {
     let disk = SimDisk::new();

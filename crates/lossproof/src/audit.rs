@@ -181,7 +181,7 @@ fn print<T: Serialize + ?Sized>(source: &Source, value: &T, text: impl Fn(&T) ->
         Output::Table => say!("{}", text(value).trim_end()),
         Output::Json => match serde_json::to_string_pretty(value) {
             Ok(json) => say!("{json}"),
-            Err(error) => eprintln!("the verdict cannot be written as JSON: {error}"),
+            Err(error) => crate::output::mutter!("the verdict cannot be written as JSON: {error}"),
         },
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut show = |line: &Line| {
         if left == 0 {
-            eprintln!("there is more: --limit was reached");
+            crate::output::mutter!("there is more: --limit was reached");
             return ControlFlow::Break(());
         }
         left -= 1;

@@ -91,7 +91,9 @@ fn main() -> ExitCode {
 fn start_talking(default: &str, is_json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where standard error takes nothing any more, it would panic to tell of that.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_env_filter(filter).with_writer(std::io::stderr);
     if is_json {
         output::talk_json();
         return lines.json().init();

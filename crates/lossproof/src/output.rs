@@ -11,12 +11,22 @@ pub(crate) fn talk_json() {
     TALKS_JSON.store(true, Ordering::Relaxed);
 }
 
-/// `eprintln!`, or a line of the log where that is JSON.
+/// `eprintln!`, but nobody is obliged to take it: what is done goes on.
+macro_rules! mutter {
+    ($($part:tt)*) => { $crate::output::write_error_line(format_args!($($part)*)) };
+}
+pub(crate) use mutter;
+
+pub(crate) fn write_error_line(line: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The same, or a line of the log where that is JSON.
 pub(crate) fn tell(text: impl Display) {
     if TALKS_JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::WARN) {
         tracing::warn!("{text}");
     } else {
-        eprintln!("{text}");
+        mutter!("{text}");
     }
 }
 
@@ -30,7 +40,7 @@ pub(crate) use say;
 pub(crate) fn write_line(line: Arguments<'_>) {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("standard output: {error}");
+            mutter!("standard output: {error}");
         }
         _ => {}
     }

@@ -227,7 +227,7 @@ fn ask_partitions(arguments: &Arguments, stop: &Stop) -> Result<Option<i32>, Fai
             Err(error) => {
                 if !told {
                     let (topic, server) = (&arguments.topic, &arguments.bootstrap_server);
-                    eprintln!(
+                    crate::output::mutter!(
                         "waiting for {server} to say how many partitions topic {topic} has; \
                          nothing is accepted yet ({error})"
                     );
@@ -262,7 +262,7 @@ fn accept(
             Ok(ids) => return Ok(Some(ids)),
             Err(error) if matches!(error.cause, AcceptCause::Full(_)) => {
                 if !told {
-                    eprintln!("{error}; waiting");
+                    crate::output::mutter!("{error}; waiting");
                     told = true;
                 }
                 if stop.is_set() {
@@ -304,7 +304,7 @@ fn conclude(summary: Summary, shipped: Progress) -> Outcome {
     let Progress { waiting, parked, damaged, .. } = shipped;
     if damaged > 0 {
         let message = format_args!("{damaged} accepted records cannot be read any more");
-        eprintln!("{}", Failure::new(exit::RECORDS_DAMAGED, message));
+        crate::output::mutter!("{}", Failure::new(exit::RECORDS_DAMAGED, message));
         return Ok(Exit::Loss);
     }
     if waiting > 0 || (summary.is_file && !summary.is_complete) {
@@ -324,7 +324,10 @@ fn conclude(summary: Summary, shipped: Progress) -> Outcome {
         let message = format_args!("{} lines were refused", summary.refused);
         return Err(Failure::new(exit::LINES_REFUSED, message));
     }
-    eprintln!("{} records accepted now; all acknowledged by the cluster", summary.accepted);
+    crate::output::mutter!(
+        "{} records accepted now; all acknowledged by the cluster",
+        summary.accepted
+    );
     Ok(Exit::Proven)
 }
 

@@ -36,10 +36,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let environment = Environment::real();
     let config = read(&arguments.file, &environment)?;
     for switch in config.unsafe_switches() {
-        eprintln!("UNSAFE: {switch} is on: this pipeline can lose records");
+        crate::output::mutter!("UNSAFE: {switch} is on: this pipeline can lose records");
     }
     if arguments.check {
-        eprintln!("{}: nothing is wrong with it", arguments.file.display());
+        crate::output::mutter!("{}: nothing is wrong with it", arguments.file.display());
         return Ok(Exit::Proven);
     }
     let pipeline_stop = PipelineStop::default();
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let closed = log.close_blocking();
     let summary = ran.map_err(|error| Failure::new(exit::PIPELINE_START_FAILED, error))?;
     closed.map_err(|error| Failure::new(exit::STOP_FAILED, error))?;
-    eprintln!("{summary}");
+    crate::output::mutter!("{summary}");
     if !summary.is_good() {
         return Err(Failure::new(exit::PIPELINE_STOPPED, "the pipeline stopped by itself"));
     }

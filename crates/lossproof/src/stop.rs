@@ -41,10 +41,10 @@ impl Stop {
                         _ = terminate.recv() => {}
                     }
                     if count > 0 {
-                        eprintln!("{second}");
+                        crate::output::mutter!("{second}");
                         std::process::exit(1);
                     }
-                    eprintln!("{first}");
+                    crate::output::mutter!("{first}");
                     is_set.store(true, Ordering::Release);
                     hook();
                 }

@@ -215,6 +215,42 @@ fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
     assert_eq!(read_from_quarantine(&data), ["first message"]);
 }
 
+/// The trap: all of it is there, and so is the partition, and nobody can ask for it.
+#[test]
+fn what_no_topic_names_any_more_is_told_as_lost() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let broker = Broker::start(&data, &["--partitions", "1"]);
+    let input = scratch.path().join("input");
+    fs::write(&input, "first message").unwrap();
+    let arguments = [input.to_str().unwrap()];
+    let produce = Produce::start(&broker.server, &scratch.path().join("producer"), &arguments);
+    assert_eq!(produce.finish_with_talk().1, Some(0));
+    let said = broker.stop();
+    let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
+    let id = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
+    // Version, id, flush policy and number of partitions: the entry of the topic.
+    let entry = [&[1][..], &id, &[0, 0, 0, 0, 1]].concat();
+    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
+        let at = bytes.windows(entry.len()).position(|window| window == entry)?;
+        bytes[at] ^= 8;
+        fs::write(path, bytes).ok()
+    };
+    files(&data).into_iter().find_map(hit).expect("the entry stands in the journal");
+
+    let shown = data.to_str().unwrap();
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(3), "{stdout}{said}");
+    let named = "of no topic that is known: offsets 0 to 0";
+    assert!(stdout.lines().any(|it| it.starts_with("lost: ") && it.ends_with(named)), "{stdout}");
+    let (code, stdout, said) = run(&["broker", "--data", shown, "--accept-loss", "state:topics"]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    let is_named = |it: &str| it.starts_with("accepted as lost: ") && it.ends_with(named);
+    assert!(stdout.lines().any(is_named), "{stdout}");
+}
+
 /// The values of all records that lie there, named as somebody does who looks into the directory.
 fn read_from_quarantine(data: &Path) -> Vec<String> {
     let quarantine = data.join("quarantine");

@@ -1,7 +1,14 @@
 //! How commands end: exit codes, errors that say what to do, and nobody has to read standard output
 //! to its end.
 
+use crate::hostile::Client;
+use crate::support::Broker;
+
 use std::process::Command;
+
+use lossproof_wire::ErrorCode;
+use lossproof_wire::batch::BatchBuilder;
+use rustix::process::Signal;
 
 #[test]
 fn a_reader_that_went_away_is_no_error() {
@@ -10,6 +17,25 @@ fn a_reader_that_went_away_is_no_error() {
     let mut explain = Command::new(env!("CARGO_BIN_EXE_lossproof"));
     let output = explain.arg("explain").stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+/// The trap: a log line that cannot be written ends the thread that writes it.
+#[test]
+fn a_broker_goes_on_though_nobody_takes_its_log() {
+    let scratch = tempfile::tempdir().unwrap();
+    let broker = Broker::start_unheard(&scratch.path().join("data"));
+    let mut client = Client::connect(&broker.server);
+    client.create("t", &[]);
+    let mut builder = BatchBuilder::new();
+    builder.push(1, None, Some(b"value"), &[]);
+    let batch = builder.build().unwrap();
+    let mut damaged = batch.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let refused = client.produce("t", damaged.into());
+    assert_eq!(refused.error_code, ErrorCode::CORRUPT_MESSAGE, "which is told in the log");
+    assert_eq!(client.produce("t", batch).error_code, ErrorCode::NONE);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end().code, Some(0));
 }
 
 /// What it said, and its exit code.

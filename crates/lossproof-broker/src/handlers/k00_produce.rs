@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use lossproof_log::{Appended, Commit, CommitError, Committed, PartitionId, Pending};
+use lossproof_log::{
+    Appended, COMPACTED_BYTES_MAX, Commit, CommitError, Committed, PartitionId, Pending,
+};
 use lossproof_wire::batch::{
     self, BatchError, BatchHeader, BatchInfo, Compression, Limits, TimestampType,
     UNCOMPRESSED_BYTES_MAX,
@@ -157,7 +159,10 @@ async fn queue(
 ) -> Result<Queued, Refusal> {
     let records = partition.records.unwrap_or_default();
     let limit = topic.settings.message_bytes_max;
-    let info = validate(broker, records.clone(), limit).await?;
+    // What compaction would not take apart.
+    let is_compacted = topic.settings.cleanup.compact;
+    let read_max = if is_compacted { COMPACTED_BYTES_MAX } else { UNCOMPRESSED_BYTES_MAX };
+    let info = validate(broker, records.clone(), limit, read_max).await?;
     let header = info.header;
     if header.attributes.is_control() {
         return Err(Refusal::new(ErrorCode::INVALID_RECORD, "control batch from a client"));
@@ -206,12 +211,11 @@ async fn validate(
     broker: &Arc<Broker>,
     records: Bytes,
     bytes_max: usize,
+    read_max: u64,
 ) -> Result<BatchInfo, Refusal> {
     let uncompressed = (bytes_max as u64).saturating_mul(UNCOMPRESSED_PER_BYTE_MAX);
-    let limits = Limits {
-        batch_bytes_max: bytes_max,
-        uncompressed_bytes_max: uncompressed.min(UNCOMPRESSED_BYTES_MAX),
-    };
+    let limits =
+        Limits { batch_bytes_max: bytes_max, uncompressed_bytes_max: uncompressed.min(read_max) };
     let plain = BatchHeader::parse(&records)
         .is_ok_and(|header| header.attributes.compression() == Ok(Compression::None));
     let validated = if plain && records.len() <= INLINE_BYTES_MAX {

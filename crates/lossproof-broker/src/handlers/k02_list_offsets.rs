@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use lossproof_log::{Log, PartitionId, TimestampedBatch};
+use lossproof_log::{Log, PartitionId, ReadError, TimestampedBatch};
 use lossproof_wire::batch::{Found, Limits, find_record};
 use lossproof_wire::{
     ErrorCode, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
@@ -120,9 +120,16 @@ fn look_up_partition(
 }
 
 /// The first record of that time or later. A batch whose header claims a timestamp that no record
-/// has, or none that is left, gives its first record: too early is safe, too late would skip.
+/// has, or none that is left, gives its first record, and a damaged range that may have held it its
+/// first offset, where a fetch is told of that: too early is safe, too late would skip.
 fn not_older(log: &Log, id: PartitionId, timestamp: i64) -> Result<Found, ErrorCode> {
-    let batch = log.offset_for_timestamp(id, timestamp).map_err(|error| unreadable(id, &error))?;
+    let batch = match log.offset_for_timestamp(id, timestamp) {
+        Err(ReadError::Damaged { range, .. }) => {
+            let log_start = log.partition(id).map_or(0, |view| view.log_start);
+            return Ok(Found { offset: range.first.max(log_start), timestamp: -1 });
+        }
+        batch => batch.map_err(|error| unreadable(id, &error))?,
+    };
     let Some(batch) = batch else { return Ok(NOTHING) };
     let found = find_in(log, id, &batch, |it| it.timestamp >= timestamp)?;
     let first = || find_in(log, id, &batch, |_| true);

@@ -8,7 +8,7 @@ use lossproof_log::{
 
 use super::{Topic, TopicError, TopicId, Topics, check_evidence, encode, topic_key};
 use crate::settings::FLUSH;
-use crate::topic_config::{Alteration, TopicSettings, flush_name};
+use crate::topic_config::{Alteration, Change, TopicSettings, flush_name};
 
 impl Topics {
     /// Everything that [`Topics::alter`] would find wrong before it writes.
@@ -32,7 +32,12 @@ impl Topics {
         let after = self.altered(&before, alteration)?;
         self.commit(difference(&self.log, &before, &after)).await?;
         let (name, flush) = (after.name.clone(), flush_name(after.flush));
+        let (partitions, compacts) = (after.partitions.clone(), after.settings.cleanup.compact);
         self.publish(|catalog| catalog.replace(Arc::new(after)));
+        if !compacts {
+            // Only when that shows: who asks for it meanwhile looks once more (CLEANING-1).
+            self.log.call_off_compaction(&partitions);
+        }
         drop(change);
         tracing::info!(topic = name, flush, "topic settings changed");
         Ok(())
@@ -51,18 +56,27 @@ impl Topics {
         Ok(Topic { flush, config, settings, ..topic.clone() })
     }
 
-    /// TOPIC-6: where damage took the change of a policy from one of both, the topic decides.
+    /// TOPIC-6: where damage took the change of a policy from one of both, it may have been one to
+    /// `commit`, which holds until somebody says otherwise.
     pub(crate) async fn restore_flush_policies(&self) -> Result<(), TopicError> {
-        let mut changes = Vec::new();
+        let (safe, mut changes) = (FlushPolicy::Commit, Vec::new());
         for topic in self.catalog().iter() {
-            for id in &topic.partitions {
-                let found = self.log.partition(*id).map(|view| view.flush);
-                if found.is_some_and(|found| found != topic.flush) {
-                    let policy = flush_name(topic.flush);
-                    tracing::error!(topic = %topic.name, partition = %id, policy,
-                        "the journal has another flush policy than the topic: set right");
-                    changes.push(PartitionChange::Flush { id: *id, flush: topic.flush });
-                }
+            let differs = |id: &&PartitionId| {
+                self.log.partition(**id).is_some_and(|view| view.flush != topic.flush)
+            };
+            let differing: Vec<PartitionId> =
+                topic.partitions.iter().filter(differs).copied().collect();
+            if differing.is_empty() {
+                continue;
+            }
+            tracing::error!(topic = %topic.name, partitions = differing.len(),
+                "the journal has another flush policy than the topic: {FLUSH}=commit from now on");
+            if topic.flush == safe {
+                let set = |id| PartitionChange::Flush { id, flush: safe };
+                changes.extend(differing.into_iter().map(set));
+            } else {
+                let change = (FLUSH.to_owned(), Change::Set(flush_name(safe).to_owned()));
+                self.alter(topic.id, &Alteration::Change(vec![change])).await?;
             }
         }
         if changes.is_empty() {

@@ -337,7 +337,7 @@ fn meta_line(line: Line, meta: &Meta) -> Line {
         .count("producer_id_high", u64::from(meta.producer_id_high))
         .flag("begun", meta.begun)
         .text("machine_id", meta.machine_id.as_deref().unwrap_or("none"))
-        .count("lock_inode", meta.stamp.map_or(0, |stamp| stamp.inode))
+        .count("inode", meta.stamp.map_or(0, |stamp| stamp.inode))
 }
 
 fn mark_line(line: Line, mark: &Mark) -> Line {

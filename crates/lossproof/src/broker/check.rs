@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use lossproof_broker::{PartitionNames, partition_names};
 use lossproof_env::Environment;
 use lossproof_log::{
-    CheckProgress, CheckReport, Checked, Finding, Flaw, FlushPolicy, LogConfig, OpenError,
-    PartitionId, PartitionRange, StateKind, check,
+    CheckProgress, CheckReport, Checked, Finding, Flaw, FlushPolicy, LogConfig, OffsetRange,
+    OpenError, PartitionId, PartitionRange, StateKind, check,
 };
 use serde_json::{Value, json};
 
@@ -58,7 +58,11 @@ pub(super) fn look(
         if clock.monotonic() >= said_at + SILENCE {
             said_at = clock.monotonic();
             let CheckProgress { bytes, bytes_total } = progress;
-            eprintln!("looked at {} of {} MiB", bytes / MEBIBYTE, bytes_total / MEBIBYTE);
+            crate::output::mutter!(
+                "looked at {} of {} MiB",
+                bytes / MEBIBYTE,
+                bytes_total / MEBIBYTE
+            );
         }
     };
     let checked = check(env, directory, LogConfig::default(), &mut progress);
@@ -66,7 +70,29 @@ pub(super) fn look(
     let names = partition_names(&checked.log).map_err(|error| {
         Failure::new(exit::JOURNAL_DAMAGED, format_args!("{}: {error}", directory.display()))
     })?;
+    let mut checked = checked;
+    add_nameless(&mut checked, &names);
     Ok((checked, names))
+}
+
+/// What stands in partitions that no topic names can be had by nobody: the entry of the topic is
+/// lost, or was, and given up since.
+fn add_nameless(checked: &mut Checked, names: &PartitionNames) {
+    let Checked { log, report, .. } = checked;
+    let is_lost = report.lost_states.contains(&StateKind::Metadata);
+    let told = if is_lost { &mut report.lost } else { &mut report.accepted };
+    for partition in log.partitions() {
+        let Some(view) = log.partition(partition).filter(|_| !names.contains_key(&partition))
+        else {
+            continue;
+        };
+        let range = OffsetRange { first: view.log_start, last: view.high_watermark - 1 };
+        if range.first <= range.last {
+            told.retain(|known| known.partition != partition);
+            told.push(PartitionRange { partition, range });
+        }
+    }
+    told.sort_unstable_by_key(|known| (known.partition, known.range));
 }
 
 fn failure(directory: &Path, error: &OpenError) -> Failure {
@@ -211,6 +237,13 @@ fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionName
         say!(
             "the creation of a partition is lost: its messages are kept in {shown}/quarantine, \
              and are given up with state:topics"
+        );
+    }
+    if report.lost.iter().any(|lost| !names.contains_key(&lost.partition)) {
+        say!(
+            "what is of no topic that is known is there, and the entry of its topic is not: \
+             `lossproof log dump {shown} --records --partition ID` shows it; it is given up with \
+             state:topics"
         );
     }
     let acceptable = acceptable(report, names);

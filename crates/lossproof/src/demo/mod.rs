@@ -72,9 +72,9 @@ pub(crate) fn run(arguments: &Arguments, environment: Environment) -> Outcome {
     talk.finish();
     scene.end();
     if arguments.keep {
-        eprintln!("kept: {}", directory.keep().display());
+        crate::output::mutter!("kept: {}", directory.keep().display());
     } else if let Err(error) = directory.close() {
-        eprintln!("the demo's directory could not be removed: {error}");
+        crate::output::mutter!("the demo's directory could not be removed: {error}");
     }
     outcome
 }

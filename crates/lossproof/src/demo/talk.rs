@@ -32,7 +32,7 @@ impl Talk {
         if self.terminal {
             self.bar.println(line);
         } else {
-            eprintln!("{line}");
+            crate::output::mutter!("{line}");
         }
     }
 

@@ -45,7 +45,7 @@ impl Reader {
                     lines.numbers.push(number);
                 }
                 Err(reason) => {
-                    eprintln!("REFUSED {number} {reason}");
+                    crate::output::mutter!("REFUSED {number} {reason}");
                     lines.refused += 1;
                 }
             }

@@ -98,7 +98,7 @@ impl Shipping {
                 return;
             }
             if self.clock.monotonic() >= deadline {
-                eprintln!(
+                crate::output::mutter!(
                     "the cluster does not take receipts: lines are accepted into the journal, and \
                      no audit knows of them until it does"
                 );
@@ -118,9 +118,10 @@ impl Shipping {
             }
             if self.clock.monotonic() >= talk_at {
                 let progress = *self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
-                eprintln!(
+                crate::output::mutter!(
                     "{} records wait to be acknowledged, {} are now",
-                    progress.waiting, progress.acked
+                    progress.waiting,
+                    progress.acked
                 );
                 talk_at += TALK_EVERY;
             }

@@ -164,7 +164,9 @@ impl FileInput {
         }
         if opened.position.lines > 0 {
             let InputPosition { lines, offset, .. } = opened.position;
-            eprintln!("{name}: {lines} lines ({offset} bytes) were accepted before; going on");
+            crate::output::mutter!(
+                "{name}: {lines} lines ({offset} bytes) were accepted before; going on"
+            );
         }
         Ok(opened)
     }

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments, stop: &Stop) -> Outcome {
     let producer = librdkafka::producer(&settings).map_err(|error| settings_failure(&error))?;
     let accepted = forget_all(&environment, memory, arguments, stop, producer);
     receipts.finish(stop);
-    eprintln!("{} lines sent, and forgotten", accepted?);
+    crate::output::mutter!("{} lines sent, and forgotten", accepted?);
     Ok(Exit::Proven)
 }
 

@@ -4,6 +4,7 @@ mod running;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -23,11 +24,20 @@ pub(crate) struct Broker {
 impl Broker {
     /// At a free port, unless the arguments name one.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_by(Running::start, data, arguments)
+    }
+
+    /// One whose log nobody takes.
+    pub(crate) fn start_unheard(data: &Path) -> Self {
+        Self::start_by(Running::start_unheard, data, &[])
+    }
+
+    fn start_by(start: fn(&mut Command) -> Running, data: &Path, arguments: &[&str]) -> Self {
         let listen = ["--listen", "127.0.0.1:0"];
         let listen = if arguments.contains(&"--listen") { &[][..] } else { &listen };
         let mut command = binary();
         command.arg("broker").args(listen).args(arguments).arg("--data").arg(data);
-        let running = Running::start(command.env("RUST_LOG", "info"));
+        let running = start(command.env("RUST_LOG", "info"));
         let line = running.stdout.recv().unwrap_or_default();
         let Some(server) = line.strip_prefix("ready bootstrap.servers=") else {
             panic!("instead of ready: {}", running.end().said);

@@ -30,11 +30,22 @@ pub(crate) struct End {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_telling(command, Stdio::piped())
+    }
+
+    /// Nobody takes what it writes to standard error: each line is an error to it.
+    pub(crate) fn start_unheard(command: &mut Command) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Self::start_telling(command, writer.into())
+    }
+
+    fn start_telling(command: &mut Command, stderr: Stdio) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut process = command.spawn().unwrap();
         let stdin = process.stdin.take();
         let stdout = lines(process.stdout.take().unwrap());
-        let stderr = lines(process.stderr.take().unwrap());
+        let stderr = process.stderr.take().map_or_else(|| channel().1, lines);
         Self { process, stdin, stdout, stderr, said: String::new() }
     }
 
