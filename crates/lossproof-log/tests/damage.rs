@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lossproof_env::{Clock, Disk, Environment, ManualClock, SimDisk};
+use lossproof_env::{Clock, Disk, Environment, Fault, ManualClock, SimDisk};
 use lossproof_log::{
     Commit, CommitCause, FenceCause, Finding, FindingKind, FlushPolicy, Log, LogConfig, OpenError,
     PartitionId, ReadError, RecoveryReport, StateKind, Stepper,
@@ -311,37 +311,50 @@ fn what_was_durable_for_a_while_is_known_for_that_though_all_behind_it_is_damage
     [true, false].into_iter().for_each(check_marks);
 }
 
+const MARKED: u32 = 20;
+
 fn check_marks(at_once: bool) {
-    const RECORDS: u32 = 20;
-    let disk = SimDisk::new();
-    let config =
-        LogConfig { frame_bytes_target: 4096, segment_bytes: 256 << 10, ..LogConfig::small() };
-    let clock = Passing { clock: ManualClock::new(0), step: config.mark_after / 4 };
-    let env = Environment { clock: Arc::new(clock), ..simulated(&disk) };
-    let opened = Log::open_stepped(&env, Path::new(DATA), config);
-    let (log, mut stepper, _) = opened.unwrap();
-    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
-    let record = |n: u32| append(P1, &[&format!("record {n}.{}", "x".repeat(3_000))]);
-    let all: Vec<Commit> = (0..RECORDS).map(record).collect();
-    let steps = if at_once { vec![all] } else { all.into_iter().map(|one| vec![one]).collect() };
-    for step in steps {
-        assert!(stepper.submit(step).iter().all(Result::is_ok));
-    }
-    drop((log, stepper));
-    let place = |n: u32| support::place_of(&disk, format!("record {n}.").as_bytes()).1 as u64;
-    let places: Vec<u64> = (0..RECORDS).map(place).collect();
-    assert!(places.windows(2).all(|it| it[0] / 4096 < it[1] / 4096), "each in a frame of its own");
-    for first in 1..RECORDS {
+    // The step ends when its last sync fails: what comes behind it tells of nothing.
+    let fails_at_last = |sync: &u64| submitted(at_once, Some(*sync)).1 + 1 == MARKED as usize;
+    let sync = at_once.then(|| (0..100).find(fails_at_last).expect("the last one is met"));
+    for first in 1..MARKED {
         let hint = format!("at once: {at_once}, from record {first} on");
-        let disk = disk.killed();
-        for at in &places[first as usize..] {
-            disk.damage(&segment(1), at / 4096 * 4096, &[0; 4096]).unwrap();
+        let (disk, acknowledged) = submitted(at_once, sync);
+        let place = |n: u32| support::place_of(&disk, format!("record {n}.").as_bytes()).1 as u64;
+        let mut blocks: Vec<u64> =
+            (0..acknowledged as u32).map(|n| place(n) / 4096 * 4096).collect();
+        assert!(blocks.windows(2).all(|it| it[0] + 4096 == it[1]), "each in a frame of its own");
+        // Where the last one may stand, which was refused.
+        blocks.extend(blocks.last().map(|last| last + 4096));
+        for at in &blocks[first as usize..] {
+            disk.damage(&segment(1), *at, &[0; 4096]).unwrap();
         }
         let (_log, _stepper, report) = open(&disk).unwrap();
-        // The last mark is of when the last but four were durable, or later.
+        // The last mark is of when the last but five were durable, or later.
         let is_named = report.damage.iter().any(|it| it.kind == FindingKind::FramesLost);
-        assert!(is_named || first + 5 >= RECORDS, "{hint}: {report:?}");
+        assert!(is_named || first + 6 >= MARKED, "{hint}: {report:?}");
     }
+}
+
+/// A log that was killed with [`MARKED`] records, and how many were acknowledged.
+fn submitted(at_once: bool, failing_sync: Option<u64>) -> (SimDisk, usize) {
+    let disk = SimDisk::new();
+    let small = LogConfig::small();
+    let config = LogConfig { frame_bytes_target: 4096, segment_bytes: 256 << 10, ..small };
+    let clock = Passing { clock: ManualClock::new(0), step: config.mark_after / 4 };
+    let env = Environment { clock: Arc::new(clock), ..simulated(&disk) };
+    let (_log, mut stepper, _) = Log::open_stepped(&env, Path::new(DATA), config).unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    if let Some(sync) = failing_sync {
+        disk.inject(Fault::sync(sync));
+    }
+    let record = |n: u32| append(P1, &[&format!("record {n}.{}", "x".repeat(3_000))]);
+    let all: Vec<Commit> = (0..MARKED).map(record).collect();
+    let steps = if at_once { vec![all] } else { all.into_iter().map(|one| vec![one]).collect() };
+    let done = steps.into_iter().flat_map(|step| stepper.submit(step));
+    let acknowledged = done.filter(Result::is_ok).count();
+    disk.heal();
+    (disk.killed(), acknowledged)
 }
 
 #[test]
