@@ -143,9 +143,7 @@ impl Server {
         let settings = config.groups.clone().within(&config.log);
         let groups = Coordinator::open(log.clone(), Arc::clone(&clock), rng, settings);
         let hidden = transactions.is_damaged() || log.state_is_damaged(StateKind::Offsets);
-        // Later than at each start before, also while the clock stands behind what was believed.
-        let at_ms = || log.stamp_ms().saturating_add_unsigned(log.open_count());
-        let hidden_at_ms = hidden.then(at_ms);
+        let hidden_at_ms = hidden.then(|| later_than_before(&log));
         let pending = pending_offsets(&log);
         let (drain, draining) = watch::channel(false);
         let broker = Arc::new(Broker {
@@ -321,4 +319,39 @@ async fn open_log(
     let opened = tokio::task::spawn_blocking(move || Log::open(&env, &directory, log)).await;
     let opened = opened.map_err(|_| StartError::Panic)?;
     Ok(opened?)
+}
+
+/// A time above that of each start before, also while the clock stands behind what was believed.
+fn later_than_before(log: &Log) -> i64 {
+    log.stamp_ms().saturating_add_unsigned(log.open_count())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lossproof_env::{ManualClock, SeededRng, SimDisk};
+    use lossproof_log::LogConfig;
+
+    use super::*;
+
+    /// OFFSETS-4: what is committed after this start must not look older than what is hidden.
+    #[tokio::test]
+    async fn each_start_is_later_than_the_one_before_though_the_clock_stands() {
+        let (mut disk, mut before) = (SimDisk::new(), 0);
+        for _ in 0..3 {
+            let env = Environment {
+                disk: Arc::new(disk.clone()),
+                clock: Arc::new(ManualClock::new(1_000)),
+                rng: Arc::new(SeededRng::new(7)),
+            };
+            let opened = Log::open(&env, Path::new("/data"), LogConfig::small());
+            let (log, _) = opened.expect("a log");
+            let now = later_than_before(&log);
+            assert!(now > before, "{before}, {now}");
+            before = now;
+            log.close().await.expect("it closes");
+            disk = disk.killed();
+        }
+    }
 }

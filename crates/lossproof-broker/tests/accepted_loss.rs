@@ -464,8 +464,8 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
     }
 }
 
-/// TOPIC-7. The trap: the topic is there, with fewer partitions, and grows by a second one of the same
-/// number; what a group has committed of the first skips what is new in that.
+/// TOPIC-7. The trap: the topic is there, with fewer partitions, and grows by a second one of the
+/// same number; what a group has committed of the first skips what is new in that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_a_topic_has_lost_sight_of_is_served() {
     let broker = Broker::start().await;

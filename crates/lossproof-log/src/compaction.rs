@@ -35,8 +35,8 @@ use crate::partition::Partition;
 use crate::reader::{Segments, StoredBatch, Unread, read};
 use crate::transactions::AbortedTransaction;
 
-/// So much is held of a batch that is taken apart, and as much again of what stays. A partition with
-/// a larger one is left as it is (COMPACTION-5).
+/// So much is held of a batch that is taken apart, and as much again of what stays. A partition
+/// with a larger one is left as it is (COMPACTION-5).
 pub const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 
 fn limits() -> Limits {

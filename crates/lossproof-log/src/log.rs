@@ -315,8 +315,9 @@ impl Log {
         self.shared().wall_clock.believed_ms()
     }
 
-    /// The wall clock in milliseconds, for what is to be judged by its age later: never before what
-    /// was believed last. By a clock that is behind, and is set right then, it would be old at once.
+    /// The wall clock in milliseconds, for what is to be judged by its age later: never before
+    /// what was believed last. By a clock that is behind, and is set right then, it would be old at
+    /// once.
     pub fn stamp_ms(&self) -> i64 {
         let last_ms = self.shared().wall_clock.last_believed_ms();
         self.shared().env.clock.wall_ms().max(last_ms)

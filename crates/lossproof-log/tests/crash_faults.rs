@@ -15,8 +15,8 @@ use lossproof_env::{Fault, SimDisk};
 use lossproof_log::{Commit, CommitCause, FlushPolicy, Log, LogConfig};
 use support::{P1, append, create, simulated, values};
 
-/// The activation of a segment fails, and then the start that goes on behind it, each at every sync;
-/// then the power goes. What was never in use is no damage.
+/// The activation of a segment fails, and then the start that goes on behind it, each at every
+/// sync; then the power goes. What was never in use is no damage.
 #[test]
 fn a_segment_whose_activation_failed_is_no_damage() {
     let (mut first, mut failed_starts) = (0, 0);

@@ -352,7 +352,7 @@ fn submitted(at_once: bool, failing_sync: Option<u64>) -> (SimDisk, usize) {
     let all: Vec<Commit> = (0..MARKED).map(record).collect();
     let steps = if at_once { vec![all] } else { all.into_iter().map(|one| vec![one]).collect() };
     let done = steps.into_iter().flat_map(|step| stepper.submit(step));
-    let acknowledged = done.filter(Result::is_ok).count();
+    let acknowledged = done.flatten().count();
     disk.heal();
     (disk.killed(), acknowledged)
 }

@@ -187,8 +187,8 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
     broker.log.close().await.expect("the log closes");
 }
 
-/// RETENTION-2. The trap: a clock that is far behind for a while; once it is right, what was stamped
-/// by it would be old.
+/// RETENTION-2. The trap: a clock that is far behind for a while; once it is right, what was
+/// stamped by it would be old.
 #[tokio::test]
 async fn nothing_is_stamped_with_a_time_before_what_was_believed() {
     let (server, clock, _) = waiting_world().await;

@@ -54,8 +54,8 @@ pub(super) fn offsets(ended: &Transaction, wanted: impl Fn(&Bytes) -> bool) -> V
     offsets.map(change).collect()
 }
 
-/// Markers for `partitions`, each with its epoch, offsets, and `next`, what becomes of the id: all of it durable, or
-/// none.
+/// Markers for `partitions`, each with its epoch, offsets, and `next`, what becomes of the id: all
+/// of it durable, or none.
 pub(super) fn commit(
     id: &str,
     next: &Transaction,
