@@ -331,6 +331,10 @@ impl Topics {
         let catalog = self.catalog();
         let topic = catalog.by_name(name).cloned().ok_or(TopicError::Unknown)?;
         let present = topic.partitions.len();
+        // One of a number that is to be made may be there, behind one that is not (TOPIC-7).
+        if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present as i32) {
+            return Err(TopicError::MetadataDamaged);
+        }
         let max = present + self.partitions_max.saturating_sub(catalog.partitions);
         match usize::try_from(count) {
             Ok(wanted) if wanted > present && wanted <= max => Ok(topic),
@@ -345,6 +349,7 @@ impl Topics {
         let present = topic.partitions.len();
         let first = *next;
         let after = first + u64::from(count.unsigned_abs()) - present as u64;
+        self.remove_offsets_beyond(&topic).await?;
         let mut grown = Topic::clone(&topic);
         grown.partitions.extend((first..after).map(PartitionId));
         *next = after; // TOPIC-2

@@ -52,10 +52,14 @@ async fn read_committed(client: &mut Client) -> Vec<String> {
 
 /// Leaves nothing of the frame that holds `text`: not even what it was is known any more.
 fn lose_frame(disk: &SimDisk, text: &str) {
+    lose_frame_with(disk, text.as_bytes());
+}
+
+fn lose_frame_with(disk: &SimDisk, text: &[u8]) {
     const BLOCK: usize = 4_096; // Small frames take one.
     let place = |path: std::path::PathBuf| {
         let bytes = disk.bytes(&path).expect("a file");
-        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        let at = bytes.windows(text.len()).position(|window| window == text)?;
         Some((path, at))
     };
     let (path, at) = disk.paths().into_iter().find_map(place).expect("it is stored");
@@ -462,6 +466,32 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
         }
         broker.stop().await;
     }
+}
+
+/// TOPIC-7. The trap: what a group has committed of a partition that was lost with its creation skips
+/// what is new in the next one of its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_of_a_partition_that_is_lost_are_none_of_the_next_one() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 1).await;
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    client.create("later", 1).await;
+    client.produce("t", 1, records(&["old"])).await;
+    assert_eq!(client.commit("g", "t", 1, 1).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    // All of the growth: version, id, flush policy and number of partitions.
+    let entry = [&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat();
+    lose_frame_with(&disk, &entry);
+    accept(&disk, &StateKind::ALL.map(Loss::State)).await.expect("they are damaged");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    client.produce("t", 1, records(&["new"])).await;
+    assert_eq!(client.values("t", 1).await, ["new"]);
+    assert_eq!(client.committed("g", "t", 1).await, (-1, ErrorCode::NONE), "it would skip that");
+    broker.stop().await;
 }
 
 /// TOPIC-7. The trap: the topic is there, with fewer partitions, and grows by a second one of the

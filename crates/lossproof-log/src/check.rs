@@ -18,7 +18,7 @@ use crate::accept::without;
 use crate::checkpoint::{self, Checkpoint};
 use crate::commit::{PartitionId, StateKind};
 use crate::committer::Committer;
-use crate::config::LogConfig;
+use crate::config::{LogConfig, Purpose};
 use crate::error::{OffsetRange, OpenError};
 use crate::frame::{BLOCK, EntryKind, Life};
 use crate::log::Log;
@@ -41,6 +41,8 @@ use crate::waste::named_files;
 pub struct Checked {
     /// The log as a start would bring it up; it takes no commits.
     pub log: Log,
+    /// Whose it is.
+    pub purpose: Purpose,
     pub report: CheckReport,
     _lock: Option<Box<dyn DiskLock>>,
 }
@@ -187,7 +189,9 @@ pub fn check(
     report.accepted.sort_unstable_by_key(|it| (it.partition, it.range));
     report.accepted_states = view.state(crate::state::StateTable::accepted_kinds);
     report.hidden = log.hidden();
-    Ok(Checked { log, report, _lock: lock })
+    let purpose =
+        meta::read(env, directory)?.map_or(Purpose::Any, |it| Purpose::of_code(it.purpose));
+    Ok(Checked { log, purpose, report, _lock: lock })
 }
 
 /// Keeps others from starting what is looked at (LOOK-1), as far as there is a log.

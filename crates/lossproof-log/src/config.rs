@@ -17,6 +17,14 @@ pub enum Purpose {
     Pipeline = 3,
 }
 
+impl Purpose {
+    /// Of a directory; [`Purpose::Any`] where it says nothing, or something that is not known here.
+    pub(crate) fn of_code(code: u8) -> Self {
+        let all = [Self::Broker, Self::Producer, Self::Pipeline];
+        all.into_iter().find(|purpose| *purpose as u8 == code).unwrap_or_default()
+    }
+}
+
 /// In words; that of a program that is not known here yet as well.
 pub(crate) fn purpose_name(code: u8) -> &'static str {
     match code {

@@ -376,7 +376,11 @@ impl Log {
         let mut from = 0;
         while let Some(entry) = partition.entry_at_timestamp(from, timestamp_ms) {
             let range = OffsetRange { first: entry.base_offset, last: entry.last_offset() };
-            let found = self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms)?;
+            let found = self.find_batch(id, range, |batch| batch.max_timestamp >= timestamp_ms);
+            if let Err(ReadError::Damaged { range, .. }) = &found {
+                check_damage(id, &partition, range.first)?;
+            }
+            let found = found?;
             if let Some(batch) = found {
                 return check_damage(id, &partition, batch.base_offset).map(|()| found);
             }

@@ -481,6 +481,9 @@ impl Mover {
         let mut compacted = BTreeMap::new();
         for (id, order) in orders.clone() {
             let Some(partition) = recovery.view.partition(id) else { continue };
+            if self.shared.mover.is_called_off(id) {
+                continue;
+            }
             let of = (id, &*partition);
             let pass = match Pass::plan(&recovery.segments, of, &order, keys_max, is_stopped) {
                 Ok(Some(pass)) => pass,

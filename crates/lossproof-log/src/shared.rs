@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -60,13 +60,25 @@ pub(crate) struct MoverSignal {
     garbage: AtomicBool,
     /// Damage of cold files was found that no checkpoint tells of.
     findings: AtomicBool,
-    /// What is to be compacted; one wish of each partition at most.
-    orders: Mutex<BTreeMap<PartitionId, Order>>,
+    orders: Mutex<Orders>,
     woken: Mutex<bool>,
     wake: Condvar,
 }
 
+/// What is to be compacted.
+#[derive(Debug, Default)]
+struct Orders {
+    /// One wish of each partition at most.
+    waiting: BTreeMap<PartitionId, Order>,
+    /// Since the others were taken.
+    called_off: BTreeSet<PartitionId>,
+}
+
 impl MoverSignal {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
@@ -110,28 +122,46 @@ impl MoverSignal {
 
     /// Wishes to compact are carried out together; a later one takes the place of an earlier one.
     pub(crate) fn order(&self, orders: impl IntoIterator<Item = (PartitionId, Order)>) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
+        let mut all = self.orders();
+        for (id, order) in orders {
+            all.called_off.remove(&id);
+            all.waiting.insert(id, order);
+        }
+        drop(all);
         self.wake();
     }
 
+    /// Also of those that were taken, as long as they have not begun.
     pub(crate) fn call_off(&self, partitions: &[PartitionId]) {
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.retain(|id, _| !partitions.contains(id));
+        let mut orders = self.orders();
+        for id in partitions {
+            orders.waiting.remove(id);
+            orders.called_off.insert(*id);
+        }
+    }
+
+    /// To be asked when an order that was taken begins.
+    pub(crate) fn is_called_off(&self, partition: PartitionId) -> bool {
+        self.orders().called_off.contains(&partition)
     }
 
     pub(crate) fn has_orders(&self) -> bool {
-        !self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.orders().waiting.is_empty()
     }
 
     pub(crate) fn take_orders(&self) -> BTreeMap<PartitionId, Order> {
-        std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut orders = self.orders();
+        orders.called_off.clear();
+        std::mem::take(&mut orders.waiting)
     }
 
     /// They are carried out by the next try, unless there are later ones.
     pub(crate) fn put_back_orders(&self, orders: BTreeMap<PartitionId, Order>) {
-        let mut waiting = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.orders();
         for (id, order) in orders {
-            waiting.entry(id).or_insert(order);
+            if !all.called_off.contains(&id) {
+                all.waiting.entry(id).or_insert(order);
+            }
         }
     }
 
@@ -288,4 +318,29 @@ impl Shared {
 
 fn permits_for(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compaction::Compaction;
+
+    /// The trap: orders are taken together, and carried out one after the other.
+    #[test]
+    fn an_order_that_was_taken_can_be_called_off_until_it_begins() {
+        let signal = MoverSignal::default();
+        let wish = Compaction { now_ms: 0, before_ms: None, delete_retention_ms: 0 };
+        let [first, second, third] = [1, 2, 3].map(PartitionId);
+        signal.order([first, second].map(|id| (id, Order { wish, end: 1 })));
+        let taken = signal.take_orders();
+        signal.call_off(&[second, third]);
+        assert!(!signal.is_called_off(first) && signal.is_called_off(second));
+        signal.put_back_orders(taken);
+        assert_eq!(signal.take_orders().into_keys().collect::<Vec<_>>(), [first]);
+        // Asked for once more since.
+        signal.call_off(&[third]);
+        signal.order([(third, Order { wish, end: 1 })]);
+        assert!(!signal.is_called_off(third));
+        assert_eq!(signal.take_orders().into_keys().collect::<Vec<_>>(), [third]);
+    }
 }

@@ -198,6 +198,7 @@ fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
     assert!(stdout.contains("lost: news-0: offsets 0 to 0"), "{stdout}");
     assert!(stdout.contains("--accept-loss state:topics"), "{stdout}");
     assert!(!stdout.contains("--accept-loss news"), "{stdout}");
+    assert!(!stdout.contains("of no topic that is known is there"), "{stdout}");
     let (_, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
     let verdict: Value = serde_json::from_str(&stdout).unwrap();
     let known = verdict["partitions"].as_array().unwrap();
@@ -224,9 +225,13 @@ fn what_no_topic_names_any_more_is_told_as_lost() {
     let input = scratch.path().join("input");
     fs::write(&input, "first message").unwrap();
     let arguments = [input.to_str().unwrap()];
-    let produce = Produce::start(&broker.server, &scratch.path().join("producer"), &arguments);
+    let journal = scratch.path().join("producer");
+    let produce = Produce::start(&broker.server, &journal, &arguments);
     assert_eq!(produce.finish_with_talk().1, Some(0));
     let said = broker.stop();
+    // There no partition is a topic's.
+    let (code, stdout, _) = run(&["broker", "--check", journal.to_str().unwrap()]);
+    assert!(code == Some(0) && stdout.contains(": clean"), "{stdout}");
     let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
     let id = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
     // Version, id, flush policy and number of partitions: the entry of the topic.
@@ -237,12 +242,20 @@ fn what_no_topic_names_any_more_is_told_as_lost() {
         fs::write(path, bytes).ok()
     };
     files(&data).into_iter().find_map(hit).expect("the entry stands in the journal");
+    // And what it holds, as well: that can be given up with it alone.
+    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
+        let at = bytes.windows(13).position(|window| window == b"first message")?;
+        bytes[at] ^= 1;
+        fs::write(path, bytes).ok()
+    };
+    files(&data).into_iter().find_map(hit).expect("the message stands in the journal");
 
     let shown = data.to_str().unwrap();
     let (code, stdout, said) = run(&["broker", "--check", shown]);
     assert_eq!(code, Some(3), "{stdout}{said}");
     let named = "of no topic that is known: offsets 0 to 0";
     assert!(stdout.lines().any(|it| it.starts_with("lost: ") && it.ends_with(named)), "{stdout}");
+    assert!(stdout.contains("the entry of its topic is not"), "{stdout}");
     let (code, stdout, said) = run(&["broker", "--data", shown, "--accept-loss", "state:topics"]);
     assert_eq!(code, Some(0), "{stdout}{said}");
     let (code, stdout, said) = run(&["broker", "--check", shown]);

@@ -42,6 +42,20 @@ impl Topics {
         self.remove_left_over(left_over.into_iter()).await;
     }
 
+    /// What groups have committed of partitions that were lost with their creation: in one that gets
+    /// the number of such a one it would skip what is new.
+    pub(super) async fn remove_offsets_beyond(&self, topic: &Topic) -> Result<(), TopicError> {
+        if !may_lack_topics(&self.log) {
+            return Ok(());
+        }
+        let present = topic.partitions.len() as i32;
+        let is_beyond = |key: &OffsetKey| key.topic_id == topic.id && key.partition >= present;
+        for changes in self.offset_removals(is_beyond) {
+            self.commit(Commit { changes, ..Commit::default() }).await?;
+        }
+        Ok(())
+    }
+
     /// The topic is gone: that stands, whatever becomes of this.
     async fn remove_left_over(&self, removals: impl Iterator<Item = Vec<StateChange>>) {
         for changes in removals {

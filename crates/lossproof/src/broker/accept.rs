@@ -5,7 +5,7 @@ use std::path::Path;
 use lossproof_broker::{PartitionNames, accept_losses};
 use lossproof_env::Environment;
 use lossproof_log::{
-    CheckReport, Log, LogConfig, Loss, OffsetRange, PartitionId, PartitionRange, StateKind,
+    CheckReport, Checked, Log, LogConfig, Loss, OffsetRange, PartitionId, PartitionRange, StateKind,
 };
 
 use super::check::{self, name_of, state_name};
@@ -48,6 +48,9 @@ pub(super) fn parse(text: &str) -> Result<Wanted, String> {
     parsed().ok_or_else(|| help.to_owned())
 }
 
+/// So far behind the first lost offset none was given, as `lossproof explain LP1021` says.
+const BEHIND_ALL: i64 = 1_000_000_000;
+
 /// In the place of an offset that only a person can say.
 pub(super) const LAST: &str = "LAST";
 
@@ -65,7 +68,10 @@ pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted], adopt:
     let losses: Result<Vec<Option<Loss>>, String> =
         wanted.iter().map(|wanted| resolve(wanted, &report, &names)).collect();
     let losses = losses.map_err(|why| refused(directory, &report, &names, &why))?;
-    let losses: Vec<Loss> = losses.into_iter().flatten().collect();
+    let mut losses: Vec<Loss> = losses.into_iter().flatten().collect();
+    if losses.contains(&Loss::State(StateKind::Metadata)) {
+        losses.extend(of_nameless(&checked, &names));
+    }
     let end = wanted.contains(&Wanted::End);
     if report.end_lost && !end {
         let why = "the end of the journal is missing: first --accept-loss end";
@@ -96,6 +102,20 @@ pub(super) fn run(env: &Environment, directory: &Path, wanted: &[Wanted], adopt:
         say!("still lost: --accept-loss {left}");
     }
     Ok(Exit::Proven)
+}
+
+/// What is damaged of partitions that no topic names: nobody could name it.
+fn of_nameless(checked: &Checked, names: &PartitionNames) -> Vec<Loss> {
+    let close = |range: OffsetRange| {
+        let last = if range.is_open() { range.first + BEHIND_ALL } else { range.last };
+        OffsetRange { last, ..range }
+    };
+    let mut losses = Vec::new();
+    for (partition, view) in check::nameless(checked, names) {
+        let loss = |range| Loss::Offsets(PartitionRange { partition, range: close(range) });
+        losses.extend(view.damaged.into_iter().map(loss));
+    }
+    losses
 }
 
 /// Opens the log and gives up `losses`; how many transactions were aborted with them, and what

@@ -9,7 +9,7 @@ use lossproof_broker::{PartitionNames, partition_names};
 use lossproof_env::Environment;
 use lossproof_log::{
     CheckProgress, CheckReport, Checked, Finding, Flaw, FlushPolicy, LogConfig, OffsetRange,
-    OpenError, PartitionId, PartitionRange, StateKind, check,
+    OpenError, PartitionId, PartitionRange, PartitionView, Purpose, StateKind, check,
 };
 use serde_json::{Value, json};
 
@@ -78,21 +78,41 @@ pub(super) fn look(
 /// What stands in partitions that no topic names can be had by nobody: the entry of the topic is
 /// lost, or was, and given up since.
 fn add_nameless(checked: &mut Checked, names: &PartitionNames) {
-    let Checked { log, report, .. } = checked;
-    let is_lost = report.lost_states.contains(&StateKind::Metadata);
-    let told = if is_lost { &mut report.lost } else { &mut report.accepted };
-    for partition in log.partitions() {
-        let Some(view) = log.partition(partition).filter(|_| !names.contains_key(&partition))
-        else {
-            continue;
-        };
-        let range = OffsetRange { first: view.log_start, last: view.high_watermark - 1 };
+    let metadata = StateKind::Metadata;
+    let nameless = nameless(checked, names);
+    let report = &mut checked.report;
+    let told = if report.lost_states.contains(&metadata) {
+        &mut report.lost
+    } else if report.accepted_states.contains(&metadata) {
+        &mut report.accepted
+    } else {
+        return;
+    };
+    for (partition, view) in nameless {
+        // Where its end is not known, that is so of the whole.
+        let ends = told.iter().filter(|known| known.partition == partition);
+        let last = ends.map(|known| known.range.last).chain([view.high_watermark - 1]).max();
+        let range = OffsetRange { first: view.log_start, last: last.unwrap_or(-1) };
         if range.first <= range.last {
             told.retain(|known| known.partition != partition);
             told.push(PartitionRange { partition, range });
         }
     }
     told.sort_unstable_by_key(|known| (known.partition, known.range));
+}
+
+/// Partitions that are there, and of no topic; in journals of other programs none has one.
+pub(super) fn nameless(
+    checked: &Checked,
+    names: &PartitionNames,
+) -> Vec<(PartitionId, PartitionView)> {
+    if matches!(checked.purpose, Purpose::Producer | Purpose::Pipeline) {
+        return Vec::new();
+    }
+    let mut partitions = checked.log.partitions();
+    partitions.retain(|partition| !names.contains_key(partition));
+    let view = |id| Some((id, checked.log.partition(id)?));
+    partitions.into_iter().filter_map(view).collect()
 }
 
 fn failure(directory: &Path, error: &OpenError) -> Failure {
@@ -239,7 +259,10 @@ fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionName
              and are given up with state:topics"
         );
     }
-    if report.lost.iter().any(|lost| !names.contains_key(&lost.partition)) {
+    let is_nameless = |lost: &PartitionRange| {
+        !names.contains_key(&lost.partition) && !report.is_unplaced(lost.partition)
+    };
+    if report.lost.iter().any(is_nameless) {
         say!(
             "what is of no topic that is known is there, and the entry of its topic is not: \
              `lossproof log dump {shown} --records --partition ID` shows it; it is given up with \
