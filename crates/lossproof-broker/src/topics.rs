@@ -331,10 +331,6 @@ impl Topics {
         let catalog = self.catalog();
         let topic = catalog.by_name(name).cloned().ok_or(TopicError::Unknown)?;
         let present = topic.partitions.len();
-        // One of a number that is to be made may be there, behind one that is not (TOPIC-7).
-        if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present as i32) {
-            return Err(TopicError::MetadataDamaged);
-        }
         let max = present + self.partitions_max.saturating_sub(catalog.partitions);
         match usize::try_from(count) {
             Ok(wanted) if wanted > present && wanted <= max => Ok(topic),
@@ -347,6 +343,10 @@ impl Topics {
         let mut next = self.change.lock().await; // TOPIC-4
         let topic = self.check_growth(name, count)?;
         let present = topic.partitions.len();
+        // One of a number that is to be made may be there, behind one that is not (TOPIC-7).
+        if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present as i32) {
+            return Err(TopicError::MetadataDamaged);
+        }
         let first = *next;
         let after = first + u64::from(count.unsigned_abs()) - present as u64;
         self.remove_offsets_beyond(&topic).await?;

@@ -468,8 +468,8 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
     }
 }
 
-/// TOPIC-7. The trap: what a group has committed of a partition that was lost with its creation skips
-/// what is new in the next one of its number.
+/// TOPIC-7. The trap: what a group has committed of a partition that was lost with its creation
+/// skips what is new in the next one of its number.
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_of_a_partition_that_is_lost_are_none_of_the_next_one() {
     let broker = Broker::start().await;
@@ -490,6 +490,60 @@ async fn offsets_of_a_partition_that_is_lost_are_none_of_the_next_one() {
     assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
     client.produce("t", 1, records(&["new"])).await;
     assert_eq!(client.values("t", 1).await, ["new"]);
+    assert_eq!(client.committed("g", "t", 1).await, (-1, ErrorCode::NONE), "it would skip that");
+    broker.stop().await;
+}
+
+/// COORDINATOR-5. The trap: the partition is there, and nobody can read it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_with_a_partition_that_no_topic_lists_can_only_be_aborted() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 1).await;
+    client.create("other", 1).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    for topic in ["t", "other"] {
+        assert_eq!(producer.add(topic, &[0]).await, [ErrorCode::NONE]);
+        assert_eq!(producer.send(topic, 0, 0, &["paid"]).await, ErrorCode::NONE);
+    }
+    let disk = broker.stop().await.killed();
+    // Version, id, flush policy and number of partitions.
+    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 1]].concat());
+    let broker = Broker::on(disk, |_| {}).await;
+    producer.client = broker.client().await;
+    assert_eq!(producer.end(true).await, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(producer.client.committed_values("other").await, [""; 0], "not a part of it");
+    assert_eq!(producer.end(false).await, ErrorCode::NONE);
+    broker.stop().await;
+}
+
+/// TOPIC-7. The trap: an open transaction holds what a group wants to have committed of a partition
+/// that is lost; it would be committed for the next one of its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_end() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 1).await;
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    client.produce("t", 1, records(&["old"])).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    producer.add_group("g", 3).await;
+    let mut offsets = producer.offsets_request("g", "t", 1);
+    offsets.topics[0].partitions[0].partition_index = 1;
+    assert_eq!(producer.offsets(&offsets).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    spoil_entry(&disk, &creation(&made, 1));
+    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat());
+    accept(&disk, &[Loss::State(StateKind::Metadata)]).await.expect("it is damaged");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    let refused = grow(&mut client, growth("t", 2), false, 3).await;
+    assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR);
+    producer.client = broker.client().await;
+    assert_eq!(producer.end(true).await, ErrorCode::NONE, "it has no record there");
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    client.produce("t", 1, records(&["new"])).await;
     assert_eq!(client.committed("g", "t", 1).await, (-1, ErrorCode::NONE), "it would skip that");
     broker.stop().await;
 }

@@ -4,6 +4,7 @@ use lossproof_log::{Commit, Log, PartitionChange, PartitionId, StateChange, Stat
 
 use super::{Topic, TopicError, TopicId, Topics, remove, topic_key};
 use crate::offsets::OffsetKey;
+use crate::transaction::pending_offsets;
 
 /// The offsets of one commit take one of so many parts of a journal segment.
 const SEGMENT_SHARES: u64 = 8;
@@ -50,6 +51,11 @@ impl Topics {
         }
         let present = topic.partitions.len() as i32;
         let is_beyond = |key: &OffsetKey| key.topic_id == topic.id && key.partition >= present;
+        // Until its end, which has its time; and none comes in of what is not there.
+        let mut pending = pending_offsets(&self.log);
+        if pending.any(|(key, _)| OffsetKey::decode(key).is_ok_and(|key| is_beyond(&key))) {
+            return Err(TopicError::MetadataDamaged);
+        }
         for changes in self.offset_removals(is_beyond) {
             self.commit(Commit { changes, ..Commit::default() }).await?;
         }

@@ -335,16 +335,21 @@ impl TransactionCoordinator {
     }
 
     /// A partition of the transaction that is missing and not known to have been deleted: the
-    /// catalog lists it, or what lists it may be lost as well.
+    /// catalog lists it, or what lists it may be lost as well. Or one that is there, and listed by
+    /// nothing any more.
     fn unaccounted(&self, catalog: &Catalog, ended: &Transaction) -> Option<PartitionId> {
-        let missing: BTreeSet<PartitionId> =
-            ended.partitions.intersection(&self.missing).copied().collect();
-        let first = missing.first().copied()?;
-        if may_lack_topics(&self.log) {
-            return Some(first);
+        let may_lack = may_lack_topics(&self.log);
+        if !may_lack && ended.partitions.is_disjoint(&self.missing) {
+            return None;
         }
-        let mut listed = catalog.iter().flat_map(|topic| &topic.partitions);
-        listed.find(|id| missing.contains(id)).copied()
+        let listed: BTreeSet<PartitionId> =
+            catalog.iter().flat_map(|topic| &topic.partitions).copied().collect();
+        let is_lost = |id: &&PartitionId| {
+            let (is_missing, is_listed) = (self.missing.contains(*id), listed.contains(*id));
+            let is_nameless = !is_listed && self.log.partition(**id).is_some();
+            if may_lack { is_missing || is_nameless } else { is_missing && is_listed }
+        };
+        ended.partitions.iter().find(is_lost).copied()
     }
 
     /// Aborts with an epoch that fences the producer.

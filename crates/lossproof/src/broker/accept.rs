@@ -110,10 +110,15 @@ fn of_nameless(checked: &Checked, names: &PartitionNames) -> Vec<Loss> {
         let last = if range.is_open() { range.first + BEHIND_ALL } else { range.last };
         OffsetRange { last, ..range }
     };
+    // Those that a start does not know of yet, too, and those of before, where a call was cut off.
+    let unnoticed: Vec<PartitionRange> =
+        checked.report.flaws.iter().flat_map(|flaw| flaw.lost.iter().copied()).collect();
     let mut losses = Vec::new();
     for (partition, view) in check::nameless(checked, names) {
         let loss = |range| Loss::Offsets(PartitionRange { partition, range: close(range) });
-        losses.extend(view.damaged.into_iter().map(loss));
+        let unnoticed = unnoticed.iter().filter(|it| it.partition == partition);
+        let known = view.damaged.into_iter().chain(view.accepted);
+        losses.extend(known.chain(unnoticed.map(|it| it.range)).map(loss));
     }
     losses
 }
