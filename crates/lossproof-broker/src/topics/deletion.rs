@@ -43,8 +43,8 @@ impl Topics {
         self.remove_left_over(left_over.into_iter()).await;
     }
 
-    /// What groups have committed of partitions that were lost with their creation: in one that gets
-    /// the number of such a one it would skip what is new.
+    /// What groups have committed of partitions that were lost with their creation: in one that
+    /// gets the number of such a one it would skip what is new.
     pub(super) async fn remove_offsets_beyond(&self, topic: &Topic) -> Result<(), TopicError> {
         if !may_lack_topics(&self.log) {
             return Ok(());
