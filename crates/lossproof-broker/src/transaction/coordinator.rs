@@ -314,11 +314,6 @@ impl TransactionCoordinator {
         ended: &Transaction,
         is_resumed: bool,
     ) -> Result<(), TransactionError> {
-        if let Some(partition) = self.unaccounted(catalog, ended) {
-            tracing::error!(transactional_id = id, %partition,
-                "transaction not committed: a partition of it is lost");
-            return Err(TransactionError::LostPartition { partition });
-        }
         for partition in ended.partitions.iter().copied() {
             let Some(view) = self.log.partition(partition) else { continue };
             let start = self.log.transaction_start(partition, ended.identity.producer_id);
@@ -330,6 +325,11 @@ impl TransactionCoordinator {
                     "transaction not committed: some of its records may be lost");
                 return Err(TransactionError::Lost { partition, range });
             }
+        }
+        if let Some(partition) = self.unaccounted(catalog, ended) {
+            tracing::error!(transactional_id = id, %partition,
+                "transaction not committed: a partition of it is lost");
+            return Err(TransactionError::LostPartition { partition });
         }
         Ok(())
     }
