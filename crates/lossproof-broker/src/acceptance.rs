@@ -5,10 +5,10 @@
 //! - ACCEPTANCE-1: a transaction that overlaps a given up range ends aborted in all of its
 //!   partitions, and none is left open that nobody could end. In whatever order ranges and state
 //!   are given up: where transactions are not known, with these.
+//! - ACCEPTANCE-2: a partition does not go on below what a group has read.
 //! - ACCEPTANCE-3: where the state of transactions is given up each transactional id begins anew,
 //!   with another producer id, and all that was open is aborted: an entry that is left may be older
 //!   than what was done in its name, and an epoch that was granted before must not be so again.
-//! - ACCEPTANCE-2: a partition does not go on below what a group has read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

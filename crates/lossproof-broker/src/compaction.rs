@@ -7,6 +7,7 @@
 //! - CLEANING-2: nothing is compacted while the wall clock is not believed, as nothing goes by its
 //!   age then (RETENTION-2).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lossproof_log::{Compaction, Dirt, Log, PartitionId};
@@ -14,6 +15,7 @@ use lossproof_wire::batch::BatchHeader;
 
 use crate::broker::Broker;
 use crate::topic_config::TopicSettings;
+use crate::topics::{Catalog, Topic};
 
 /// Looks at all topics once; the log begins at once with what is due.
 pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
@@ -29,9 +31,10 @@ pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
         let asked_for: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
         broker.log.compact(due);
         // Whoever has altered a topic in between has found nothing to take back (CLEANING-1).
-        let mut compacted = each(broker, now_ms, |candidate| Some(candidate.id));
-        compacted.sort_unstable();
-        let is_not = |id: &PartitionId| compacted.binary_search_by_key(id, |it| it.0).is_err();
+        let catalog = broker.topics.catalog();
+        let compacted: BTreeSet<&PartitionId> =
+            compacted_topics(&catalog).flat_map(|topic| &topic.partitions).collect();
+        let is_not = |id: &PartitionId| !compacted.contains(id);
         let called_off: Vec<PartitionId> = asked_for.into_iter().filter(is_not).collect();
         broker.log.call_off_compaction(&called_off);
     }
@@ -66,6 +69,10 @@ struct Candidate<'a> {
     now_ms: i64,
 }
 
+fn compacted_topics(catalog: &Catalog) -> impl Iterator<Item = &Arc<Topic>> {
+    catalog.iter().filter(|topic| topic.settings.cleanup.compact)
+}
+
 /// What `judge` finds at each partition of the topics that are compacted.
 fn each<T>(
     broker: &Broker,
@@ -74,7 +81,7 @@ fn each<T>(
 ) -> Vec<(PartitionId, T)> {
     let catalog = broker.topics.catalog();
     let mut found = Vec::new();
-    for topic in catalog.iter().filter(|topic| topic.settings.cleanup.compact) {
+    for topic in compacted_topics(&catalog) {
         for id in &topic.partitions {
             let (log, settings) = (&broker.log, &topic.settings);
             let Some(dirt) = log.dirt(*id) else { continue };

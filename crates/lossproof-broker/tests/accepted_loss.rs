@@ -330,6 +330,20 @@ fn creation(topic: &CreatableTopicResult, partition: i32) -> Vec<u8> {
     [&[1][..], &topic.topic_id.0, &partition.to_be_bytes()].concat()
 }
 
+/// And of the entry of a topic: version, id, flush policy and number of partitions.
+fn listing(topic: &CreatableTopicResult, partitions: u8) -> Vec<u8> {
+    [&[1][..], &topic.topic_id.0, &[0, 0, 0, 0, partitions]].concat()
+}
+
+/// A topic that has grown from one partition to two.
+async fn grown() -> (Broker, Client, CreatableTopicResult) {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let made = client.create("t", 1).await;
+    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    (broker, client, made)
+}
+
 fn spoil_entry(disk: &SimDisk, begin: &[u8]) {
     let hit = |path: &PathBuf| {
         let bytes = disk.bytes(path).ok()?;
@@ -362,8 +376,7 @@ async fn a_transaction_with_a_partition_whose_creation_is_lost_can_only_be_abort
         let disk = broker.stop().await.killed();
         spoil_entry(&disk, &creation(&made, 1));
         if !is_listed {
-            // Version, id, flush policy and number of partitions.
-            let topic = [&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat();
+            let topic = listing(&made, 2);
             spoil_entry(&disk, &topic);
         }
         let metadata = [Loss::State(StateKind::Metadata)];
@@ -472,16 +485,13 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
 /// skips what is new in the next one of its number.
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_of_a_partition_that_is_lost_are_none_of_the_next_one() {
-    let broker = Broker::start().await;
-    let mut client = broker.client().await;
-    let made = client.create("t", 1).await;
-    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    let (broker, mut client, made) = grown().await;
     client.create("later", 1).await;
     client.produce("t", 1, records(&["old"])).await;
     assert_eq!(client.commit("g", "t", 1, 1).await, ErrorCode::NONE);
     let disk = broker.stop().await.killed();
-    // All of the growth: version, id, flush policy and number of partitions.
-    let entry = [&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat();
+    // All of the growth.
+    let entry = listing(&made, 2);
     lose_frame_with(&disk, &entry);
     accept(&disk, &StateKind::ALL.map(Loss::State)).await.expect("they are damaged");
 
@@ -507,8 +517,7 @@ async fn a_transaction_with_a_partition_that_no_topic_lists_can_only_be_aborted(
         assert_eq!(producer.send(topic, 0, 0, &["paid"]).await, ErrorCode::NONE);
     }
     let disk = broker.stop().await.killed();
-    // Version, id, flush policy and number of partitions.
-    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 1]].concat());
+    spoil_entry(&disk, &listing(&made, 1));
     let broker = Broker::on(disk, |_| {}).await;
     producer.client = broker.client().await;
     assert_eq!(producer.end(true).await, ErrorCode::KAFKA_STORAGE_ERROR);
@@ -521,10 +530,7 @@ async fn a_transaction_with_a_partition_that_no_topic_lists_can_only_be_aborted(
 /// that is lost; it would be committed for the next one of its number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_end() {
-    let broker = Broker::start().await;
-    let mut client = broker.client().await;
-    let made = client.create("t", 1).await;
-    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    let (broker, mut client, made) = grown().await;
     client.produce("t", 1, records(&["old"])).await;
     let mut producer = Producer::new(&broker, "payments").await;
     producer.add_group("g", 3).await;
@@ -533,7 +539,7 @@ async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_en
     assert_eq!(producer.offsets(&offsets).await, ErrorCode::NONE);
     let disk = broker.stop().await.killed();
     spoil_entry(&disk, &creation(&made, 1));
-    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat());
+    spoil_entry(&disk, &listing(&made, 2));
     accept(&disk, &[Loss::State(StateKind::Metadata)]).await.expect("it is damaged");
 
     let broker = Broker::on(disk, |_| {}).await;
@@ -552,17 +558,13 @@ async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_en
 /// same number; what a group has committed of the first skips what is new in that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_a_topic_has_lost_sight_of_is_served() {
-    let broker = Broker::start().await;
-    let mut client = broker.client().await;
-    let made = client.create("t", 1).await;
-    assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+    let (broker, mut client, made) = grown().await;
     for value in ["a", "b"] {
         client.produce("t", 1, records(&[value])).await;
     }
     assert_eq!(client.commit("g", "t", 1, 1).await, ErrorCode::NONE);
     let mut disk = broker.stop().await.killed();
-    // Version, id, flush policy and number of partitions.
-    spoil_entry(&disk, &[&[1][..], &made.topic_id.0, &[0, 0, 0, 0, 2]].concat());
+    spoil_entry(&disk, &listing(&made, 2));
     for is_accepted in [false, true] {
         if is_accepted {
             let metadata = [Loss::State(StateKind::Metadata)];

@@ -45,13 +45,33 @@ fn damaged(scratch: &Path) -> PathBuf {
         assert_eq!(code, Some(0), "{said}");
     }
     broker.stop();
+    hit(&data, b"second message");
+    data
+}
+
+/// Damages the first byte of `text`, where it stands first.
+fn hit(data: &Path, text: &[u8]) {
     let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
-        let at = bytes.windows(14).position(|window| window == b"second message")?;
-        bytes[at] ^= 1;
+        let at = bytes.windows(text.len()).position(|window| window == text)?;
+        bytes[at] ^= 8;
         fs::write(path, bytes).ok()
     };
-    files(&data).into_iter().find_map(hit).unwrap();
-    data
+    files(data).into_iter().find_map(hit).expect("it stands in the directory");
+}
+
+/// The data of a stopped broker with one message in one partition, and the id of its topic.
+fn one_message(scratch: &Path) -> (PathBuf, [u8; 16]) {
+    let data = scratch.join("data");
+    let broker = Broker::start(&data, &["--partitions", "1"]);
+    let input = scratch.join("input");
+    fs::write(&input, "first message").unwrap();
+    let arguments = [input.to_str().unwrap()];
+    let produce = Produce::start(&broker.server, &scratch.join("producer"), &arguments);
+    let (_, code, said) = produce.finish_with_talk();
+    assert_eq!(code, Some(0), "{said}");
+    let said = broker.stop();
+    let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
+    (data, u128::from_str_radix(id, 16).unwrap().to_be_bytes())
 }
 
 #[test]
@@ -173,24 +193,9 @@ fn what_is_lost_is_named_and_can_be_given_up() {
 #[test]
 fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
     let scratch = tempfile::tempdir().unwrap();
-    let data = scratch.path().join("data");
-    let broker = Broker::start(&data, &["--partitions", "1"]);
-    let input = scratch.path().join("input");
-    fs::write(&input, "first message").unwrap();
-    let arguments = [input.to_str().unwrap()];
-    let produce = Produce::start(&broker.server, &scratch.path().join("producer"), &arguments);
-    let (_, code, said) = produce.finish_with_talk();
-    assert_eq!(code, Some(0), "{said}");
-    let said = broker.stop();
-    let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
-    let id = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
-    let creation = [&[1][..], &id].concat();
-    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
-        let at = bytes.windows(creation.len()).position(|window| window == creation)?;
-        bytes[at] ^= 8;
-        fs::write(path, bytes).ok()
-    };
-    files(&data).into_iter().find_map(hit).expect("the creation stands in the journal");
+    let (data, id) = one_message(scratch.path());
+    // Its creation.
+    hit(&data, &[&[1][..], &id].concat());
 
     let shown = data.to_str().unwrap();
     let (code, stdout, said) = run(&["broker", "--check", shown]);
@@ -220,35 +225,15 @@ fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
 #[test]
 fn what_no_topic_names_any_more_is_told_as_lost() {
     let scratch = tempfile::tempdir().unwrap();
-    let data = scratch.path().join("data");
-    let broker = Broker::start(&data, &["--partitions", "1"]);
-    let input = scratch.path().join("input");
-    fs::write(&input, "first message").unwrap();
-    let arguments = [input.to_str().unwrap()];
-    let journal = scratch.path().join("producer");
-    let produce = Produce::start(&broker.server, &journal, &arguments);
-    assert_eq!(produce.finish_with_talk().1, Some(0));
-    let said = broker.stop();
+    let (data, id) = one_message(scratch.path());
     // There no partition is a topic's.
+    let journal = scratch.path().join("producer");
     let (code, stdout, _) = run(&["broker", "--check", journal.to_str().unwrap()]);
     assert!(code == Some(0) && stdout.contains(": clean"), "{stdout}");
-    let id = said.split("topic=news id=").nth(1).and_then(|rest| rest.get(..32)).expect(&said);
-    let id = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
     // Version, id, flush policy and number of partitions: the entry of the topic.
-    let entry = [&[1][..], &id, &[0, 0, 0, 0, 1]].concat();
-    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
-        let at = bytes.windows(entry.len()).position(|window| window == entry)?;
-        bytes[at] ^= 8;
-        fs::write(path, bytes).ok()
-    };
-    files(&data).into_iter().find_map(hit).expect("the entry stands in the journal");
+    hit(&data, &[&[1][..], &id, &[0, 0, 0, 0, 1]].concat());
     // And what it holds, as well: that can be given up with it alone.
-    let hit = |(path, mut bytes): (PathBuf, Vec<u8>)| {
-        let at = bytes.windows(13).position(|window| window == b"first message")?;
-        bytes[at] ^= 1;
-        fs::write(path, bytes).ok()
-    };
-    files(&data).into_iter().find_map(hit).expect("the message stands in the journal");
+    hit(&data, b"first message");
 
     let shown = data.to_str().unwrap();
     let (code, stdout, said) = run(&["broker", "--check", shown]);
