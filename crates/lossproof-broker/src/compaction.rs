@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - CLEANING-1: nothing is compacted but what a topic whose `cleanup.policy` says so holds at that
-//!   moment, and nothing of it before `min.compaction.lag.ms` is over.
+//! - CLEANING-1: nothing is compacted but what a topic whose settings say so holds at that moment:
+//!   `cleanup.policy`, `min.compaction.lag.ms`, `delete.retention.ms`.
 //! - CLEANING-2: nothing is compacted while the wall clock is not believed, as nothing goes by its
 //!   age then (RETENTION-2).
 
@@ -25,16 +25,20 @@ pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
         // Tried again by the next round.
         tracing::warn!(cause = %error.cause, "a segment could not be ended for compaction");
     }
+    let before = broker.topics.catalog();
     let due = look(broker, move |broker| all_due(broker, now_ms)).await;
     if let Some(due) = due.filter(|due| !due.is_empty()) {
         tracing::info!(partitions = due.len(), "compaction begins");
         let asked_for: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
         broker.log.compact(due);
         // Whoever has altered a topic in between has found nothing to take back (CLEANING-1).
-        let catalog = broker.topics.catalog();
-        let compacted: BTreeSet<&PartitionId> =
-            compacted_topics(&catalog).flat_map(|topic| &topic.partitions).collect();
-        let is_not = |id: &PartitionId| !compacted.contains(id);
+        let after = broker.topics.catalog();
+        let is_as_before = |topic: &&Arc<Topic>| {
+            before.by_id(topic.id).is_some_and(|known| Arc::ptr_eq(known, topic))
+        };
+        let judged: BTreeSet<&PartitionId> =
+            after.iter().filter(is_as_before).flat_map(|topic| &topic.partitions).collect();
+        let is_not = |id: &PartitionId| !judged.contains(id);
         let called_off: Vec<PartitionId> = asked_for.into_iter().filter(is_not).collect();
         broker.log.call_off_compaction(&called_off);
     }

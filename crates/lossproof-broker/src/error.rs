@@ -60,7 +60,9 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         }
         TopicError::Config(_) | TopicError::AlwaysCommit { .. } => ErrorCode::INVALID_CONFIG,
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
-        TopicError::MetadataDamaged | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        TopicError::MetadataDamaged | TopicError::PartitionsLost { .. } | TopicError::Log(_) => {
+            ErrorCode::KAFKA_STORAGE_ERROR
+        }
     }
 }
 

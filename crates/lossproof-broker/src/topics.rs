@@ -103,6 +103,11 @@ pub(crate) enum TopicError {
     NoGrowth { found: i32, present: usize, max: usize },
     #[error("a part of the metadata is damaged: this topic may exist and only not be known")]
     MetadataDamaged,
+    #[error(
+        "partitions of topic {name} are lost, and new ones could not be told from them: give up \
+         what a check names and end the transactions that hold offsets of it, or delete the topic"
+    )]
+    PartitionsLost { name: String },
     #[error("{0}")]
     Config(#[from] ChangeError),
     #[error("topic {name} holds evidence: its {FLUSH} is always commit")]
@@ -345,7 +350,7 @@ impl Topics {
         let present = topic.partitions.len();
         // One of a number that is to be made may be there, behind one that is not (TOPIC-7).
         if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present as i32) {
-            return Err(TopicError::MetadataDamaged);
+            return Err(TopicError::PartitionsLost { name: name.to_owned() });
         }
         let first = *next;
         let after = first + u64::from(count.unsigned_abs()) - present as u64;

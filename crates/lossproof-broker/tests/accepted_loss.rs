@@ -504,6 +504,59 @@ async fn offsets_of_a_partition_that_is_lost_are_none_of_the_next_one() {
     broker.stop().await;
 }
 
+/// TOPIC-7. The trap: the entry that holds the offset does not read now, and does at a later start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_does_not_grow_while_an_offset_beyond_its_end_may_be_hidden() {
+    for (hidden, kind) in [("readers", StateKind::Offsets), ("pay", StateKind::Transactions)] {
+        let (broker, mut client, made) = grown().await;
+        client.produce("t", 1, records(&["old"])).await;
+        Producer::new(&broker, "pay").await;
+        assert_eq!(client.commit("readers", "t", 1, 1).await, ErrorCode::NONE);
+        let disk = broker.stop().await.killed();
+        spoil(&disk, hidden);
+        spoil_entry(&disk, &creation(&made, 1));
+        spoil_entry(&disk, &listing(&made, 2));
+        accept(&disk, &[Loss::State(StateKind::Metadata)]).await.expect("it is damaged");
+
+        let broker = Broker::on(disk, |_| {}).await;
+        let mut client = broker.client().await;
+        let refused = grow(&mut client, growth("t", 2), false, 3).await;
+        assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{kind:?}");
+        let disk = broker.stop().await.killed();
+        accept(&disk, &[Loss::State(kind)]).await.expect("it is damaged");
+        let broker = Broker::on(disk, |_| {}).await;
+        let mut client = broker.client().await;
+        assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);
+        assert_eq!(client.committed("readers", "t", 1).await, (-1, ErrorCode::NONE));
+        broker.stop().await;
+    }
+}
+
+/// TOPIC-7. The trap: behind the one that is lost is one of a number that would be given again;
+/// nobody can name it, so it would be there for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_with_a_partition_behind_a_lost_one_can_only_be_deleted_and_goes_whole() {
+    let (broker, mut client, made) = grown().await;
+    assert_eq!(grow(&mut client, growth("t", 3), false, 3).await, ErrorCode::NONE);
+    client.produce("t", 2, records(&["behind"])).await;
+    let disk = broker.stop().await.killed();
+    for partitions in [2, 3] {
+        spoil_entry(&disk, &listing(&made, partitions));
+    }
+    spoil_entry(&disk, &creation(&made, 1));
+    accept(&disk, &[Loss::State(StateKind::Metadata)]).await.expect("it is damaged");
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut client = broker.client().await;
+    let refused = grow(&mut client, growth("t", 3), false, 3).await;
+    assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(delete(&mut client, "t").await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    let (log, _) = Log::open(&environment(&disk), Path::new("/data"), log_config()).expect("a log");
+    assert_eq!(log.partitions(), []);
+    log.close().await.expect("it closes");
+}
+
 /// COORDINATOR-5. The trap: the partition is there, and nobody can read it any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_with_a_partition_that_no_topic_lists_can_only_be_aborted() {

@@ -91,7 +91,11 @@ impl Log {
         let view = self.partition(partition).ok_or(AcceptError::UnknownPartition(partition))?;
         let is_end = |known: &OffsetRange| known.is_open() && range.contains(known.first);
         let is_closed = view.damaged.iter().any(is_end);
-        let mut offset = range.first;
+        if range.last < view.log_start {
+            return Err(never_given(partition, range.last));
+        }
+        // What was lost keeps its name where only the front of it is deleted.
+        let mut offset = range.first.max(view.log_start);
         while offset <= range.last {
             if offset >= view.high_watermark {
                 let last = range.last;

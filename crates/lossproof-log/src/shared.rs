@@ -70,7 +70,7 @@ pub(crate) struct MoverSignal {
 struct Orders {
     /// One wish of each partition at most.
     waiting: BTreeMap<PartitionId, Order>,
-    /// Since the others were taken.
+    /// Of those that were taken last.
     called_off: BTreeSet<PartitionId>,
 }
 
@@ -124,7 +124,6 @@ impl MoverSignal {
     pub(crate) fn order(&self, orders: impl IntoIterator<Item = (PartitionId, Order)>) {
         let mut all = self.orders();
         for (id, order) in orders {
-            all.called_off.remove(&id);
             all.waiting.insert(id, order);
         }
         drop(all);
@@ -337,10 +336,11 @@ mod tests {
         assert!(!signal.is_called_off(first) && signal.is_called_off(second));
         signal.put_back_orders(taken);
         assert_eq!(signal.take_orders().into_keys().collect::<Vec<_>>(), [first]);
-        // Asked for once more since.
-        signal.call_off(&[third]);
-        signal.order([(third, Order { wish, end: 1 })]);
-        assert!(!signal.is_called_off(third));
-        assert_eq!(signal.take_orders().into_keys().collect::<Vec<_>>(), [third]);
+        // Asked for once more: that is another wish than the one that was taken.
+        signal.call_off(&[first]);
+        signal.order([(first, Order { wish, end: 1 })]);
+        assert!(signal.is_called_off(first));
+        assert_eq!(signal.take_orders().into_keys().collect::<Vec<_>>(), [first]);
+        assert!(!signal.is_called_off(first));
     }
 }

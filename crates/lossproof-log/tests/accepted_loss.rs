@@ -123,6 +123,31 @@ fn readers_go_on_behind_it_for_good() {
     assert!(log.partition(P1).unwrap().accepted.is_empty());
 }
 
+/// ACCEPT-1. The trap: a batch of which the front was deleted keeps the name of the whole, which a
+/// check tells; it cannot be read from there any more.
+#[test]
+fn what_is_deleted_in_part_is_given_up_by_its_name() {
+    let disk = SimDisk::new();
+    let (_log, mut stepper, _) = open(&disk);
+    let values: Vec<String> = (0..10).map(record).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    stepper.submit(vec![append(P1, &values), append(P1, &["kept"])]);
+    let change = PartitionChange::LogStart { id: P1, offset: 5 };
+    stepper.submit(vec![Commit::partition(change)]).remove(0).unwrap();
+    stepper.close().unwrap();
+    spoil(&disk, 7);
+    let whole = PartitionRange { partition: P1, range: OffsetRange { first: 0, last: 9 } };
+    assert_eq!(look(&disk).lost, [whole]);
+    let (log, mut stepper, _) = open(&disk);
+    let deleted = accept(&log, &mut stepper, vec![lost(P1, 0, 4)]);
+    assert!(matches!(deleted, Err(AcceptError::NeverGiven { .. })), "{deleted:?}");
+    accept(&log, &mut stepper, vec![Loss::Offsets(whole)]).unwrap();
+    assert_eq!(log.read(P1, 5, 1).unwrap().batches[0].base_offset, 10);
+    stepper.close().unwrap();
+    assert!(is_clean(&disk));
+}
+
 /// Nobody can give up offsets of a partition that is not known: they are given up with the entries
 /// among which its creation was.
 #[test]

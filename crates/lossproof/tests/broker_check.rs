@@ -230,6 +230,9 @@ fn what_no_topic_names_any_more_is_told_as_lost() {
     let journal = scratch.path().join("producer");
     let (code, stdout, _) = run(&["broker", "--check", journal.to_str().unwrap()]);
     assert!(code == Some(0) && stdout.contains(": clean"), "{stdout}");
+    hit(&journal, b"first message");
+    let (code, stdout, _) = run(&["broker", "--check", journal.to_str().unwrap()]);
+    assert!(code == Some(3) && !stdout.contains("of its topic"), "{stdout}");
     // Version, id, flush policy and number of partitions: the entry of the topic.
     hit(&data, &[&[1][..], &id, &[0, 0, 0, 0, 1]].concat());
     // And what it holds, as well: that can be given up with it alone.

@@ -32,12 +32,11 @@ impl Topics {
         let after = self.altered(&before, alteration)?;
         self.commit(difference(&self.log, &before, &after)).await?;
         let (name, flush) = (after.name.clone(), flush_name(after.flush));
-        let (partitions, compacts) = (after.partitions.clone(), after.settings.cleanup.compact);
+        let partitions = after.partitions.clone();
         self.publish(|catalog| catalog.replace(Arc::new(after)));
-        if !compacts {
-            // Only when that shows: who asks for it meanwhile looks once more (CLEANING-1).
-            self.log.call_off_compaction(&partitions);
-        }
+        // It was asked for by the settings of before; the next round asks by these. Only when they
+        // show: who has asked meanwhile looks once more (CLEANING-1).
+        self.log.call_off_compaction(&partitions);
         drop(change);
         tracing::info!(topic = name, flush, "topic settings changed");
         Ok(())

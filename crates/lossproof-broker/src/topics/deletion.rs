@@ -1,8 +1,10 @@
 //! The end of a topic, and of the offsets that were committed for it.
 
+use std::collections::BTreeSet;
+
 use lossproof_log::{Commit, Log, PartitionChange, PartitionId, StateChange, StateKind};
 
-use super::{Topic, TopicError, TopicId, Topics, remove, topic_key};
+use super::{Topic, TopicError, TopicId, Topics, numbered, remove, topic_key};
 use crate::offsets::OffsetKey;
 use crate::transaction::pending_offsets;
 
@@ -49,12 +51,17 @@ impl Topics {
         if !may_lack_topics(&self.log) {
             return Ok(());
         }
+        let lost = || TopicError::PartitionsLost { name: topic.name.clone() };
+        let holders = [StateKind::Offsets, StateKind::Transactions];
+        if holders.into_iter().any(|kind| self.log.state_is_damaged(kind)) {
+            return Err(lost()); // A later start may see one that is not seen now.
+        }
         let present = topic.partitions.len() as i32;
         let is_beyond = |key: &OffsetKey| key.topic_id == topic.id && key.partition >= present;
         // Until its end, which has its time; and none comes in of what is not there.
         let mut pending = pending_offsets(&self.log);
         if pending.any(|(key, _)| OffsetKey::decode(key).is_ok_and(|key| is_beyond(&key))) {
-            return Err(TopicError::MetadataDamaged);
+            return Err(lost());
         }
         for changes in self.offset_removals(is_beyond) {
             self.commit(Commit { changes, ..Commit::default() }).await?;
@@ -93,14 +100,18 @@ impl Topics {
     }
 
     /// A partition whose creation is lost is not there to be deleted: where that was given up
-    /// the rest goes without it. Before, nobody can say what else is missing.
+    /// the rest goes without it, also what is behind it. Before, nobody can say what else is
+    /// missing.
     fn deletion(&self, topic: &Topic, mut changes: Vec<StateChange>) -> Commit {
         let is_damaged = self.log.state_is_damaged(StateKind::Metadata);
         let is_there = |id: &PartitionId| is_damaged || self.log.partition(*id).is_some();
-        let partitions = topic.partitions.iter().copied().filter(is_there);
+        let listed = topic.partitions.iter().copied().filter(is_there);
+        let mut partitions: BTreeSet<PartitionId> = listed.collect();
+        let numbered = numbered(&self.log).into_iter().filter(|((of, _), _)| *of == topic.id);
+        partitions.extend(numbered.map(|(_, id)| id));
         changes.push(remove(StateKind::Metadata, topic_key(&topic.name)));
         Commit {
-            partitions: partitions.map(|id| PartitionChange::Delete { id }).collect(),
+            partitions: partitions.into_iter().map(|id| PartitionChange::Delete { id }).collect(),
             changes,
             ..Commit::default()
         }

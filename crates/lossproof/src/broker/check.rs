@@ -210,7 +210,7 @@ fn print(directory: &Path, checked: &Checked, names: &PartitionNames) {
     }
     print_hidden(&report.hidden, names);
     if report.is_damaged() {
-        print_way_on(&shown, report, names);
+        print_way_on(&shown, checked, names);
     }
 }
 
@@ -250,7 +250,8 @@ fn print_findings(report: &CheckReport, names: &PartitionNames) {
 }
 
 /// What to do where something is lost.
-fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionNames) {
+fn print_way_on(shown: &Display<'_>, checked: &Checked, names: &PartitionNames) {
+    let report = &checked.report;
     let code = exit::PIECES_DAMAGED;
     say!("next: {} (more: lossproof explain {})", code.next, code.name);
     if report.lost.iter().any(|lost| report.is_unplaced(lost.partition)) {
@@ -259,9 +260,8 @@ fn print_way_on(shown: &Display<'_>, report: &CheckReport, names: &PartitionName
              and are given up with state:topics"
         );
     }
-    let is_nameless = |lost: &PartitionRange| {
-        !names.contains_key(&lost.partition) && !report.is_unplaced(lost.partition)
-    };
+    let nameless = nameless(checked, names);
+    let is_nameless = |lost: &PartitionRange| nameless.iter().any(|(id, _)| *id == lost.partition);
     if report.lost.iter().any(is_nameless) {
         say!(
             "what is of no topic that is known is there, and the entry of its topic is not: \
