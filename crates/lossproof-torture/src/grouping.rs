@@ -21,6 +21,9 @@ const COMMIT_EVERY: u64 = 20;
 /// Records after which the second member leaves.
 const LEAVE_EVERY: u64 = 200;
 const POLL: Duration = Duration::from_millis(20);
+/// A poll tells of one rebalance at most, as if there was nothing.
+const LEAVE_POLLS_QUIET: u32 = 3;
+const LEAVE_POLLS_MAX: u32 = 500;
 /// Of short life: who was killed must not hold up the members of the next load. The broker accepts
 /// no shorter one.
 const SESSION_MS: &str = "1000";
@@ -82,9 +85,24 @@ pub(crate) fn take_part(shared: &Shared, leaves: bool) -> Result<(), Failure> {
             .context("start a member of a group")?;
         consumer.subscribe(&[client::TOPIC, transacting::TOPIC]).context("subscribe")?;
         consume(shared, &consumer, leaves)?;
-        // Who is dropped leaves, where the broker is there to hear it.
+        leave(&consumer);
     }
     Ok(())
+}
+
+/// Where the broker is there to hear it. Who is dropped while he is still to be told of a rebalance
+/// waits for ever: librdkafka takes no assignment any more once it is closed, and says nothing.
+fn leave(consumer: &BaseConsumer<Member>) {
+    consumer.unsubscribe();
+    let mut quiet = 0;
+    for _ in 0..LEAVE_POLLS_MAX {
+        let holds_nothing = consumer.assignment().is_ok_and(|list| list.count() == 0);
+        let is_quiet = consumer.poll(POLL).is_none() && holds_nothing;
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+        if quiet == LEAVE_POLLS_QUIET {
+            return;
+        }
+    }
 }
 
 fn consume(shared: &Shared, consumer: &BaseConsumer<Member>, leaves: bool) -> Result<(), Failure> {

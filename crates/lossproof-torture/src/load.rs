@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use lossproof_judge::Event;
 
@@ -25,6 +26,9 @@ const COMPRESSIONS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Payload sizes of one-at-a-time and of saturating producers.
 const SMALL_BYTES: (u64, u64) = (20, 400);
 const LARGE_BYTES: (u64, u64) = (500, 3_000);
+/// Longer than any client of a load waits for anything.
+const ENDING_TIME_MAX: Duration = Duration::from_mins(4);
+const ENDING_CHECK: Duration = Duration::from_millis(2);
 
 /// How a load comes to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -174,7 +178,14 @@ impl Load {
         // Who was abandoned stays so.
         ending.fetch_max(Ending::Drain as u8, Ordering::SeqCst);
         let mut failure = None;
+        let deadline = Instant::now() + ENDING_TIME_MAX;
         for thread in self.threads {
+            while !thread.is_finished() {
+                if Instant::now() >= deadline {
+                    return Err(Failure::broken("a client does not end"));
+                }
+                thread::sleep(ENDING_CHECK);
+            }
             let ended = thread.join();
             let ended = ended.unwrap_or_else(|_| Err(Failure::broken("a client panicked")));
             failure = failure.or(ended.err());
