@@ -181,8 +181,13 @@ async fn end_hanging(
     coordinator: &TransactionCoordinator,
     partitions: &BTreeSet<PartitionId>,
 ) -> Result<usize, AcceptanceError> {
-    let ongoing = |_: &str, it: &Transaction| it.is_ongoing().then_some(it.identity.producer_id);
-    let known: BTreeSet<i64> = coordinator.of_all(ongoing).await?.into_iter().collect();
+    // An ongoing one holds every partition that it has written to (PRODUCE-4).
+    let ongoing = |_: &str, it: &Transaction| {
+        let of = |id: &PartitionId| (it.identity.producer_id, *id);
+        it.is_ongoing().then(|| it.partitions.iter().map(of).collect::<Vec<_>>())
+    };
+    let known: BTreeSet<(i64, PartitionId)> =
+        coordinator.of_all(ongoing).await?.into_iter().flatten().collect();
     let mut ended = BTreeSet::new();
     for id in partitions {
         let closed = log
@@ -191,8 +196,9 @@ async fn end_hanging(
         if closed {
             continue; // Nothing can be written there before that is given up as well.
         }
-        let is_hanging =
-            |it: &ProducerView| it.transaction_start.is_some() && !known.contains(&it.producer_id);
+        let is_hanging = |it: &ProducerView| {
+            it.transaction_start.is_some() && !known.contains(&(it.producer_id, *id))
+        };
         let producers = log.producers(*id).await?.into_iter();
         for ProducerView { producer_id, epoch, .. } in producers.filter(is_hanging) {
             let batch = abort_marker(Identity { producer_id, epoch }, env.clock.wall_ms());

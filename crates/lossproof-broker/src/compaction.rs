@@ -32,16 +32,23 @@ pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
         let asked_for: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
         broker.log.compact(due);
         // Whoever has altered a topic in between has found nothing to take back (CLEANING-1).
-        let after = broker.topics.catalog();
-        let is_as_before = |topic: &&Arc<Topic>| {
-            before.by_id(topic.id).is_some_and(|known| Arc::ptr_eq(known, topic))
-        };
-        let judged: BTreeSet<&PartitionId> =
-            after.iter().filter(is_as_before).flat_map(|topic| &topic.partitions).collect();
-        let is_not = |id: &PartitionId| !judged.contains(id);
-        let called_off: Vec<PartitionId> = asked_for.into_iter().filter(is_not).collect();
-        broker.log.call_off_compaction(&called_off);
+        let altered = altered(&before, &broker.topics.catalog(), asked_for);
+        broker.log.call_off_compaction(&altered);
     }
+}
+
+/// Those of topics that are not what they were.
+pub(crate) fn altered(
+    before: &Catalog,
+    after: &Catalog,
+    mut partitions: Vec<PartitionId>,
+) -> Vec<PartitionId> {
+    let is_as_before =
+        |topic: &&Arc<Topic>| before.by_id(topic.id).is_some_and(|known| Arc::ptr_eq(known, topic));
+    let same: BTreeSet<&PartitionId> =
+        after.iter().filter(is_as_before).flat_map(|topic| &topic.partitions).collect();
+    partitions.retain(|id| !same.contains(id));
+    partitions
 }
 
 /// Looks into the log, which may read from the disk.

@@ -22,7 +22,7 @@ use crate::group::{ClientName, GroupError, Join, Sync};
 use crate::offsets::{CommittedOffset, OffsetKey};
 use crate::removal::{ClosedGroup, remove_offsets};
 use crate::retention;
-use crate::topic_config::{Alteration, TopicConfig};
+use crate::topic_config::{Alteration, Change, TopicConfig};
 use crate::topics::{NewTopic, TopicId};
 use crate::{BrokerConfig, Server};
 
@@ -547,6 +547,37 @@ async fn topics_are_compacted_when_their_settings_say_so() {
     clock.advance(Duration::from_hours(1));
     retention::run_once(broker).await;
     eventually("all are compacted", || due(now()).is_empty()).await;
+    broker.log.close().await.expect("the log closes");
+}
+
+/// CLEANING-1. The trap: a topic is altered between the look and the order, which says how by what
+/// was found.
+#[tokio::test]
+async fn compaction_that_was_judged_by_other_settings_is_called_off() {
+    let config = BrokerConfig::new("127.0.0.1:9092".parse().expect("an address"), "/data");
+    let (server, _clock) = with_manual_clock(config).await;
+    let broker = &server.broker;
+    let (mut topics, mut asked_for) = (Vec::new(), Vec::new());
+    for name in ["same", "later"] {
+        let settings = [("cleanup.policy".to_owned(), Some("compact".to_owned()))];
+        let config = TopicConfig::new(settings).expect("settings");
+        let new = NewTopic { name: name.into(), partitions: 1, config };
+        let topic = broker.create_topic(new).await.expect("a topic");
+        asked_for.push(topic.partitions[0]);
+        topics.push(topic.id);
+    }
+    let before = broker.topics.catalog();
+    let altered = |wanted: &[_]| {
+        let after = broker.topics.catalog();
+        assert_eq!(compaction::altered(&before, &after, asked_for.clone()), wanted);
+    };
+    altered(&[]);
+    let lag = ("min.compaction.lag.ms".to_owned(), Change::Set("60000".to_owned()));
+    let alteration = Alteration::Change(vec![lag]);
+    broker.alter_topic(topics[1], alteration).await.expect("other settings");
+    altered(&asked_for[1..]);
+    broker.delete_topic(topics[0]).await.expect("it is gone");
+    altered(&asked_for);
     broker.log.close().await.expect("the log closes");
 }
 

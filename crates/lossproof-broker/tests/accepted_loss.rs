@@ -123,6 +123,40 @@ async fn transactions_that_overlap_it_are_aborted_and_later_ones_are_not() {
     broker.stop().await;
 }
 
+/// ACCEPTANCE-1. The trap: its producer is known, by another transaction, which is open elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_lost_its_marker_is_ended_though_its_producer_goes_on() {
+    let broker = Broker::start().await;
+    broker.client().await.create("t", 2).await;
+    let mut producer = Producer::new(&broker, "payments").await;
+    producer.add("t", &[1]).await;
+    assert_eq!(producer.send("t", 1, 0, &["a"]).await, ErrorCode::NONE);
+    assert_eq!(producer.end(true).await, ErrorCode::NONE);
+    let marker = producer.client.fetch("t", 1, 1).await.records.expect("records").into_bytes();
+    producer.add("t", &[0]).await;
+    assert_eq!(producer.send("t", 0, 0, &["b"]).await, ErrorCode::NONE);
+    let disk = broker.stop().await.killed();
+    const CRC_AT: usize = 17;
+    spoil_entry(&disk, &marker[CRC_AT..]);
+    let env = environment(&disk);
+    let (log, _) = Log::open(&env, Path::new("/data"), log_config()).expect("it opens");
+    let partition = log.partitions()[1];
+    log.close().await.expect("it closes");
+    let lost = PartitionRange { partition, range: OffsetRange { first: 1, last: 1 } };
+    assert_eq!(accept(&disk, &[Loss::Offsets(lost)]).await.expect("it is lost"), 1);
+
+    let broker = Broker::on(disk, |_| {}).await;
+    let mut producer = Producer { client: broker.client().await, ..producer };
+    let isolation_level = 1;
+    let request = FetchRequest { isolation_level, ..fetch("t", 1, 0) };
+    let answer: FetchResponse = producer.client.call(&request, 12).await;
+    let data = answer.responses[0].partitions[0].clone();
+    assert_eq!(data.last_stable_offset, data.high_watermark);
+    assert_eq!(producer.end(true).await, ErrorCode::NONE, "it is another one");
+    assert_eq!(producer.client.committed_values("t").await, ["b"]);
+    broker.stop().await;
+}
+
 /// FETCH-6. Nobody knows how many there were, so a billion is given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_to_an_end_that_was_given_up_gets_there() {

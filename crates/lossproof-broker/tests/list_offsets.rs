@@ -276,7 +276,8 @@ async fn a_time_is_not_looked_for_behind_what_is_damaged() {
     let mut client = broker.client().await;
     assert_eq!(found(&mut client, 500, 7).await, (0, 1_000), "what is before it is found");
     for timestamp in [1_500, 2_500, 3_500] {
-        assert_eq!(found(&mut client, timestamp, 7).await, (1, -1), "{timestamp}: where it begins");
+        let begin = (1, timestamp);
+        assert_eq!(found(&mut client, timestamp, 7).await, begin, "{timestamp}: where it begins");
     }
     assert_eq!(client.fetch("t", 0, 1).await.error_code, ErrorCode::CORRUPT_MESSAGE);
     let newest = list(&mut client, wanted("t", 0, MAX_TIMESTAMP, -1), 7).await;

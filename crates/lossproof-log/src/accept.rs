@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::commit::{PartitionId, StateKind};
 use crate::error::{CommitCause, OffsetRange, ReadError};
 use crate::log::Log;
-use crate::partition::View;
+use crate::partition::{PartitionView, View};
 use crate::queue::{Reply, Submission, abandoned};
 use crate::reader::{self, Slice, Unread};
 use crate::report::{Finding, PartitionRange};
@@ -148,7 +148,12 @@ pub(crate) fn is_accepted(view: &View, finding: &Finding) -> bool {
     let (accepted, damaged) = view.state(|table| (table.accepted_kinds(), table.damaged_kinds()));
     let is_state = |kind: &StateKind| accepted.contains(kind) && !damaged.contains(kind);
     let is_given_up = |held: &PartitionRange| match view.partition(held.partition) {
-        Some(it) => without(held.range, &it.view().accepted).is_empty(),
+        Some(it) => {
+            let PartitionView { log_start, accepted, .. } = it.view();
+            let OffsetRange { first, last } = held.range;
+            let first = if last < log_start { first } else { first.max(log_start) };
+            without(OffsetRange { first, last }, &accepted).is_empty()
+        }
         // Its creation is among the entries of that kind: nobody can name its offsets any more.
         None => is_state(&StateKind::Metadata),
     };

@@ -63,11 +63,12 @@ pub(crate) fn gather(
         last_sequence: candidates.last().map_or(covered, |last| last.sequence).max(in_use),
         unused: not_needed,
         durable: mark.map_or(0, |mark| mark.durable_through).max(through),
-        end_lost: mark.is_some_and(|mark| mark.end_lost),
         ..Gathered::default()
     };
     let is_there = in_use == 0 || candidates.iter().any(|it| it.sequence == in_use);
     let is_followed = candidates[..used].last().is_some_and(|last| last.sequence > in_use);
+    // A start that came to nothing has given up nothing: what it did not see may be back.
+    gathered.end_lost = is_followed && mark.is_some_and(|mark| mark.end_lost);
     // Recovery removes a segment that holds nothing only when the next one is in its place, and
     // never after the end was lost.
     if !is_there && (!is_followed || gathered.end_lost) {
@@ -193,7 +194,7 @@ fn first_frame(
             scan.life = Life::new(directory_id, sequence, incarnation);
             if scan.front_header(at)?.is_some() {
                 // Of one before it the second header may be left.
-                let first = scan.next_frame(DATA_AT, 0)?;
+                let first = scan.headers(DATA_AT, scan.length)?.first(DATA_AT, 0);
                 let life = scan.life;
                 let found = |(position, header): (u64, FrameHeader)| FirstFrame {
                     life,
@@ -209,14 +210,9 @@ fn first_frame(
 }
 
 /// The highest `durable_through` that any header in a segment names. What a record copied of one
-/// was true when it was written, so each block is looked at: a length may be that of a copy, and
-/// lead past frames.
+/// was true when it was written; and a copy hides none, since all are looked at.
 fn evidence(segment: &ReadSegment) -> io::Result<u64> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
-    let (mut at, mut durable) = (DATA_AT, 0);
-    while let Some((begin, header)) = scan.next_frame(at, 0)? {
-        durable = durable.max(header.durable_through);
-        at = begin + BLOCK;
-    }
-    Ok(durable)
+    let headers = scan.headers(DATA_AT, scan.length)?;
+    Ok(headers.durable_through())
 }

@@ -3,8 +3,9 @@
 //! # Invariants
 //! - MARK-1: a torn write of a mark leaves the one before (SLOT-1).
 //! - MARK-2: a mark never names a frame whose fdatasync has not returned.
-//! - MARK-3: what has been durable for longer than `mark_after` is named by one, however busy the
-//!   log is: what is damaged at the end is known for that, and not cut as never acknowledged.
+//! - MARK-3: what has been durable for longer than `mark_after` and one sync is named by both slots,
+//!   however busy the log is: what is damaged at the end is known for that, and not cut as never
+//!   acknowledged; also where a slot is lost with it.
 
 use crate::frame::{get_i64, get_u64};
 use crate::slots::{BYTES, Slotted};
@@ -18,7 +19,8 @@ pub(crate) struct Mark {
     pub(crate) segment: u64,
     /// Written at the end of an orderly close.
     pub(crate) clean: bool,
-    /// Acknowledged frames at the end were found missing: no writes until a person has decided.
+    /// A start gives up the end: what follows the segment in use was made behind frames that it
+    /// did not see.
     pub(crate) end_lost: bool,
     /// As in a frame, at the time of writing.
     pub(crate) running_ms: u64,

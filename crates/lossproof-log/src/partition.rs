@@ -301,7 +301,9 @@ impl Partition {
             // Where it was not known how far it went, it went this far.
             let is_ended = |known: &&OffsetRange| known.is_open() && range.contains(known.first);
             let damaged = inner.damaged.iter().filter(|known| !is_ended(known));
-            inner.damaged = damaged.flat_map(|known| without(*known, &[range])).collect();
+            let left = damaged.flat_map(|known| without(*known, &[range]));
+            // What was deleted of it is nobody's to give up.
+            inner.damaged = left.filter(|left| left.last >= inner.log_start).collect();
             add_range(&mut inner.accepted, range);
             inner.transactions.accept(range);
         });

@@ -480,8 +480,9 @@ fn frame_in(window: &Window<'_>, position: u64) -> io::Result<Option<FoundFrame>
 /// A frame with a damaged first header or directory by the second, else the next frame in the run.
 fn salvage(segment: &ReadSegment, position: u64, end: u64) -> io::Result<Option<FoundFrame>> {
     let mut scan = Scan::new(segment.file.clone(), segment.life)?;
+    let headers = scan.headers(position, end)?;
     let mut from = position;
-    while let Some((begin, header)) = scan.first_in(from, end)? {
+    while let Some((begin, header)) = headers.first(from, 0) {
         if let Some(frame) = scan.frame_of(begin, header)? {
             return Ok(Some(frame));
         }

@@ -175,9 +175,13 @@ impl Recovery {
             self.lose(found.life.segment, DATA_AT, 0, found.first_frame - 1);
         }
         // Where the headers are lost, so may be what stood behind them.
-        let begin = scan.next_frame(DATA_AT, found.first_frame)?;
-        let begin = begin.filter(|(_, header)| header.number == found.first_frame);
-        let mut position = begin.map_or(DATA_AT, |(at, _)| at);
+        let front = scan.front_header(DATA_AT)?;
+        let is_first = |header: &FrameHeader| header.number == found.first_frame;
+        let mut position = DATA_AT;
+        if !front.as_ref().is_some_and(is_first) {
+            let begin = scan.behind_damage(DATA_AT, found.first_frame)?;
+            position = begin.filter(|(_, it)| is_first(it)).map_or(DATA_AT, |(at, _)| at);
+        }
         let mut counted = DATA_AT;
         while limit.is_none_or(|limit| self.expected < limit) {
             if let Some(pace) = &mut self.pace {
@@ -233,7 +237,7 @@ impl Recovery {
         position: u64,
         limit: Option<u64>,
     ) -> io::Result<u64> {
-        let next = scan.next_frame(position, self.expected + 1)?;
+        let next = scan.behind_damage(position, self.expected + 1)?;
         let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
         if let Some((at, header)) = next {
             let last = (header.number - 1).min(self.durable);

@@ -53,6 +53,8 @@ pub(crate) struct Scan {
     pub(crate) length: u64,
     window_at: u64,
     window: Bytes,
+    /// All of the file, where somebody has asked.
+    headers: Option<Headers>,
 }
 
 /// A frame whose directory is known.
@@ -102,10 +104,45 @@ impl FoundFrame {
     }
 }
 
+/// The headers of a run of blocks, of frames and of what records hold of frames. A copy has a lower
+/// number than the frame that it stands in, which tells it from a frame that follows; where frames
+/// are missing, only that it begins behind that one does.
+#[derive(Debug)]
+pub(crate) struct Headers {
+    /// By their place.
+    fronts: Vec<(u64, FrameHeader)>,
+    /// Those too that stand at an end; by where their frame begins.
+    all: Vec<(u64, FrameHeader)>,
+}
+
+impl Headers {
+    /// The first frame that begins at or behind `from` and has a number of at least `number`.
+    pub(crate) fn first(&self, from: u64, number: u64) -> Option<(u64, FrameHeader)> {
+        let skipped = self.all.partition_point(|(begin, _)| *begin < from);
+        let mut behind = self.all.iter().skip(skipped);
+        behind.find(|(begin, it)| it.number >= number && self.is_frame(*begin, it)).copied()
+    }
+
+    /// A copy of an end alone may seem to begin before the frame that holds it, and one of a front
+    /// alone to end behind it. What holds a later frame is no frame.
+    fn is_frame(&self, begin: u64, header: &FrameHeader) -> bool {
+        let end = begin + u64::from(header.length);
+        let skipped = self.fronts.partition_point(|(at, _)| *at <= begin);
+        let mut inside = self.fronts.iter().skip(skipped).take_while(|(at, _)| *at < end);
+        !inside.any(|(_, it)| it.number > header.number)
+    }
+
+    /// The highest `durable_through` that any of them names.
+    pub(crate) fn durable_through(&self) -> u64 {
+        self.all.iter().map(|(_, header)| header.durable_through).max().unwrap_or(0)
+    }
+}
+
 impl Scan {
     pub(crate) fn new(file: Arc<dyn DiskFile>, life: Life) -> io::Result<Self> {
         let length = file.len()?;
-        Ok(Self { file, life, recycled: false, length, window_at: 0, window: Bytes::new() })
+        let (window_at, window) = (0, Bytes::new());
+        Ok(Self { file, life, recycled: false, length, window_at, window, headers: None })
     }
 
     pub(crate) fn recycled(self, recycled: bool) -> Self {
@@ -234,35 +271,40 @@ impl Scan {
         Ok(None)
     }
 
-    /// The first frame of a run, from `from` to below `to`, with whatever number: what a payload
-    /// holds begins behind the frame that it stands in.
-    pub(crate) fn first_in(
-        &mut self,
-        from: u64,
-        to: u64,
-    ) -> io::Result<Option<(u64, FrameHeader)>> {
-        let (mut fronts, mut found) = (Vec::new(), Vec::new());
+    /// All headers that verify in the blocks from `from` to below `to`.
+    pub(crate) fn headers(&mut self, from: u64, to: u64) -> io::Result<Headers> {
+        let (mut fronts, mut all) = (Vec::new(), Vec::new());
         let mut at = from;
         while at + BLOCK <= to.min(self.length) {
             fronts.extend(self.front_header(at)?.map(|header| (at, header)));
-            found.extend(self.frame_before(at + BLOCK)?.filter(|(begin, _)| *begin >= from));
+            all.extend(self.frame_before(at + BLOCK)?);
             at += BLOCK;
         }
-        found.extend_from_slice(&fronts);
-        // A copy of an end alone may seem to begin before the frame that holds it. What holds a
-        // later frame is no frame.
-        let is_frame = |(begin, header): &(u64, FrameHeader)| {
-            let inside = *begin + 1..*begin + u64::from(header.length);
-            !fronts.iter().any(|(at, it)| inside.contains(at) && it.number > header.number)
+        all.extend_from_slice(&fronts);
+        all.sort_unstable_by_key(|(begin, header)| (*begin, Reverse(header.number)));
+        Ok(Headers { fronts, all })
+    }
+
+    /// The next frame behind damage, in a file that nobody writes to: it is read through once.
+    pub(crate) fn behind_damage(
+        &mut self,
+        from: u64,
+        number: u64,
+    ) -> io::Result<Option<(u64, FrameHeader)>> {
+        let headers = match self.headers.take() {
+            Some(known) => known,
+            None => self.headers(0, self.length)?,
         };
-        let key = |(begin, header): &(u64, FrameHeader)| (*begin, Reverse(header.number));
-        Ok(found.into_iter().filter(is_frame).min_by_key(key))
+        Ok(self.headers.insert(headers).first(from, number))
     }
 
     /// What stands at `position`, behind all frames below `number`; `None` where nothing of this
     /// life follows.
     pub(crate) fn piece_at(&mut self, position: u64, number: u64) -> io::Result<Option<Piece>> {
-        let next = self.next_frame(position, number)?;
+        if let Some(frame) = self.frame_at(position, number)? {
+            return Ok(Some(Piece::Frame(frame)));
+        }
+        let next = self.behind_damage(position, number)?;
         if let Some((begin, header)) = next
             && begin == position
             && let Some(frame) = self.frame_of(begin, header)?

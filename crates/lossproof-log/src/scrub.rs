@@ -293,7 +293,7 @@ impl Scrubber {
 
 /// Where the next frame begins that can be told, and its number; else where the file ends.
 fn behind_damage(scan: &mut Scan, at: Place, limit: Option<u64>) -> io::Result<(u64, u64)> {
-    let next = scan.next_frame(at.position, at.number + 1)?;
+    let next = scan.headers(at.position, scan.length)?.first(at.position, at.number + 1);
     let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
     Ok(match (next, limit) {
         (Some((position, header)), _) => (position, header.number),

@@ -127,6 +127,11 @@ fn readers_go_on_behind_it_for_good() {
 /// check tells; it cannot be read from there any more.
 #[test]
 fn what_is_deleted_in_part_is_given_up_by_its_name() {
+    // Or what is left of it.
+    [0, 5].into_iter().for_each(give_up_from);
+}
+
+fn give_up_from(first: i64) {
     let disk = SimDisk::new();
     let (_log, mut stepper, _) = open(&disk);
     let values: Vec<String> = (0..10).map(record).collect();
@@ -142,10 +147,10 @@ fn what_is_deleted_in_part_is_given_up_by_its_name() {
     let (log, mut stepper, _) = open(&disk);
     let deleted = accept(&log, &mut stepper, vec![lost(P1, 0, 4)]);
     assert!(matches!(deleted, Err(AcceptError::NeverGiven { .. })), "{deleted:?}");
-    accept(&log, &mut stepper, vec![Loss::Offsets(whole)]).unwrap();
+    accept(&log, &mut stepper, vec![lost(P1, first, 9)]).unwrap();
     assert_eq!(log.read(P1, 5, 1).unwrap().batches[0].base_offset, 10);
     stepper.close().unwrap();
-    assert!(is_clean(&disk));
+    assert!(is_clean(&disk), "from {first} on");
 }
 
 /// Nobody can give up offsets of a partition that is not known: they are given up with the entries

@@ -48,6 +48,8 @@ const MOVED_FILES: [&str; 9] = [
 /// What a mark says of the wall clock was added later, where there were zeros.
 const MARK_WALL: Range<usize> = 50..58;
 /// Behind all that it is over.
+const MARKS: [&str; 2] = ["journal/mark.0", "journal/mark.1"];
+const MARK_TURN: Range<usize> = 8..16;
 const MARK_CHECKSUM: Range<usize> = 60..64;
 const META_DIRECTORY_ID: Range<usize> = 8..16;
 
@@ -168,12 +170,15 @@ fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A mark with what was added to it later.
-fn with_wall(mut mark: Vec<u8>, kind: &str) -> Vec<u8> {
+/// The later mark with what was added to it later, as `turn`: since then both slots hold it.
+fn later_mark(turn: &[u8], kind: &str) -> Vec<u8> {
+    let marks = MARKS.map(|name| std::fs::read(fixture(kind, name)).unwrap());
+    let mut mark = marks.into_iter().max_by_key(|mark| mark[MARK_TURN].to_vec()).unwrap();
     let meta = std::fs::read(fixture(kind, "meta")).unwrap();
     let id = crc32c::crc32c(&meta[META_DIRECTORY_ID]);
     let checksum = |mark: &[u8]| crc32c::crc32c_append(id, &mark[..MARK_CHECKSUM.start]);
     assert_eq!(mark[MARK_CHECKSUM], checksum(&mark).to_be_bytes());
+    mark[MARK_TURN].copy_from_slice(turn);
     mark[MARK_WALL].copy_from_slice(&WALL_MS.to_be_bytes());
     let sum = checksum(&mark).to_be_bytes();
     mark[MARK_CHECKSUM].copy_from_slice(&sum);
@@ -202,7 +207,7 @@ fn compare(disk: &SimDisk, name: &str, kind: &str) {
     }
     let mut known = std::fs::read(path).unwrap();
     if name.starts_with("journal/mark.") {
-        known = with_wall(known, kind);
+        known = later_mark(&bytes[MARK_TURN], kind);
     }
     if name == "meta" {
         known = with_own_stamp(known, disk);

@@ -329,3 +329,96 @@ fn a_copy_of_a_front_alone_hides_no_evidence_behind_it() {
         assert_eq!(log.read(P1, offset, 1).unwrap().batches[0].bytes, bytes, "offset {offset}");
     }
 }
+
+/// A segment in which P1 is made, and `texts` are records of it; its blocks.
+fn written(texts: &[&str]) -> (SimDisk, Log, Stepper, Vec<u8>) {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
+    for text in texts {
+        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
+    }
+    // A frame counts only where the file is long enough for it.
+    (0..20).for_each(|_| stepper.zero());
+    let bytes = disk.bytes(&segment()).unwrap();
+    (disk, log, stepper, bytes)
+}
+
+/// A commit of one record that holds a block of the segment where a frame could begin.
+fn holding_block(block: &[u8]) -> Commit {
+    let at = |pad: &usize| place_in(&holding(*pad, block, 2_000), block);
+    let pad = (0..2 * BLOCK).find(|pad| at(pad).is_multiple_of(BLOCK)).unwrap();
+    holding(pad, block, 2_000)
+}
+
+/// The end of the frame that holds the copy is all that tells that the one before it was durable,
+/// where both are damaged at the place where they meet.
+#[test]
+fn a_copy_of_a_front_alone_hides_not_what_the_end_of_its_frame_tells() {
+    let (disk, log, mut stepper, bytes) = written(&["long ".repeat(8_000).as_str()]);
+    stepper.mark();
+    let long = place_of(&disk, b"long ").1 / BLOCK;
+    stepper.submit(vec![append(P1, &["before."])]).remove(0).unwrap();
+    let front = &bytes[long * BLOCK..(long + 1) * BLOCK];
+    stepper.submit(vec![holding_block(front)]).remove(0).unwrap();
+    let (holder, _) = holder(&disk, front);
+    disk.damage(&segment(), (holder * BLOCK - 1) as u64, b"ll").unwrap();
+    drop((log, stepper));
+    let (log, _stepper, report) = open(&disk.killed());
+    let told: Vec<FindingKind> = report.damage.iter().map(|it| it.kind).collect();
+    assert_eq!(told, [FindingKind::FrameDamaged], "{report:?}");
+    assert_eq!(log.partition(P1).unwrap().high_watermark, 2, "{report:?}");
+    assert_eq!(log.read(P1, 1, 1).unwrap().batches.len(), 1);
+    let [cut] = &report.in_doubt[..] else { panic!("{report:?}") };
+    assert_eq!(cut.position, (holder * BLOCK) as u64, "the last one was not known to be durable");
+}
+
+/// The trap: what was copied is among what is lost before the frame that holds it.
+#[test]
+fn a_copy_of_what_is_lost_hides_no_frame() {
+    let long = "long ".repeat(8_000);
+    let (disk, log, mut stepper, bytes) = written(&["first.", &long, "before."]);
+    let block_of = |text: &[u8]| place_of(&disk, text).1 / BLOCK;
+    let (first, long) = (block_of(b"first."), block_of(b"long "));
+    stepper.submit(vec![holding_block(&bytes[long * BLOCK..][..BLOCK])]).remove(0).unwrap();
+    for text in ["behind.", "last."] {
+        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
+    }
+    stepper.mark();
+    let read = |offset| log.read(P1, offset, 1).unwrap().batches[0].bytes.to_vec();
+    let written: Vec<Vec<u8>> = (0..6).map(read).collect();
+    let (holder, blocks) = holder(&disk, &bytes[long * BLOCK..][..BLOCK]);
+    assert!(blocks + 2 < block_of(b"before.") - long, "it would end behind the last one");
+    // With one byte of its first header: the record is whole.
+    let lost = vec![0; (holder - first) * BLOCK + 1];
+    disk.damage(&segment(), (first * BLOCK) as u64, &lost).unwrap();
+    drop((log, stepper));
+    let disk = disk.killed();
+    assert!(dumped(&disk).ends_with(&[5, 6, 7]), "{:?}", dumped(&disk));
+    assert_eq!(look(&disk).lost, [offsets(0, 2)]);
+    let (log, _stepper, report) = open(&disk);
+    let told: Vec<FindingKind> = report.damage.iter().map(|it| it.kind).collect();
+    assert_eq!(told, [FindingKind::FramesLost, FindingKind::FrameDamaged], "{report:?}");
+    assert_eq!(log.partition(P1).unwrap().high_watermark, 6);
+    for (offset, bytes) in (0..).zip(&written).skip(3) {
+        assert_eq!(log.read(P1, offset, 1).unwrap().batches[0].bytes, bytes, "offset {offset}");
+    }
+}
+
+/// The trap: what was copied is the first frame of the segment, where reading it begins.
+#[test]
+fn a_copy_of_a_lost_first_frame_is_no_begin() {
+    let (disk, log, mut stepper, bytes) = written(&["first.", "before."]);
+    let begin = place_of(&disk, b"first.").1 / BLOCK - 1;
+    stepper.submit(vec![holding_block(&bytes[begin * BLOCK..][..BLOCK])]).remove(0).unwrap();
+    stepper.submit(vec![append(P1, &["behind."])]).remove(0).unwrap();
+    stepper.mark();
+    let (holder, _) = holder(&disk, &bytes[begin * BLOCK..][..BLOCK]);
+    let lost = vec![0; (holder - begin) * BLOCK + 1];
+    disk.damage(&segment(), (begin * BLOCK) as u64, &lost).unwrap();
+    drop((log, stepper));
+    let (_log, _stepper, report) = open(&disk.killed());
+    let mut lost = report.damage.iter().filter(|it| it.kind == FindingKind::FramesLost);
+    let lost = (lost.next().map(|it| (it.first_frame, it.last_frame)), lost.next());
+    assert_eq!(lost, (Some((1, 3)), None), "{report:?}");
+}

@@ -121,12 +121,13 @@ fn look_up_partition(
 
 /// The first record of that time or later. A batch whose header claims a timestamp that no record
 /// has, or none that is left, gives its first record, and a damaged range that may have held it its
-/// first offset, where a fetch is told of that: too early is safe, too late would skip.
+/// first offset, where a fetch is told of that: too early is safe, too late would skip. Where there
+/// is no record the time is the one that was asked for: the Java client takes no negative one.
 fn not_older(log: &Log, id: PartitionId, timestamp: i64) -> Result<Found, ErrorCode> {
     let batch = match log.offset_for_timestamp(id, timestamp) {
         Err(ReadError::Damaged { range, .. }) => {
             let log_start = log.partition(id).map_or(0, |view| view.log_start);
-            return Ok(Found { offset: range.first.max(log_start), timestamp: -1 });
+            return Ok(Found { offset: range.first.max(log_start), timestamp });
         }
         batch => batch.map_err(|error| unreadable(id, &error))?,
     };
@@ -134,7 +135,7 @@ fn not_older(log: &Log, id: PartitionId, timestamp: i64) -> Result<Found, ErrorC
     let found = find_in(log, id, &batch, |it| it.timestamp >= timestamp)?;
     let first = || find_in(log, id, &batch, |_| true);
     let found = found.map_or_else(first, |found| Ok(Some(found)))?;
-    Ok(found.unwrap_or(Found { offset: batch.last_offset, timestamp: -1 }))
+    Ok(found.unwrap_or(Found { offset: batch.last_offset, timestamp }))
 }
 
 /// The record with the highest timestamp. Where it is gone, and only the header of its batch still
