@@ -133,6 +133,11 @@ impl FetchSessions {
         }
     }
 
+    /// Its consumer begins a new one, with a full request.
+    pub(crate) fn forget(&self, id: i32) {
+        self.lock().remove(id);
+    }
+
     /// What is to be sent of the full answer.
     pub(crate) fn end(&self, step: SessionStep, mut response: FetchResponse) -> FetchResponse {
         let now = self.clock.monotonic();

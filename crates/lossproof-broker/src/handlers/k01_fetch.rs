@@ -24,7 +24,7 @@ use lossproof_log::{Log, PartitionId, PartitionView, ReadError, StoredBatch};
 use lossproof_wire::batch::BatchBuilder;
 use lossproof_wire::{
     AbortedTransaction, EpochEndOffset, ErrorCode, FetchPartition, FetchRequest, FetchResponse,
-    FetchableTopicResponse, PartitionData, Records, Uuid,
+    FetchTopic, FetchableTopicResponse, PartitionData, Records, Uuid,
 };
 use tokio::sync::watch;
 
@@ -34,6 +34,7 @@ use crate::budget::{SMALL_ANSWER_BYTES, Share};
 use crate::call::{Call, Reply};
 use crate::connection::drained;
 use crate::error::read_error;
+use crate::fetch_sessions::SessionStep;
 
 const FIRST_WITH_IDS: i16 = 13;
 const READ_COMMITTED: i8 = 1;
@@ -41,8 +42,9 @@ const READ_COMMITTED: i8 = 1;
 const WAIT_MAX: Duration = Duration::from_mins(5);
 /// The same with memory that others may need. Consumers ask for as much where nobody has set it.
 const LARGE_WAIT_MAX: Duration = Duration::from_millis(500);
-/// What a partition takes of a request.
-const PARTITION_BYTES: usize = 32;
+/// What a partition and a topic, beside its name, take in memory.
+const PARTITION_BYTES: usize = 80;
+const TOPIC_BYTES: usize = 64;
 
 /// A fetch with its topics looked up.
 #[derive(Clone, Debug)]
@@ -108,27 +110,38 @@ pub(super) fn start(broker: &Arc<Broker>, mut call: Call) -> Reply {
                 return call.late(&FetchResponse { error_code, ..Default::default() });
             }
         };
+        if let SessionStep::Next { id, .. } = session
+            && !covers(&broker, &mut call.share, &request)
+        {
+            // A full request waits until there is room.
+            broker.fetch_sessions.forget(id);
+            let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
+            return call.late(&FetchResponse { error_code, ..Default::default() });
+        }
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
         let plan = plan(&broker, request, call.version);
         // As in Apache Kafka: no more than can come, and for nothing nobody waits.
         let bytes_min = bytes_min.min(plan.bytes_max);
         let waits = bytes_min > 0 && !plan.topics.is_empty();
-        let wait_max =
-            if waits { wait_max(&broker, &mut call.share, &plan) } else { Duration::ZERO };
-        let wait = wait.min(wait_max);
+        let wait = if waits { wait.min(wait_max(&call.share)) } else { Duration::ZERO };
         let (response, share) = poll(&broker, Arc::new(plan), bytes_min, wait).await;
         call.late_with(&broker.fetch_sessions.end(session, response), share)
     }))
 }
 
-/// BUDGET-4, BUDGET-6.
-fn wait_max(broker: &Broker, share: &mut Share, plan: &Plan) -> Duration {
-    let partitions: usize = plan.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let bytes = partitions * PARTITION_BYTES;
-    if !share.try_grow_small(bytes) && !broker.budget.try_grow(share, bytes) {
-        return Duration::ZERO;
-    }
+/// Makes a share cover the full request that one of a session stands for, where there is room
+/// (BUDGET-6).
+fn covers(broker: &Broker, share: &mut Share, request: &FetchRequest) -> bool {
+    let of_topic = |topic: &FetchTopic| {
+        TOPIC_BYTES + topic.topic.len() + topic.partitions.len() * PARTITION_BYTES
+    };
+    let bytes = request.topics.iter().map(of_topic).sum();
+    share.try_grow_small(bytes) || broker.budget.try_grow(share, bytes)
+}
+
+/// BUDGET-4.
+fn wait_max(share: &Share) -> Duration {
     match (share.is_small(), share.is_on_reserve()) {
         (true, _) => WAIT_MAX,
         (false, false) => LARGE_WAIT_MAX,

@@ -147,6 +147,8 @@ async fn who_wants_nothing_does_not_wait_for_it() {
 #[tokio::test]
 async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
     const PARTITIONS: i32 = 100;
+    // Each 80, the topic 64, and its name.
+    const COUNTED: usize = 8_068;
     let (server, clock, _) = waiting_world().await;
     let broker = Arc::clone(&server.broker);
     broker.create_topic(topic("many", PARTITIONS)).await.expect("a topic");
@@ -157,7 +159,7 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
         ..Default::default()
     };
     let free = broker.budget.free_bytes();
-    for (own, wait_ms) in [(4_000, i32::MAX as u64), (1_000, 500)] {
+    for (own, wait_ms) in [(10_000, i32::MAX as u64), (1_000, 500)] {
         let opening = FetchRequest { session_epoch: 0, topics: vec![all.clone()], ..waiting(0, 0) };
         let opened: FetchResponse = ask(&broker, &opening, 12).await;
         assert_ne!(opened.session_id, 0);
@@ -175,7 +177,7 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
         };
         assert!(is_pending(&mut fetch));
         let is_small = wait_ms > 500;
-        assert_eq!(own.available_permits(), if is_small { 800 } else { 900 });
+        assert_eq!(own.available_permits(), if is_small { 10_000 - COUNTED } else { 900 });
         assert_eq!(broker.budget.free_bytes() == free, is_small);
         clock.advance(Duration::from_millis(wait_ms.min(300_000) - 1));
         assert!(is_pending(&mut fetch));
@@ -184,6 +186,18 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
         assert!(answer.responses.is_empty(), "nothing is new");
         assert_eq!(broker.budget.free_bytes(), free);
     }
+    // Where there is no room it is to be asked in full, which waits; also who does not wait.
+    let opening = FetchRequest { session_epoch: 0, topics: vec![all], ..waiting(0, 0) };
+    let opened: FetchResponse = ask(&broker, &opening, 12).await;
+    let mut held = Share::default();
+    broker.budget.grow(&mut held, free).await;
+    for (epoch, min_bytes) in [(1, 0), (1, 1)] {
+        let (session_id, session_epoch) = (opened.session_id, epoch);
+        let next = FetchRequest { session_id, session_epoch, min_bytes, ..FetchRequest::default() };
+        let answer: FetchResponse = ask(&broker, &next, 12).await;
+        assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND, "{min_bytes}");
+    }
+    drop(held);
     broker.log.close().await.expect("the log closes");
 }
 
