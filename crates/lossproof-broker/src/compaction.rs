@@ -27,17 +27,22 @@ pub(crate) async fn run_once(broker: &Arc<Broker>, now_ms: i64) {
     }
     let before = broker.topics.catalog();
     let due = look(broker, move |broker| all_due(broker, now_ms)).await;
-    if let Some(due) = due.filter(|due| !due.is_empty()) {
-        tracing::info!(partitions = due.len(), "compaction begins");
-        let asked_for: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
-        broker.log.compact(due);
-        // Whoever has altered a topic in between has found nothing to take back (CLEANING-1).
-        let altered = altered(&before, &broker.topics.catalog(), asked_for);
-        broker.log.call_off_compaction(&altered);
+    let Some(mut due) = due else { return };
+    let ids: Vec<PartitionId> = due.iter().map(|(id, _)| *id).collect();
+    // Whoever has altered a topic in between has found nothing to take back (CLEANING-1): while it
+    // was looked, and until it was asked for.
+    let gone = altered(&before, &broker.topics.catalog(), ids.clone());
+    due.retain(|(id, _)| gone.binary_search(id).is_err());
+    if due.is_empty() {
+        return;
     }
+    tracing::info!(partitions = due.len(), "compaction begins");
+    broker.log.compact(due);
+    let gone = altered(&before, &broker.topics.catalog(), ids);
+    broker.log.call_off_compaction(&gone);
 }
 
-/// Those of topics that are not what they were.
+/// Those of topics that are not what they were, in order.
 pub(crate) fn altered(
     before: &Catalog,
     after: &Catalog,
@@ -48,6 +53,7 @@ pub(crate) fn altered(
     let same: BTreeSet<&PartitionId> =
         after.iter().filter(is_as_before).flat_map(|topic| &topic.partitions).collect();
     partitions.retain(|id| !same.contains(id));
+    partitions.sort_unstable();
     partitions
 }
 

@@ -60,9 +60,10 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         }
         TopicError::Config(_) | TopicError::AlwaysCommit { .. } => ErrorCode::INVALID_CONFIG,
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
-        TopicError::MetadataDamaged | TopicError::PartitionsLost { .. } | TopicError::Log(_) => {
-            ErrorCode::KAFKA_STORAGE_ERROR
-        }
+        TopicError::MetadataDamaged
+        | TopicError::PartitionsLost { .. }
+        | TopicError::OffsetsUnclear
+        | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }
 

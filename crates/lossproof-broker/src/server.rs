@@ -321,7 +321,7 @@ async fn open_log(
     Ok(opened?)
 }
 
-/// A time above that of each start before, also while the clock stands behind what was believed.
+/// A time above that of the start before, also while the clock stands behind what was believed.
 fn later_than_before(log: &Log) -> i64 {
     log.stamp_ms().saturating_add_unsigned(log.open_count())
 }

@@ -108,6 +108,11 @@ pub(crate) enum TopicError {
          what a check names and end the transactions that hold offsets of it, or delete the topic"
     )]
     PartitionsLost { name: String },
+    #[error(
+        "a part of the group offsets or of the transactions is damaged, and may hold an offset of \
+         the partitions to be made: give up what a check names first"
+    )]
+    OffsetsUnclear,
     #[error("{0}")]
     Config(#[from] ChangeError),
     #[error("topic {name} holds evidence: its {FLUSH} is always commit")]
@@ -338,9 +343,11 @@ impl Topics {
         let present = topic.partitions.len();
         let max = present + self.partitions_max.saturating_sub(catalog.partitions);
         match usize::try_from(count) {
-            Ok(wanted) if wanted > present && wanted <= max => Ok(topic),
-            _ => Err(TopicError::NoGrowth { found: count, present, max }),
+            Ok(wanted) if wanted > present && wanted <= max => {}
+            _ => return Err(TopicError::NoGrowth { found: count, present, max }),
         }
+        self.check_numbers(&topic)?;
+        Ok(topic)
     }
 
     /// Gives a topic partitions until it has `count`, and returns once they are durable (TOPIC-1).
@@ -348,10 +355,6 @@ impl Topics {
         let mut next = self.change.lock().await; // TOPIC-4
         let topic = self.check_growth(name, count)?;
         let present = topic.partitions.len();
-        // One of a number that is to be made may be there, behind one that is not (TOPIC-7).
-        if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present as i32) {
-            return Err(TopicError::PartitionsLost { name: name.to_owned() });
-        }
         let first = *next;
         let after = first + u64::from(count.unsigned_abs()) - present as u64;
         self.remove_offsets_beyond(&topic).await?;

@@ -67,6 +67,8 @@ pub struct CheckReport {
     pub hidden: Vec<PartitionRange>,
     /// Acknowledged frames at the end are gone: a start takes no writes.
     pub end_lost: bool,
+    /// It was copied or restored: a start refuses it, unless it is adopted.
+    pub is_copy: bool,
     /// What is worth knowing, and is no damage.
     pub notes: Vec<String>,
     pub looked_at: LookedAt,
@@ -415,6 +417,7 @@ impl Look<'_> {
             let note =
                 format!("it was copied or restored ({what}): a start refuses it without --adopt");
             self.report.notes.push(note);
+            self.report.is_copy = true;
         }
         Ok(())
     }

@@ -83,8 +83,10 @@ pub(crate) struct Committer {
     opened_at: Duration,
     /// Since when something is durable of which no mark tells yet.
     unmarked_since: Option<Duration>,
-    /// Something was removed in this step.
-    has_removed: bool,
+    /// Something was removed in this step, or it was the first to find the disk full.
+    wants_space: bool,
+    /// The disk had no room for the last records.
+    is_short: bool,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
     unsynced_since: Option<Duration>,
     _lock: Box<dyn DiskLock>,
@@ -115,7 +117,8 @@ impl Committer {
             running_before_ms: start.running_before_ms,
             opened_at: now,
             unmarked_since: None,
-            has_removed: false,
+            wants_space: false,
+            is_short: false,
             unsynced_since: None,
             _lock: start.lock,
         };
@@ -150,7 +153,7 @@ impl Committer {
             }
         }
         self.commit_draft();
-        if std::mem::take(&mut self.has_removed) {
+        if std::mem::take(&mut self.wants_space) {
             self.leave_segment();
         }
         self.sync_if_due();
@@ -260,10 +263,16 @@ impl Committer {
         let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
             ballast.note_full(true);
+            if !std::mem::replace(&mut self.is_short, true) {
+                // What was removed while there was room was left for later.
+                self.wants_space = true;
+                shared.mover.wake();
+            }
             if need > self.writer.reserve_room() {
                 room = self.room_of_ballast(need, purpose, room);
             }
-        } else if purpose == Purpose::Records && ballast.is_disk_full() {
+        } else if purpose == Purpose::Records && room.is_ok() {
+            self.is_short = false;
             ballast.note_full(false);
         }
         let activated = !matches!(room, Err(RoomError::Fence(_)));
@@ -456,7 +465,7 @@ impl Committer {
             self.shared.view.apply(effect, place);
             if matches!(effect, Effect::Delete { .. } | Effect::LogStart { .. }) {
                 self.shared.mover.note_garbage();
-                self.has_removed = true;
+                self.wants_space = true;
             }
         }
     }

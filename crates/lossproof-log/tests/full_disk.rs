@@ -312,6 +312,29 @@ fn what_is_deleted_in_the_segment_in_use_frees_its_space() {
     assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
 }
 
+/// The trap: it was deleted while there was room, and the disk is full only later, when nobody
+/// deletes anything.
+#[test]
+fn what_was_deleted_before_the_disk_was_full_frees_its_space() {
+    let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(400 << 10, config);
+    let bulk = 45;
+    for index in 0..bulk {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None, "{index}");
+    }
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    let filled = |stepper: &mut Stepper| {
+        (0..1_000).find(|index| cause(stepper, append(P2, &[&record(*index)])).is_some())
+    };
+    let before = filled(&mut stepper).expect("it gets full");
+    assert!(log.figures().is_disk_full);
+    stepper.checkpoint().unwrap();
+    zero(&mut stepper);
+    assert_eq!(segments(&disk).len(), 1, "the one in use");
+    let behind = filled(&mut stepper).expect("it gets full");
+    assert!(behind > bulk / 2, "{before} and then {behind} records");
+}
+
 #[test]
 fn it_starts_on_a_wholly_full_disk_again_and_again() {
     for capacity in (350..450).step_by(20) {

@@ -182,7 +182,7 @@ impl Load {
         for thread in self.threads {
             while !thread.is_finished() {
                 if Instant::now() >= deadline {
-                    return Err(Failure::broken("a client does not end"));
+                    return Err(failure.unwrap_or_else(|| Failure::broken("a client does not end")));
                 }
                 thread::sleep(ENDING_CHECK);
             }

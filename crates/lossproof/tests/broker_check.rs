@@ -162,6 +162,8 @@ fn what_is_lost_is_named_and_can_be_given_up() {
     let of_copy = ["broker", "--data", copy.to_str().unwrap(), "--accept-loss", "news:0:1-1"];
     let (code, _, said) = run(&of_copy);
     assert!(code == Some(1) && said.contains("error[LP1007]"), "{said}");
+    let (_, stdout, _) = run(&["broker", "--check", copy.to_str().unwrap()]);
+    assert!(stdout.contains(" --adopt --accept-loss news:0:1-1"), "{stdout}");
     let (code, _, said) = run(&[&of_copy[..], &["--adopt"]].concat());
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(run(&["broker", "--check", copy.to_str().unwrap()]).0, Some(0));

@@ -135,7 +135,10 @@ fn not_older(log: &Log, id: PartitionId, timestamp: i64) -> Result<Found, ErrorC
     let found = find_in(log, id, &batch, |it| it.timestamp >= timestamp)?;
     let first = || find_in(log, id, &batch, |_| true);
     let found = found.map_or_else(first, |found| Ok(Some(found)))?;
-    Ok(found.unwrap_or(Found { offset: batch.last_offset, timestamp }))
+    let found = found.unwrap_or(Found { offset: batch.last_offset, timestamp });
+    // The first record may be of no time, and was not sought.
+    let timestamp = if found.timestamp < 0 { timestamp } else { found.timestamp };
+    Ok(Found { timestamp, ..found })
 }
 
 /// The record with the highest timestamp. Where it is gone, and only the header of its batch still

@@ -45,25 +45,34 @@ impl Topics {
         self.remove_left_over(left_over.into_iter()).await;
     }
 
-    /// What groups have committed of partitions that were lost with their creation: in one that
-    /// gets the number of such a one it would skip what is new.
-    pub(super) async fn remove_offsets_beyond(&self, topic: &Topic) -> Result<(), TopicError> {
+    /// TOPIC-7: whether partitions may get the numbers behind those that a topic has. One of them
+    /// may be there, behind one that is not; and an offset of one that was lost with its creation
+    /// would skip what is new.
+    pub(super) fn check_numbers(&self, topic: &Topic) -> Result<(), TopicError> {
         if !may_lack_topics(&self.log) {
             return Ok(());
         }
         let lost = || TopicError::PartitionsLost { name: topic.name.clone() };
-        let holders = [StateKind::Offsets, StateKind::Transactions];
-        if holders.into_iter().any(|kind| self.log.state_is_damaged(kind)) {
-            return Err(lost()); // A later start may see one that is not seen now.
-        }
         let present = topic.partitions.len() as i32;
-        let is_beyond = |key: &OffsetKey| key.topic_id == topic.id && key.partition >= present;
-        // Until its end, which has its time; and none comes in of what is not there.
-        let mut pending = pending_offsets(&self.log);
-        if pending.any(|(key, _)| OffsetKey::decode(key).is_ok_and(|key| is_beyond(&key))) {
+        if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present) {
             return Err(lost());
         }
-        for changes in self.offset_removals(is_beyond) {
+        let holders = [StateKind::Offsets, StateKind::Transactions];
+        if holders.into_iter().any(|kind| self.log.state_is_damaged(kind)) {
+            return Err(TopicError::OffsetsUnclear); // A later start may see one.
+        }
+        // Until its end, which has its time; and none comes in of what is not there.
+        let mut pending = pending_offsets(&self.log);
+        let is_beyond = |key| OffsetKey::decode(key).is_ok_and(|key| is_beyond(topic, &key));
+        if pending.any(|(key, _)| is_beyond(key)) { Err(lost()) } else { Ok(()) }
+    }
+
+    /// What groups have committed of partitions that were lost with their creation.
+    pub(super) async fn remove_offsets_beyond(&self, topic: &Topic) -> Result<(), TopicError> {
+        if !may_lack_topics(&self.log) {
+            return Ok(());
+        }
+        for changes in self.offset_removals(|key| is_beyond(topic, key)) {
             self.commit(Commit { changes, ..Commit::default() }).await?;
         }
         Ok(())
@@ -116,6 +125,11 @@ impl Topics {
             ..Commit::default()
         }
     }
+}
+
+/// Of a partition that the topic does not have.
+fn is_beyond(topic: &Topic, key: &OffsetKey) -> bool {
+    key.topic_id == topic.id && key.partition >= topic.partitions.len() as i32
 }
 
 /// What the offsets of one commit may take in a journal of such segments.

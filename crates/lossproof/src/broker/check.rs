@@ -274,7 +274,8 @@ fn print_way_on(shown: &Display<'_>, checked: &Checked, names: &PartitionNames) 
         let losses: Vec<String> =
             acceptable.iter().map(|lost| format!(" --accept-loss {lost}")).collect();
         let losses = losses.concat();
-        say!("to give up what is lost: lossproof broker --data {shown}{losses}");
+        let adopt = if report.is_copy { " --adopt" } else { "" };
+        say!("to give up what is lost: lossproof broker --data {shown}{adopt}{losses}");
     }
     if acceptable.iter().any(|lost| lost.ends_with(accept::LAST)) {
         say!(
