@@ -50,6 +50,21 @@ async fn read_committed(client: &mut Client) -> Vec<String> {
     }
 }
 
+/// What a committed reader is given of a partition from its beginning.
+async fn committed_data(client: &mut Client, partition: i32) -> PartitionData {
+    let request = FetchRequest { isolation_level: 1, ..fetch("t", partition, 0) };
+    let answer: FetchResponse = client.call(&request, 12).await;
+    answer.responses[0].partitions[0].clone()
+}
+
+/// Asked for only to be validated, too.
+async fn refuses_growth(client: &mut Client, count: i32, hint: &str) {
+    for validate_only in [true, false] {
+        let refused = grow(client, growth("t", count), validate_only, 3).await;
+        assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{hint}, {validate_only}");
+    }
+}
+
 /// Leaves nothing of the frame that holds `text`: not even what it was is known any more.
 fn lose_frame(disk: &SimDisk, text: &str) {
     lose_frame_with(disk, text.as_bytes());
@@ -147,10 +162,7 @@ async fn what_has_lost_its_marker_is_ended_though_its_producer_goes_on() {
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut producer = Producer { client: broker.client().await, ..producer };
-    let isolation_level = 1;
-    let request = FetchRequest { isolation_level, ..fetch("t", 1, 0) };
-    let answer: FetchResponse = producer.client.call(&request, 12).await;
-    let data = answer.responses[0].partitions[0].clone();
+    let data = committed_data(&mut producer.client, 1).await;
     assert_eq!(data.last_stable_offset, data.high_watermark);
     assert_eq!(producer.end(true).await, ErrorCode::NONE, "it is another one");
     assert_eq!(producer.client.committed_values("t").await, ["b"]);
@@ -503,10 +515,7 @@ async fn a_transaction_is_aborted_though_its_state_is_given_up_after_its_records
         let mut producer = Producer { client: broker.client().await, ..producer };
         assert_ne!(producer.end(true).await, ErrorCode::NONE, "{value}: a part of it is gone");
         for partition in [0, 1] {
-            let isolation_level = 1;
-            let request = FetchRequest { isolation_level, ..fetch("t", partition, 0) };
-            let answer: FetchResponse = producer.client.call(&request, 12).await;
-            let data = answer.responses[0].partitions[0].clone();
+            let data = committed_data(&mut producer.client, partition).await;
             assert_eq!(data.last_stable_offset, data.high_watermark);
             let (values, _) = committed_in(data, 0);
             assert!(values.iter().all(|value| value == "plain"), "{value}: {values:?}");
@@ -554,10 +563,7 @@ async fn a_topic_does_not_grow_while_an_offset_beyond_its_end_may_be_hidden() {
 
         let broker = Broker::on(disk, |_| {}).await;
         let mut client = broker.client().await;
-        for validate_only in [true, false] {
-            let refused = grow(&mut client, growth("t", 2), validate_only, 3).await;
-            assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{kind:?}, {validate_only}");
-        }
+        refuses_growth(&mut client, 2, hidden).await;
         let disk = broker.stop().await.killed();
         accept(&disk, &[Loss::State(kind)]).await.expect("it is damaged");
         let broker = Broker::on(disk, |_| {}).await;
@@ -584,10 +590,7 @@ async fn a_topic_with_a_partition_behind_a_lost_one_can_only_be_deleted_and_goes
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;
-    for validate_only in [true, false] {
-        let refused = grow(&mut client, growth("t", 3), validate_only, 3).await;
-        assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{validate_only}");
-    }
+    refuses_growth(&mut client, 3, "one is behind").await;
     assert_eq!(delete(&mut client, "t").await, ErrorCode::NONE);
     let disk = broker.stop().await.killed();
     let (log, _) = Log::open(&environment(&disk), Path::new("/data"), log_config()).expect("a log");
@@ -635,8 +638,7 @@ async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_en
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;
-    let refused = grow(&mut client, growth("t", 2), false, 3).await;
-    assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR);
+    refuses_growth(&mut client, 2, "an offset is pending").await;
     producer.client = broker.client().await;
     assert_eq!(producer.end(true).await, ErrorCode::NONE, "it has no record there");
     assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);

@@ -588,8 +588,8 @@ impl Committer {
             running_ms: self.running_ms(),
             wall_ms: self.shared.wall_clock.last_believed_ms(),
         };
-        // Twice, so that both slots say so (MARK-3).
-        match self.marks.write(&mark).and_then(|()| self.marks.write(&mark)) {
+        match self.marks.write_both(&mark) {
+            // MARK-3
             Ok(()) => (self.marked, self.unmarked_since) = (mark, None),
             Err(error) => {
                 self.fence(sync_fault(&error));

@@ -372,10 +372,9 @@ impl Mover {
         if planted(Planted::SegmentsGivenBackEarly) {
             self.give_back(&copied.sources)?;
         }
-        // Twice, so that both slots say so (CHECKPOINT-1).
-        for _ in 0..if planted(Planted::CheckpointInOneSlot) { 1 } else { 2 } {
-            self.slots.write(&checkpoint).map_err(MoveError::Slots)?;
-        }
+        let is_in_one = planted(Planted::CheckpointInOneSlot);
+        let write = if is_in_one { Slots::write } else { Slots::write_both };
+        write(&mut self.slots, &checkpoint).map_err(MoveError::Slots)?; // CHECKPOINT-1
         self.current = Some(checkpoint);
         if let Some(cold) = &copied.cold {
             self.shared.segments.insert(cold.segment.clone());

@@ -94,6 +94,12 @@ impl Slots {
         self.turn = turn;
         Ok(())
     }
+
+    /// Twice, one after the other, so that the loss of one slot loses nothing.
+    pub(crate) fn write_both<T: Slotted>(&mut self, value: &T) -> io::Result<()> {
+        self.write(value)?;
+        self.write(value)
+    }
 }
 
 /// The newer valid slot, if there is any; changes nothing.

@@ -45,11 +45,11 @@ const MOVED_FILES: [&str; 9] = [
     "checkpoint/0000000000000002.b",
 ];
 
+const MARKS: [&str; 2] = ["journal/mark.0", "journal/mark.1"];
+const MARK_TURN: Range<usize> = 8..16;
 /// What a mark says of the wall clock was added later, where there were zeros.
 const MARK_WALL: Range<usize> = 50..58;
 /// Behind all that it is over.
-const MARKS: [&str; 2] = ["journal/mark.0", "journal/mark.1"];
-const MARK_TURN: Range<usize> = 8..16;
 const MARK_CHECKSUM: Range<usize> = 60..64;
 const META_DIRECTORY_ID: Range<usize> = 8..16;
 

@@ -294,22 +294,12 @@ fn a_copy_of_an_end_alone_hides_no_frame_before_it() {
 /// follow: these still tell that the record was durable, where the mark is of before it.
 #[test]
 fn a_copy_of_a_front_alone_hides_no_evidence_behind_it() {
-    let disk = SimDisk::new();
-    let (log, mut stepper, _) = open(&disk);
-    stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
-    for text in [&*"long ".repeat(8_000), "before."] {
-        stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
-    }
+    let (disk, log, mut stepper, bytes) = written(&[&*"long ".repeat(8_000), "before."]);
     stepper.mark();
-    // A frame counts only where the file is long enough for it.
-    (0..20).for_each(|_| stepper.zero());
-    let bytes = disk.bytes(&segment()).unwrap();
     let (long, before) =
         (place_of(&disk, b"long ").1 / BLOCK, place_of(&disk, b"before.").1 / BLOCK);
     let front = &bytes[long * BLOCK..(long + 1) * BLOCK];
-    let at = |pad: &usize| place_in(&holding(*pad, front, 2_000), front);
-    let pad = (0..2 * BLOCK).find(|pad| at(pad).is_multiple_of(BLOCK)).unwrap();
-    stepper.submit(vec![holding(pad, front, 2_000)]).remove(0).unwrap();
+    stepper.submit(vec![holding_block(front)]).remove(0).unwrap();
     for text in ["behind.", "last."] {
         stepper.submit(vec![append(P1, &[text])]).remove(0).unwrap();
     }

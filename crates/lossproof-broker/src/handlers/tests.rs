@@ -187,12 +187,13 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
         assert_eq!(broker.budget.free_bytes(), free);
     }
     // Where there is no room it is to be asked in full, which waits; also who does not wait.
-    let opening = FetchRequest { session_epoch: 0, topics: vec![all], ..waiting(0, 0) };
-    let opened: FetchResponse = ask(&broker, &opening, 12).await;
     let mut held = Share::default();
     broker.budget.grow(&mut held, free).await;
-    for (epoch, min_bytes) in [(1, 0), (1, 1)] {
-        let (session_id, session_epoch) = (opened.session_id, epoch);
+    for min_bytes in [0, 1] {
+        let opening = FetchRequest { session_epoch: 0, topics: vec![all.clone()], ..waiting(0, 0) };
+        let opened: FetchResponse = ask(&broker, &opening, 12).await;
+        assert_ne!(opened.session_id, 0);
+        let (session_id, session_epoch) = (opened.session_id, 1);
         let next = FetchRequest { session_id, session_epoch, min_bytes, ..FetchRequest::default() };
         let answer: FetchResponse = ask(&broker, &next, 12).await;
         assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND, "{min_bytes}");

@@ -62,9 +62,11 @@ impl Topics {
             return Err(TopicError::OffsetsUnclear); // A later start may see one.
         }
         // Until its end, which has its time; and none comes in of what is not there.
-        let mut pending = pending_offsets(&self.log);
-        let is_beyond = |key| OffsetKey::decode(key).is_ok_and(|key| is_beyond(topic, &key));
-        if pending.any(|(key, _)| is_beyond(key)) { Err(lost()) } else { Ok(()) }
+        let mut keys = pending_offsets(&self.log).map(|(key, _)| OffsetKey::decode(key));
+        if keys.any(|key| key.is_ok_and(|key| is_beyond(topic, &key))) {
+            return Err(lost());
+        }
+        Ok(())
     }
 
     /// What groups have committed of partitions that were lost with their creation.
