@@ -34,10 +34,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Looks for what goes on in the background until it has happened. Where it never does, that is
 /// told after a minute or more, and the test does not hang.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     const LOOKS_MAX: u32 = 12_000;
     for _ in 0..LOOKS_MAX {
-        if is_so() {
+        if is_so().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -546,7 +546,7 @@ async fn topics_are_compacted_when_their_settings_say_so() {
     assert_eq!(broker.log.believed_wall_ms(), None, "it has jumped again");
     clock.advance(Duration::from_hours(1));
     retention::run_once(broker).await;
-    eventually("all are compacted", || due(now()).is_empty()).await;
+    eventually("all are compacted", async || due(now()).is_empty()).await;
     broker.log.close().await.expect("the log closes");
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct Committer {
     opened_at: Duration,
     /// Since when something is durable of which no mark tells yet.
     unmarked_since: Option<Duration>,
-    /// Something was removed in this step, or it was the first to find the disk full.
+    /// Something is to be given back, if that pays.
     wants_space: bool,
     /// The disk had no room for the last records.
     is_short: bool,
@@ -256,6 +256,7 @@ impl Committer {
         let shared = self.shared.clone();
         let ballast = &shared.ballast;
         if purpose == Purpose::Records && ballast.is_given_up() {
+            self.look_for_space();
             return Err(CommitCause::Full(FullCause::Disk)); // BALLAST-1
         }
         let segment = self.writer.active.sequence;
@@ -263,11 +264,7 @@ impl Committer {
         let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
             ballast.note_full(true);
-            if !std::mem::replace(&mut self.is_short, true) {
-                // What was removed while there was room was left for later.
-                self.wants_space = true;
-                shared.mover.wake();
-            }
+            self.look_for_space();
             if need > self.writer.reserve_room() {
                 room = self.room_of_ballast(need, purpose, room);
             }
@@ -298,6 +295,16 @@ impl Committer {
                 Ok((room, Some(cause)))
             }
             Err(RoomError::Fence(cause)) => Err(self.fence(cause)),
+        }
+    }
+
+    /// On a full disk, once after each change: what was removed while there was room was left for
+    /// later, and what did not pay may do so when something was moved.
+    fn look_for_space(&mut self) {
+        let was_short = std::mem::replace(&mut self.is_short, true);
+        if self.shared.mover.take_moved() || !was_short {
+            self.wants_space = true;
+            self.shared.mover.wake();
         }
     }
 

@@ -271,6 +271,9 @@ impl Mover {
                 moved => break moved,
             }
         };
+        if moved.is_ok() {
+            self.shared.mover.note_moved();
+        }
         if has_findings && moved.is_err() {
             self.shared.mover.put_back_findings(); // SCRUB-2
         }

@@ -154,7 +154,7 @@ impl Committer {
                 self.write_mark(false);
                 shared.mover.wake();
             }
-            // Tried again at the next removal.
+            // Tried again after the next change.
             Err(RoomError::Short(_)) => {}
             Err(RoomError::Fence(cause)) => drop(self.fence(cause)),
         }

@@ -58,6 +58,8 @@ pub(crate) struct MoverSignal {
     stopped: AtomicBool,
     /// Something was removed: there may be cold files that hold little.
     garbage: AtomicBool,
+    /// Something was moved since the committer last looked for what a full disk can be given back.
+    moved: AtomicBool,
     /// Damage of cold files was found that no checkpoint tells of.
     findings: AtomicBool,
     orders: Mutex<Orders>,
@@ -100,6 +102,14 @@ impl MoverSignal {
 
     pub(crate) fn take_garbage(&self) -> bool {
         self.garbage.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn note_moved(&self) {
+        self.moved.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn note_findings(&self) {

@@ -335,6 +335,44 @@ fn what_was_deleted_before_the_disk_was_full_frees_its_space() {
     assert!(behind > bulk / 2, "{before} and then {behind} records");
 }
 
+/// The trap: when the disk is found full, what stands before the segment in use does not fit
+/// beside it; later it was moved, and nobody deletes anything.
+#[test]
+fn what_could_not_be_given_back_at_first_is_once_there_was_room_to_move() {
+    for ballast_lent in [false, true] {
+        let (ballast_bytes, segment_bytes) = (96 << 10, 1 << 20);
+        let config = LogConfig { ballast_bytes, segment_bytes, ..LogConfig::small() };
+        let (disk, log, mut stepper) = started_with(1 << 30, config);
+        let mut write = |id| assert_eq!(cause(&mut stepper, append(id, &[&record(0)])), None);
+        (0..30).for_each(|_| write(P2));
+        assert_eq!(seal(&log, &mut stepper, Vec::new()), None);
+        let mut write = |id| assert_eq!(cause(&mut stepper, append(id, &[&record(0)])), None);
+        (0..30).for_each(|_| write(P1));
+        assert_eq!(
+            cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })),
+            None
+        );
+        let refused = |stepper: &mut Stepper| {
+            let count = (0..1_000).find(|_| cause(stepper, append(P2, &[&record(0)])).is_some());
+            count.expect("it is full")
+        };
+        disk.set_capacity(disk.used_bytes());
+        refused(&mut stepper);
+        stepper.checkpoint().unwrap_err();
+        if ballast_lent {
+            use_up(&mut stepper);
+        }
+        // Somebody else's files go for a while.
+        disk.set_capacity(disk.used_bytes() + (300 << 10));
+        stepper.checkpoint().unwrap();
+        disk.set_capacity(disk.used_bytes());
+        assert_eq!(refused(&mut stepper), 0);
+        stepper.checkpoint().unwrap();
+        zero(&mut stepper);
+        assert_eq!(cause(&mut stepper, append(P2, &["again"])), None, "{ballast_lent}");
+    }
+}
+
 #[test]
 fn it_starts_on_a_wholly_full_disk_again_and_again() {
     for capacity in (350..450).step_by(20) {

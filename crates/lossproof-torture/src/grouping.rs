@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+use crate::broker::PARTITIONS;
 use crate::client::{self, REQUEST_TIMEOUT};
 use crate::failure::{Context, Failure};
 use crate::ledger::Judgement;
@@ -70,10 +72,26 @@ fn partitions(list: &TopicPartitionList) -> impl Iterator<Item = Partition> {
 
 fn config(bootstrap: &str) -> rdkafka::ClientConfig {
     let mut config = client::consumer(bootstrap);
-    config.set("group.id", GROUP).set("auto.offset.reset", "earliest");
+    config.set("group.id", GROUP);
     config.set("session.timeout.ms", SESSION_MS).set("heartbeat.interval.ms", HEARTBEAT_MS);
     config.set("partition.assignment.strategy", "range");
     config
+}
+
+/// Commits the beginning of every partition, before anybody joins: librdkafka asks once more where
+/// it begins when the answer is that of an earlier assignment, also where it has begun by then
+/// (`rd_kafka_toppar_handle_Offset` of 2.12.1), and a member was given all of it twice.
+pub(crate) fn begin(bootstrap: &str, topics: &[&str]) -> Result<(), Failure> {
+    // With a usual session, and so long waits.
+    let mut config = client::consumer(bootstrap);
+    let consumer: BaseConsumer =
+        config.set("group.id", GROUP).create().context("start a consumer")?;
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in topics.iter().flat_map(|it| (0..PARTITIONS).map(move |n| (*it, n))) {
+        let first = Offset::Offset(0);
+        list.add_partition_offset(topic, partition, first).context("commit the beginning")?;
+    }
+    consumer.commit(&list, CommitMode::Sync).context("commit the beginning")
 }
 
 /// Is a member until the load is to end; with `leaves` not of one piece.
@@ -108,8 +126,15 @@ fn leave(consumer: &BaseConsumer<Member>) {
 fn consume(shared: &Shared, consumer: &BaseConsumer<Member>, leaves: bool) -> Result<(), Failure> {
     let mut given = 0;
     while shared.ending() == Ending::NotYet && !(leaves && given >= LEAVE_EVERY) {
-        // Errors are those of a broker that is away.
-        let Some(Ok(message)) = consumer.poll(POLL) else { continue };
+        let message = match consumer.poll(POLL) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
+                shared.members.find(format!("a member cannot go on where it was: {error}"));
+                continue;
+            }
+            // Other errors are those of a broker that is away.
+            _ => continue,
+        };
         let partition = (message.topic().to_owned(), message.partition());
         // Markers and what was aborted take offsets, too.
         let is_dense = message.topic() == client::TOPIC;

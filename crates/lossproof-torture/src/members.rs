@@ -16,7 +16,7 @@ pub(crate) type Partition = (String, i32);
 /// What may be committed in a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Committed {
-    /// Acknowledged, or zero: whoever has committed nothing begins at the beginning.
+    /// Acknowledged; zero is before anybody joins.
     floor: i64,
     /// Asked for with no good answer: each of them may have been stored.
     asked: BTreeSet<i64>,
@@ -122,13 +122,14 @@ impl Members {
             judgement.find(|tally| &mut tally.broken, what.clone());
         }
         for (partition, committed) in inner.committed.clone() {
-            let offset = found.get(&partition).copied().unwrap_or_default();
-            if committed.may_be(offset) {
-                inner.raise(&partition, offset);
-            } else {
-                let (topic, number) = partition;
-                let what = format!("{topic}-{number}: {offset} is committed, of {committed:?}");
-                judgement.find(|tally| &mut tally.broken, what);
+            match found.get(&partition) {
+                Some(offset) if committed.may_be(*offset) => inner.raise(&partition, *offset),
+                offset => {
+                    let (topic, number) = partition;
+                    let what =
+                        format!("{topic}-{number}: {offset:?} is committed, of {committed:?}");
+                    judgement.find(|tally| &mut tally.broken, what);
+                }
             }
         }
         judgement.tally.member_commits = inner.commits;

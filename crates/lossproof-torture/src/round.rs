@@ -85,11 +85,16 @@ impl Round {
         Ok(round)
     }
 
-    /// Makes the topics.
+    /// Makes the topics, and commits their beginning for the members of the first load.
     pub(crate) fn make_topics(&self) -> Result<(), Failure> {
         self.make(TOPIC)?;
+        let mut topics = vec![TOPIC];
         if self.roles.transacts {
             self.make(transacting::TOPIC)?;
+            topics.push(transacting::TOPIC);
+        }
+        if self.roles.commits && self.loads == 0 {
+            grouping::begin(&self.settings.bootstrap(), &topics)?;
         }
         if self.roles.compacts {
             compacting::make_topic(&self.settings.bootstrap())

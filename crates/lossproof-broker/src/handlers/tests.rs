@@ -391,7 +391,7 @@ async fn a_gate_is_open_again_when_the_commit_is_durable() {
         vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
     let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
     let answer = later(broker, &request, 8).await;
-    eventually("GATES-2", || broker.offset_gates.close("g").is_some()).await;
+    eventually("GATES-2", async || broker.offset_gates.close("g").is_some()).await;
     let answer: OffsetCommitResponse = read(finished(answer).await, 8);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
     broker.log.close().await.expect("the log closes");
@@ -560,10 +560,10 @@ async fn a_gate_stays_closed_though_the_client_of_the_commit_goes_away() {
     let mut commit = Box::pin(start(broker, call(&request, 3)));
     assert!(is_pending(&mut commit));
     drop(commit);
-    eventually("it has begun", || is_pending_in_transaction(broker)).await;
+    eventually("it has begun", async || is_pending_in_transaction(broker)).await;
     assert!(broker.offset_gates.close("g").is_none(), "GATES-1: it is not durable");
     drop(stopped);
-    eventually("it is over", || broker.offset_gates.close("g").is_some()).await;
+    eventually("it is over", async || broker.offset_gates.close("g").is_some()).await;
     let held = broker.transactions.get("id").expect("it is known").expect("it is there");
     assert_eq!(held.offsets.len(), 1);
     broker.log.close().await.expect("the log closes");

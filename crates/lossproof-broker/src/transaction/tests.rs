@@ -421,12 +421,12 @@ async fn who_is_held_up_keeps_no_other_transaction_from_its_timeout_and_nobody_f
     let coordinator = Arc::clone(&world.coordinator);
     let running = tokio::spawn(async move { coordinator.run().await });
     let aborted = Some(Phase::Complete(Outcome::Abort));
-    eventually("EXPIRY-1", || world.phase_of("other") == aborted).await;
+    eventually("EXPIRY-1", async || world.phase_of("other") == aborted).await;
     assert_eq!(world.phase(), Some(Phase::Ongoing));
     let ids = world.coordinator.of_all(|id, _| Some(id.to_owned()));
     assert_eq!(at_once(ids).unwrap().unwrap(), ["other", ID]);
     drop(guard);
-    eventually("its turn has come", || world.phase() == aborted).await;
+    eventually("its turn has come", async || world.phase() == aborted).await;
     running.abort();
 }
 
