@@ -62,6 +62,7 @@ pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
         TopicError::Log(CommitCause::Full(_)) => ErrorCode::NOT_ENOUGH_REPLICAS,
         TopicError::MetadataDamaged
         | TopicError::PartitionsLost { .. }
+        | TopicError::OffsetPending { .. }
         | TopicError::OffsetsUnclear
         | TopicError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }

@@ -104,10 +104,15 @@ pub(crate) enum TopicError {
     #[error("a part of the metadata is damaged: this topic may exist and only not be known")]
     MetadataDamaged,
     #[error(
-        "partitions of topic {name} are lost, and new ones could not be told from them: give up \
-         what a check names and end the transactions that hold offsets of it, or delete the topic"
+        "topic {name} has a partition behind one that is lost, and a new one would get its number: \
+         delete the topic, which goes whole"
     )]
     PartitionsLost { name: String },
+    #[error(
+        "an open transaction holds an offset of a partition that topic {name} has lost, and would \
+         skip what is new in one of its number: end the transaction first"
+    )]
+    OffsetPending { name: String },
     #[error(
         "a part of the group offsets or of the transactions is damaged, and may hold an offset of \
          the partitions to be made: give up what a check names first"

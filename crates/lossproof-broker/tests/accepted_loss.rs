@@ -3,7 +3,7 @@
 
 use crate::alter_configs::{SET, alter, change};
 use crate::common;
-use crate::topic_admin::{grow, growth};
+use crate::topic_admin::{grow, growth, try_to_grow};
 
 use std::path::{Path, PathBuf};
 
@@ -58,10 +58,11 @@ async fn committed_data(client: &mut Client, partition: i32) -> PartitionData {
 }
 
 /// Asked for only to be validated, too.
-async fn refuses_growth(client: &mut Client, count: i32, hint: &str) {
+async fn refuses_growth(client: &mut Client, count: i32, way_out: &str) {
     for validate_only in [true, false] {
-        let refused = grow(client, growth("t", count), validate_only, 3).await;
-        assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{hint}, {validate_only}");
+        let (refused, says) = try_to_grow(client, growth("t", count), validate_only, 3).await;
+        assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR, "{says}, {validate_only}");
+        assert!(says.contains(way_out), "{says}");
     }
 }
 
@@ -563,7 +564,7 @@ async fn a_topic_does_not_grow_while_an_offset_beyond_its_end_may_be_hidden() {
 
         let broker = Broker::on(disk, |_| {}).await;
         let mut client = broker.client().await;
-        refuses_growth(&mut client, 2, hidden).await;
+        refuses_growth(&mut client, 2, "give up what a check names").await;
         let disk = broker.stop().await.killed();
         accept(&disk, &[Loss::State(kind)]).await.expect("it is damaged");
         let broker = Broker::on(disk, |_| {}).await;
@@ -590,7 +591,7 @@ async fn a_topic_with_a_partition_behind_a_lost_one_can_only_be_deleted_and_goes
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;
-    refuses_growth(&mut client, 3, "one is behind").await;
+    refuses_growth(&mut client, 3, "delete the topic").await;
     assert_eq!(delete(&mut client, "t").await, ErrorCode::NONE);
     let disk = broker.stop().await.killed();
     let (log, _) = Log::open(&environment(&disk), Path::new("/data"), log_config()).expect("a log");
@@ -638,7 +639,7 @@ async fn a_topic_does_not_grow_while_a_transaction_holds_an_offset_beyond_its_en
 
     let broker = Broker::on(disk, |_| {}).await;
     let mut client = broker.client().await;
-    refuses_growth(&mut client, 2, "an offset is pending").await;
+    refuses_growth(&mut client, 2, "end the transaction").await;
     producer.client = broker.client().await;
     assert_eq!(producer.end(true).await, ErrorCode::NONE, "it has no record there");
     assert_eq!(grow(&mut client, growth("t", 2), false, 3).await, ErrorCode::NONE);

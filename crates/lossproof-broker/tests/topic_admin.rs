@@ -18,12 +18,22 @@ pub(crate) async fn grow(
     validate_only: bool,
     version: i16,
 ) -> ErrorCode {
+    try_to_grow(client, topic, validate_only, version).await.0
+}
+
+/// The answer, and what it says.
+pub(crate) async fn try_to_grow(
+    client: &mut Client,
+    topic: CreatePartitionsTopic,
+    validate_only: bool,
+    version: i16,
+) -> (ErrorCode, String) {
     let request =
         CreatePartitionsRequest { topics: vec![topic], validate_only, ..Default::default() };
     let answer: CreatePartitionsResponse = client.call(&request, version).await;
     let result = &answer.results[0];
     assert_eq!(result.error_message.is_none(), result.error_code.is_none(), "{result:?}");
-    result.error_code
+    (result.error_code, result.error_message.as_deref().unwrap_or_default().to_owned())
 }
 
 async fn partitions_of(client: &mut Client, name: &str) -> usize {

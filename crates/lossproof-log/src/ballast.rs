@@ -160,16 +160,18 @@ impl Ballast {
 
     /// Gives up all of it, for what gives space back.
     pub(crate) fn give_up(&self, disk: &dyn Disk) -> io::Result<Room<'_>> {
-        let using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shrink(disk, 0)?;
-        Ok(using)
+        self.give_up_in(disk, self.using.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The same for the commit thread, which waits for nobody; `None` while it is in use.
-    pub(crate) fn give_up_now(&self, disk: &dyn Disk) -> Option<Room<'_>> {
-        let using = self.using.try_lock().ok()?;
-        self.shrink(disk, 0).ok()?;
-        Some(using)
+    /// For the commit thread, which waits for nobody: `None` while somebody else makes use of it.
+    pub(crate) fn use_now(&self) -> Option<Room<'_>> {
+        self.using.try_lock().ok()
+    }
+
+    /// Gives up all of it, for whoever makes use of it.
+    pub(crate) fn give_up_in<'a>(&self, disk: &dyn Disk, using: Room<'a>) -> io::Result<Room<'a>> {
+        self.shrink(disk, 0)?;
+        Ok(using)
     }
 
     fn shrink(&self, disk: &dyn Disk, length: u64) -> io::Result<()> {

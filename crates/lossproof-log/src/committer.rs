@@ -83,7 +83,7 @@ pub(crate) struct Committer {
     opened_at: Duration,
     /// Since when something is durable of which no mark tells yet.
     unmarked_since: Option<Duration>,
-    /// Something is to be given back, if that pays.
+    /// On a full disk something may be given back, and it was not looked for since.
     wants_space: bool,
     /// The disk had no room for the last records.
     is_short: bool,
@@ -153,8 +153,8 @@ impl Committer {
             }
         }
         self.commit_draft();
-        if std::mem::take(&mut self.wants_space) {
-            self.leave_segment();
+        if self.wants_space && self.shared.ballast.is_disk_full() {
+            self.wants_space = !self.leave_segment();
         }
         self.sync_if_due();
         self.count_producers();

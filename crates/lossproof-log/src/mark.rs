@@ -3,9 +3,9 @@
 //! # Invariants
 //! - MARK-1: a torn write of a mark leaves the one before (SLOT-1).
 //! - MARK-2: a mark never names a frame whose fdatasync has not returned.
-//! - MARK-3: what has been durable for longer than `mark_after` and one sync is named by both
-//!   slots, however busy the log is: what is damaged at the end is known for that, and not cut as
-//!   never acknowledged; also where a slot is lost with it.
+//! - MARK-3: what has been durable for longer than `mark_after` and the syncs in work is named by
+//!   both slots, however busy the log is: what is damaged at the end is known for that, and not cut
+//!   as never acknowledged; also where a slot is lost with it.
 
 use crate::frame::{get_i64, get_u64};
 use crate::slots::{BYTES, Slotted};

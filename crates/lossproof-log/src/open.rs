@@ -70,7 +70,7 @@ fn open_once(
     }
     if mark.is_none() {
         let first = Mark { open_count: meta.open_count, ..Mark::default() };
-        marks.write(&first).map_err(failed("write a mark in", &paths.journal))?;
+        marks.write_both(&first).map_err(failed("write a mark in", &paths.journal))?;
     }
     if !meta.begun {
         // From here on a missing mark is damage (META-3): a segment only ever comes after it.
@@ -93,7 +93,7 @@ fn open_once(
         // Durable before the new segment is, which would make the end look like the middle, and
         // until all that this comes to is durable.
         let kept = Mark { clean: false, end_lost: true, ..mark.unwrap_or_default() };
-        marks.write(&kept).map_err(failed("write a mark in", &paths.journal))?;
+        marks.write_both(&kept).map_err(failed("write a mark in", &paths.journal))?;
     }
     let started =
         Started { paths, meta, marks, mark, slots, checkpoint, fresh, sequence, config, lock };
@@ -127,9 +127,7 @@ fn open_checkpoint(
         return Err(OpenError::CheckpointUnreadable { directory: paths.directory.clone() });
     }
     if let Some(checkpoint) = &checkpoint {
-        for _ in 0..2 {
-            slots.write(checkpoint).map_err(failed("write to", &paths.checkpoint))?;
-        }
+        slots.write_both(checkpoint).map_err(failed("write to", &paths.checkpoint))?;
     }
     Ok((slots, checkpoint))
 }

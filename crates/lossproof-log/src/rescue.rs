@@ -119,7 +119,10 @@ impl Committer {
         let lent = match purpose {
             Purpose::Records => None,
             Purpose::Small => shared.ballast.lend(disk, shared.config.zero_step_bytes),
-            Purpose::Removal => shared.ballast.give_up_now(disk),
+            Purpose::Removal => {
+                let using = shared.ballast.use_now();
+                using.and_then(|using| shared.ballast.give_up_in(disk, using).ok())
+            }
         };
         let Some(lent) = lent else {
             // It may be on its way, and records wait until it is found whole.
@@ -135,28 +138,83 @@ impl Committer {
     }
 
     /// What was removed from the segment in use comes back only when that is left, and that is
-    /// not put off on a full disk.
-    pub(crate) fn leave_segment(&mut self) {
+    /// not put off on a full disk. Whether it has looked: not while the ballast is in use.
+    pub(crate) fn leave_segment(&mut self) -> bool {
         let shared = self.shared.clone();
-        let pays =
-            shared.ballast.is_disk_full() && plan(&shared).is_some_and(|plan| plan.leaves_active);
+        let Some(using) = shared.ballast.use_now() else { return false };
+        let pays = plan(&shared).is_some_and(|plan| plan.leaves_active);
         if !pays || shared.fenced().is_some() {
-            return;
+            return true;
         }
-        let Some(room) = shared.ballast.give_up_now(&*shared.env.disk) else {
-            return self.writer.note_given_up();
-        };
-        let left = self.writer.leave(&shared.segments);
-        drop(room);
+        let room = shared.ballast.give_up_in(&*shared.env.disk, using);
+        let left = room.map(|_room| self.writer.leave(&shared.segments));
         self.writer.note_given_up();
         match left {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 self.write_mark(false);
                 shared.mover.wake();
             }
             // Tried again after the next change.
-            Err(RoomError::Short(_)) => {}
-            Err(RoomError::Fence(cause)) => drop(self.fence(cause)),
+            Err(_) | Ok(Err(RoomError::Short(_))) => {}
+            Ok(Err(RoomError::Fence(cause))) => drop(self.fence(cause)),
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_wire::batch::BatchBuilder;
+
+    use super::*;
+    use crate::{FlushPolicy, Log, LogConfig, PartitionId, Stepper};
+
+    const BULK: PartitionId = PartitionId(1);
+    const KEPT: PartitionId = PartitionId(2);
+    /// More than there are steps to write zeros.
+    const ZEROS_MAX: usize = 50;
+
+    fn is_taken(stepper: &mut Stepper, commit: Commit) -> bool {
+        stepper.submit(vec![commit]).remove(0).is_ok()
+    }
+
+    fn append(id: PartitionId) -> Commit {
+        let mut batch = BatchBuilder::new();
+        batch.push(1_000, None, Some(&[b'x'; 3_000]), &[]);
+        Commit::append(id, batch.build().unwrap())
+    }
+
+    /// The trap: it grows again at that moment.
+    #[test]
+    fn what_is_removed_while_somebody_uses_the_ballast_is_given_back_later() {
+        let disk = SimDisk::new();
+        let env = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
+        let (log, mut stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        for id in [BULK, KEPT] {
+            let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
+            let create = PartitionChange::Create { id, topic_id, index: 0, flush };
+            assert!(is_taken(&mut stepper, Commit::partition(create)));
+        }
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        disk.set_capacity(400 << 10);
+        while is_taken(&mut stepper, append(BULK)) {}
+        let shared = log.shared().clone();
+        let using = shared.ballast.use_now().unwrap();
+        let removal = PartitionChange::Delete { id: BULK };
+        assert!(is_taken(&mut stepper, Commit::partition(removal)));
+        drop(using);
+        assert!(!is_taken(&mut stepper, append(KEPT)));
+        stepper.checkpoint().unwrap();
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        assert!(is_taken(&mut stepper, append(KEPT)));
     }
 }

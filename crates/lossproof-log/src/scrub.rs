@@ -293,7 +293,13 @@ impl Scrubber {
 
 /// Where the next frame begins that can be told, and its number; else where the file ends.
 fn behind_damage(scan: &mut Scan, at: Place, limit: Option<u64>) -> io::Result<(u64, u64)> {
-    let next = scan.headers(at.position, scan.length)?.first(at.position, at.number + 1);
+    let wanted = at.number + 1;
+    let next = if at.key >= COLD_KEY {
+        // What it holds is older than itself, and no copy of a frame of it.
+        scan.next_frame(at.position, wanted)?
+    } else {
+        scan.behind_damage(at.position, wanted)?
+    };
     let next = next.filter(|(_, header)| limit.is_none_or(|limit| header.number < limit));
     Ok(match (next, limit) {
         (Some((position, header)), _) => (position, header.number),
@@ -330,12 +336,16 @@ mod tests {
     const DATA: &str = "/data";
 
     fn open(disk: SimDisk) -> (Log, Stepper) {
+        open_with(disk, LogConfig::small())
+    }
+
+    fn open_with(disk: SimDisk, config: LogConfig) -> (Log, Stepper) {
         let env = Environment {
             disk: Arc::new(disk),
             clock: Arc::new(ManualClock::new(1_000_000)),
             rng: Arc::new(SeededRng::new(7)),
         };
-        let opened = Log::open_stepped(&env, Path::new(DATA), LogConfig::small());
+        let opened = Log::open_stepped(&env, Path::new(DATA), config);
         let (log, stepper, _) = opened.unwrap();
         (log, stepper)
     }
@@ -366,6 +376,37 @@ mod tests {
             let judged = scrubber.judge(segment, None, place, (DATA_AT + BLOCK, number + 1));
             assert_eq!(judged, expected == 1);
             assert_eq!(log.figures().scrub.findings, expected);
+        }
+    }
+
+    /// The trap: of a file with many frames that are gone the rest is read for each of them.
+    #[test]
+    fn a_file_with_many_lost_frames_is_read_a_few_times() {
+        let disk = SimDisk::new();
+        let config = LogConfig { segment_bytes: 4 << 20, ..LogConfig::small() };
+        let (log, mut stepper) = open_with(disk.clone(), config);
+        let shared = log.shared().clone();
+        while shared.segments.journal().len() < 2 {
+            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
+            let change = Commit::state(StateKind::Cursor, "key", Some(value));
+            stepper.submit(vec![change]).remove(0).unwrap();
+        }
+        let segment = shared.segments.journal()[0].clone();
+        let (first, length) = (segment.first_frame, segment.file.len().unwrap());
+        let lost = |index: u64| (DATA_AT + 2 * index * BLOCK, first + 2 * index);
+        for (position, _) in (0..50).map(lost) {
+            disk.damage(&segment.path, position, &[0; BLOCK as usize]).unwrap();
+        }
+        for key in [segment.life.file_key(), COLD_KEY] {
+            let mut scan = Scan::new(segment.file.clone(), segment.life).unwrap();
+            let before = disk.read_bytes();
+            for (position, number) in (0..50).map(lost) {
+                let next = behind_damage(&mut scan, Place { key, position, number }, None);
+                assert_eq!(next.unwrap(), (position + BLOCK, number + 1));
+                assert!(scan.frame_at(position + BLOCK, number + 1).unwrap().is_some());
+            }
+            let read = disk.read_bytes() - before;
+            assert!(read < 3 * length, "{key}: {read} bytes of {length}");
         }
     }
 

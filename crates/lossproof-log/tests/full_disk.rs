@@ -335,6 +335,31 @@ fn what_was_deleted_before_the_disk_was_full_frees_its_space() {
     assert!(behind > bulk / 2, "{before} and then {behind} records");
 }
 
+/// The trap: the disk was full once before that, and only a record that is larger than what is left
+/// finds it so again.
+#[test]
+fn what_was_deleted_between_two_times_that_the_disk_was_full_frees_its_space() {
+    let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
+    let (disk, log, mut stepper) = started_with(1 << 30, config);
+    let large = || append(P2, &[&"x".repeat(60_000)]);
+    for index in 0..60 {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None);
+    }
+    let full = Some(CommitCause::Full(FullCause::Disk));
+    disk.set_capacity(disk.used_bytes());
+    assert_eq!(cause(&mut stepper, large()), full);
+    use_up(&mut stepper);
+    disk.heal();
+    zero(&mut stepper);
+    assert!(!log.figures().is_disk_full);
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    disk.set_capacity(disk.used_bytes());
+    assert_eq!(cause(&mut stepper, large()), full);
+    stepper.checkpoint().unwrap();
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, large()), None);
+}
+
 /// The trap: when the disk is found full, what stands before the segment in use does not fit
 /// beside it; later it was moved, and nobody deletes anything.
 #[test]

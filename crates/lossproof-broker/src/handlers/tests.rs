@@ -189,6 +189,7 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
     // Where there is no room it is to be asked in full, which waits; also who does not wait.
     let mut held = Share::default();
     broker.budget.grow(&mut held, free).await;
+    let mut refused = Vec::new();
     for min_bytes in [0, 1] {
         let opening = FetchRequest { session_epoch: 0, topics: vec![all.clone()], ..waiting(0, 0) };
         let opened: FetchResponse = ask(&broker, &opening, 12).await;
@@ -197,8 +198,14 @@ async fn a_request_of_a_session_counts_as_the_one_it_stands_for() {
         let next = FetchRequest { session_id, session_epoch, min_bytes, ..FetchRequest::default() };
         let answer: FetchResponse = ask(&broker, &next, 12).await;
         assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND, "{min_bytes}");
+        refused.push(session_id);
     }
     drop(held);
+    for session_id in refused {
+        let next = FetchRequest { session_id, session_epoch: 2, ..FetchRequest::default() };
+        let answer: FetchResponse = ask(&broker, &next, 12).await;
+        assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND, "it is gone");
+    }
     broker.log.close().await.expect("the log closes");
 }
 

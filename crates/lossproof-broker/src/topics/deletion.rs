@@ -52,10 +52,9 @@ impl Topics {
         if !may_lack_topics(&self.log) {
             return Ok(());
         }
-        let lost = || TopicError::PartitionsLost { name: topic.name.clone() };
         let present = topic.partitions.len() as i32;
         if numbered(&self.log).keys().any(|(id, at)| *id == topic.id && *at >= present) {
-            return Err(lost());
+            return Err(TopicError::PartitionsLost { name: topic.name.clone() });
         }
         let holders = [StateKind::Offsets, StateKind::Transactions];
         if holders.into_iter().any(|kind| self.log.state_is_damaged(kind)) {
@@ -64,7 +63,7 @@ impl Topics {
         // Until its end, which has its time; and none comes in of what is not there.
         let mut keys = pending_offsets(&self.log).map(|(key, _)| OffsetKey::decode(key));
         if keys.any(|key| key.is_ok_and(|key| is_beyond(topic, &key))) {
-            return Err(lost());
+            return Err(TopicError::OffsetPending { name: topic.name.clone() });
         }
         Ok(())
     }
