@@ -11,7 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lossproof_env::Disk;
 
@@ -124,7 +124,7 @@ impl Ballast {
 
     /// Adds up to `step` bytes; false while what was given up is in use.
     pub(crate) fn grow(&self, disk: &dyn Disk, step: u64) -> io::Result<bool> {
-        let Ok(using) = self.using.try_lock() else { return Ok(false) };
+        let Some(using) = self.use_now() else { return Ok(false) };
         let found = find(disk, &self.directory)?;
         let path = found.clone().unwrap_or_else(|| growing_path(&self.directory));
         let file = if found.is_some() { disk.open(&path)? } else { disk.create(&path)? };
@@ -151,7 +151,7 @@ impl Ballast {
     /// Gives up `bytes` for commits without records; `None` where they have had their share, or
     /// somebody else makes use of it (BALLAST-2).
     pub(crate) fn lend(&self, disk: &dyn Disk, bytes: u64) -> Option<Room<'_>> {
-        let using = self.using.try_lock().ok()?;
+        let using = self.use_now()?;
         let (held, floor) = (self.held(), self.target() / COMMITS_SHARE * (COMMITS_SHARE - 1));
         let rest = held.checked_sub(bytes).filter(|rest| *rest >= floor)?;
         self.shrink(disk, rest).ok()?;
@@ -165,7 +165,12 @@ impl Ballast {
 
     /// For the commit thread, which waits for nobody: `None` while somebody else makes use of it.
     pub(crate) fn use_now(&self) -> Option<Room<'_>> {
-        self.using.try_lock().ok()
+        match self.using.try_lock() {
+            Ok(using) => Some(using),
+            // Whoever has panicked there: what there is of the file is looked at anew.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Gives up all of it, for whoever makes use of it.
@@ -239,6 +244,19 @@ mod tests {
         disk.heal();
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_given_up() && !held.wants(0) && !held.is_disk_full());
+    }
+
+    #[test]
+    fn it_grows_again_after_a_panic_of_whoever_made_use_of_it() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        held.grow(&disk, 64).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _room = held.give_up(&disk).unwrap();
+            panic!("a bug");
+        }));
+        assert!(panicked.is_err() && held.is_given_up());
+        assert!(held.grow(&disk, 64).unwrap() && !held.is_given_up());
     }
 
     #[test]

@@ -32,6 +32,8 @@ use crate::zeroer::Zeroer;
 
 /// `UnsafeEverySecond` is synced this long after the first write that was not.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
+/// How long to leave a full disk alone.
+pub(crate) const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// A commit that is in the frame in work.
 #[derive(Debug)]
@@ -85,6 +87,8 @@ pub(crate) struct Committer {
     unmarked_since: Option<Duration>,
     /// On a full disk something may be given back, and it was not looked for since.
     wants_space: bool,
+    /// Not before.
+    give_back_at: Duration,
     /// The disk had no room for the last records.
     is_short: bool,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
@@ -118,6 +122,7 @@ impl Committer {
             opened_at: now,
             unmarked_since: None,
             wants_space: false,
+            give_back_at: Duration::ZERO,
             is_short: false,
             unsynced_since: None,
             _lock: start.lock,
@@ -153,9 +158,7 @@ impl Committer {
             }
         }
         self.commit_draft();
-        if self.wants_space && self.shared.ballast.is_disk_full() {
-            self.wants_space = !self.leave_segment();
-        }
+        self.give_back();
         self.sync_if_due();
         self.count_producers();
         self.mark_if_due();
@@ -305,6 +308,17 @@ impl Committer {
         if self.shared.mover.take_moved() || !was_short {
             self.wants_space = true;
             self.shared.mover.wake();
+        }
+    }
+
+    /// Gives back what was not looked for since; what could not be is tried again a moment later.
+    fn give_back(&mut self) {
+        let now = self.shared.env.clock.monotonic();
+        if self.wants_space && self.shared.ballast.is_disk_full() && now >= self.give_back_at {
+            self.wants_space = !self.leave_segment();
+            if self.wants_space {
+                self.give_back_at = now + FULL_PAUSE;
+            }
         }
     }
 
@@ -559,11 +573,19 @@ impl Committer {
         let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
         let mark = self.unmarked_since.map(|since| until(since + self.shared.config.mark_after));
         let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
-        [mark, sync].into_iter().flatten().min()
+        // Who waits for readiness to send anything must not be the only one to ask.
+        let is_wanted = self.wants_space || self.is_short;
+        let full = (is_wanted && self.shared.ballast.is_disk_full()).then_some(FULL_PAUSE);
+        [mark, sync, full].into_iter().flatten().min()
     }
 
-    /// Does what is due while nothing is queued: the sync of every second, the durable mark.
+    /// Does what is due while nothing is queued: the sync of every second, the durable mark, what a
+    /// full disk can be given back.
     pub(crate) fn idle(&mut self) {
+        if self.is_short && self.shared.ballast.is_disk_full() {
+            self.look_for_space();
+        }
+        self.give_back();
         self.sync_if_due();
         self.mark_if_due();
     }

@@ -643,6 +643,12 @@ impl Stepper {
         self.committer.idle();
     }
 
+    /// How long it would wait for that.
+    #[cfg(test)]
+    pub(crate) fn patience(&self) -> Option<std::time::Duration> {
+        self.committer.patience()
+    }
+
     /// Refreshes the durable mark, whatever the clock says.
     pub fn mark(&mut self) {
         self.committer.write_mark(false);

@@ -138,7 +138,8 @@ impl Committer {
     }
 
     /// What was removed from the segment in use comes back only when that is left, and that is
-    /// not put off on a full disk. Whether it has looked: not while the ballast is in use.
+    /// not put off on a full disk. False where it is to be tried again: the ballast was in use, or
+    /// gave no room for the next one.
     pub(crate) fn leave_segment(&mut self) -> bool {
         let shared = self.shared.clone();
         let Some(using) = shared.ballast.use_now() else { return false };
@@ -154,8 +155,7 @@ impl Committer {
                 self.write_mark(false);
                 shared.mover.wake();
             }
-            // Tried again after the next change.
-            Err(_) | Ok(Err(RoomError::Short(_))) => {}
+            Err(_) | Ok(Err(RoomError::Short(_))) => return false,
             Ok(Err(RoomError::Fence(cause))) => drop(self.fence(cause)),
         }
         true
@@ -167,10 +167,11 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_env::{Environment, Fault, ManualClock, SeededRng, SimDisk};
     use lossproof_wire::batch::BatchBuilder;
 
     use super::*;
+    use crate::committer::FULL_PAUSE;
     use crate::{FlushPolicy, Log, LogConfig, PartitionId, Stepper};
 
     const BULK: PartitionId = PartitionId(1);
@@ -188,13 +189,12 @@ mod tests {
         Commit::append(id, batch.build().unwrap())
     }
 
-    /// The trap: it grows again at that moment.
-    #[test]
-    fn what_is_removed_while_somebody_uses_the_ballast_is_given_back_later() {
-        let disk = SimDisk::new();
+    /// A log on a disk that the records of BULK have filled, and that has no room for one more.
+    fn full() -> (SimDisk, ManualClock, Log, Stepper) {
+        let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
         let env = Environment {
             disk: Arc::new(disk.clone()),
-            clock: Arc::new(ManualClock::new(1_000_000)),
+            clock: Arc::new(clock.clone()),
             rng: Arc::new(SeededRng::new(7)),
         };
         let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
@@ -207,14 +207,58 @@ mod tests {
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
         disk.set_capacity(400 << 10);
         while is_taken(&mut stepper, append(BULK)) {}
-        let shared = log.shared().clone();
-        let using = shared.ballast.use_now().unwrap();
+        (disk, clock, log, stepper)
+    }
+
+    fn delete(stepper: &mut Stepper) {
         let removal = PartitionChange::Delete { id: BULK };
-        assert!(is_taken(&mut stepper, Commit::partition(removal)));
-        drop(using);
-        assert!(!is_taken(&mut stepper, append(KEPT)));
+        assert!(is_taken(stepper, Commit::partition(removal)));
+    }
+
+    fn is_given_back(stepper: &mut Stepper) -> bool {
         stepper.checkpoint().unwrap();
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
-        assert!(is_taken(&mut stepper, append(KEPT)));
+        is_taken(stepper, append(KEPT))
+    }
+
+    /// The trap: it grows again at that moment, and then nobody sends anything, since all wait for
+    /// readiness.
+    #[test]
+    fn what_is_removed_while_somebody_uses_the_ballast_is_given_back_later() {
+        for is_silent in [true, false] {
+            let (_disk, clock, log, mut stepper) = full();
+            let shared = log.shared().clone();
+            let using = shared.ballast.use_now().unwrap();
+            delete(&mut stepper);
+            drop(using);
+            if is_silent {
+                // The mark is due before.
+                for _ in 0..2 {
+                    clock.advance(stepper.patience().expect("it is tried again"));
+                    stepper.idle();
+                }
+            } else {
+                clock.advance(FULL_PAUSE);
+                assert!(!is_taken(&mut stepper, append(KEPT)));
+            }
+            assert!(is_given_back(&mut stepper), "silent: {is_silent}");
+        }
+    }
+
+    /// The trap: somebody else takes what the ballast gave for it.
+    #[test]
+    fn a_segment_that_could_not_be_left_is_left_later() {
+        let (disk, clock, log, mut stepper) = full();
+        let segments = log.shared().segments.journal_len();
+        // The ballast goes on being shortened; the next segment cannot be made.
+        disk.inject(Fault::change(2).no_space().sticky());
+        delete(&mut stepper);
+        assert_eq!(log.shared().segments.journal_len(), segments);
+        disk.heal();
+        disk.set_capacity(400 << 10);
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        clock.advance(FULL_PAUSE);
+        assert!(!is_taken(&mut stepper, append(KEPT)));
+        assert!(is_given_back(&mut stepper));
     }
 }

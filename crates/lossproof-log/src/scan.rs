@@ -54,7 +54,7 @@ pub(crate) struct Scan {
     window_at: u64,
     window: Bytes,
     /// All of the file, where somebody has asked.
-    headers: Option<Headers>,
+    pub(crate) known: Option<Headers>,
 }
 
 /// A frame whose directory is known.
@@ -142,7 +142,7 @@ impl Scan {
     pub(crate) fn new(file: Arc<dyn DiskFile>, life: Life) -> io::Result<Self> {
         let length = file.len()?;
         let (window_at, window) = (0, Bytes::new());
-        Ok(Self { file, life, recycled: false, length, window_at, window, headers: None })
+        Ok(Self { file, life, recycled: false, length, window_at, window, known: None })
     }
 
     pub(crate) fn recycled(self, recycled: bool) -> Self {
@@ -291,11 +291,11 @@ impl Scan {
         from: u64,
         number: u64,
     ) -> io::Result<Option<(u64, FrameHeader)>> {
-        let headers = match self.headers.take() {
+        let headers = match self.known.take() {
             Some(known) => known,
             None => self.headers(0, self.length)?,
         };
-        Ok(self.headers.insert(headers).first(from, number))
+        Ok(self.known.insert(headers).first(from, number))
     }
 
     /// What stands at `position`, behind all frames below `number`; `None` where nothing of this

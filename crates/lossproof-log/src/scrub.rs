@@ -20,11 +20,11 @@ use bytes::Bytes;
 
 use crate::commit::StateKind;
 use crate::effect::state_kind;
-use crate::frame::{BLOCK, COLD_KEY, Entry};
+use crate::frame::{BLOCK, COLD_KEY, Entry, Life};
 use crate::quarantine;
 use crate::reader::{self, ReadSegment};
 use crate::report::{Finding, FindingKind, PartitionRange};
-use crate::scan::{FoundFrame, Scan};
+use crate::scan::{FoundFrame, Headers, Scan};
 use crate::segment::DATA_AT;
 use crate::shared::Shared;
 
@@ -50,6 +50,8 @@ pub(crate) struct Scrubber {
     /// Keys of the files of this round that were not begun.
     files: Vec<u32>,
     place: Option<Place>,
+    /// Those of the file in work, where it is damaged: it is read through for them once.
+    headers: Option<(Life, Headers)>,
     /// Files that were read because of what moving has met (SCRUB-4).
     suspects: BTreeSet<u32>,
     in_round: bool,
@@ -66,6 +68,7 @@ impl Scrubber {
             known,
             files: Vec::new(),
             place: None,
+            headers: None,
             suspects: BTreeSet::new(),
             in_round: false,
             next_round_at: now + REST,
@@ -97,17 +100,17 @@ impl Scrubber {
             // What was left of a round may have been moved: the mover has verified it.
             return self.end_round(now).max(REST);
         };
-        let read = match self.verify(place) {
+        let (verified, besides) = match self.verify(place) {
             Ok(read) => read,
             Err(error) => {
                 // The next round tries it again; a medium that does not answer is told as damage.
                 tracing::warn!(%error, "a file could not be read through");
-                STEP_BYTES
+                (STEP_BYTES, 0)
             }
         };
-        self.shared.counters.scrub.bytes.fetch_add(read, Ordering::Relaxed);
+        self.shared.counters.scrub.bytes.fetch_add(verified, Ordering::Relaxed);
         let rate = self.shared.config.scrub_bytes_per_second.max(1);
-        let pause = Duration::from_micros(read.saturating_mul(1_000_000) / rate);
+        let pause = Duration::from_micros((verified + besides).saturating_mul(1_000_000) / rate);
         if self.place.is_none() && self.files.is_empty() {
             return self.end_round(now).max(pause);
         }
@@ -162,11 +165,15 @@ impl Scrubber {
         self.next_round_at.saturating_sub(now)
     }
 
-    /// Verifies frames from `place` on, up to a step; how many bytes that were.
-    fn verify(&mut self, place: Place) -> io::Result<u64> {
-        let Some(segment) = self.shared.segments.get(place.key) else { return Ok(0) };
+    /// Verifies frames from `place` on, up to a step; how many bytes that were, and how many were
+    /// read beside them.
+    fn verify(&mut self, place: Place) -> io::Result<(u64, u64)> {
+        let Some(segment) = self.shared.segments.get(place.key) else { return Ok((0, 0)) };
         let limit = self.first_frame_behind(place.key);
         let mut scan = Scan::new(segment.file.clone(), segment.life)?.recycled(segment.recycled);
+        let known = self.headers.take().filter(|(life, _)| *life == segment.life);
+        scan.known = known.map(|(_, headers)| headers);
+        let had_headers = scan.known.is_some();
         let mut at = place;
         while at.position < scan.length && limit.is_none_or(|limit| at.number < limit) {
             if at.position - place.position >= STEP_BYTES {
@@ -181,11 +188,13 @@ impl Scrubber {
             };
             let is_whole = found.as_ref().is_some_and(|frame| frame.whole);
             if !is_whole && !self.judge(&segment, found.as_ref(), at, (position, number)) {
-                return Ok(at.position - place.position);
+                break;
             }
             at = Place { position, number, ..at };
         }
-        Ok(at.position - place.position)
+        let besides = if had_headers || scan.known.is_none() { 0 } else { scan.length };
+        self.headers = scan.known.map(|headers| (segment.life, headers));
+        Ok((at.position - place.position, besides))
     }
 
     /// The first frame of the next segment: of a cold file the length says where it ends.
@@ -407,7 +416,51 @@ mod tests {
             }
             let read = disk.read_bytes() - before;
             assert!(read < 3 * length, "{key}: {read} bytes of {length}");
+            let is_near = key == COLD_KEY;
+            assert_eq!(read < length, is_near, "{key}: {read} bytes of {length}");
         }
+    }
+
+    /// SCRUB-1: over all steps, and within the rate.
+    #[test]
+    fn a_file_with_a_lost_frame_in_each_step_is_read_twice() {
+        let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
+        let config = LogConfig { segment_bytes: 8 << 20, ..LogConfig::small() };
+        let rate = config.scrub_bytes_per_second;
+        let env = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(clock.clone()),
+            rng: Arc::new(SeededRng::new(7)),
+        };
+        let (log, mut stepper, _) = Log::open_stepped(&env, Path::new(DATA), config).unwrap();
+        let shared = log.shared().clone();
+        while shared.segments.journal().len() < 2 {
+            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
+            let change = Commit::state(StateKind::Cursor, "key", Some(value));
+            stepper.submit(vec![change]).remove(0).unwrap();
+        }
+        let segment = shared.segments.journal()[0].clone();
+        let length = segment.file.len().unwrap();
+        for position in (0..length / STEP_BYTES).map(|step| step * STEP_BYTES + DATA_AT) {
+            disk.damage(&segment.path, position, &[0; BLOCK as usize]).unwrap();
+        }
+        let mut scrubber =
+            Scrubber::new(shared.clone(), Path::new(DATA).join("quarantine"), Vec::new());
+        clock.advance(REST);
+        let (before, mut waited) = (disk.read_bytes(), Duration::ZERO);
+        for _ in 0..2 * length / STEP_BYTES {
+            let pause = scrubber.step();
+            if log.figures().scrub.finished_ms.is_some() {
+                break;
+            }
+            clock.advance(pause);
+            waited += pause;
+        }
+        let read = disk.read_bytes() - before;
+        assert_eq!(log.figures().scrub.findings, length / STEP_BYTES);
+        assert!(read < 3 * length, "{read} bytes of {length}");
+        let most = (waited.as_micros() as u64 * rate / 1_000_000) + 4 * STEP_BYTES;
+        assert!(read <= most, "{read} bytes, {most} at most in {waited:?}");
     }
 
     /// SCRUB-2, over restarts too: what no checkpoint could be told of is still to be told.

@@ -91,14 +91,15 @@ impl Fault {
     }
 }
 
+/// The longest first, so that no lane has to wait for it at the end.
 pub(crate) const FAULTS: [Fault; 7] = [
     Fault { is_control: true, ..Fault::new("canary", 1, canary::round) },
+    Fault { meets: SETTLED, ..Fault::new("syscall-kill", 10, syscall_kill::round) },
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("kill", 60, kill::round) },
     Fault { meets: ALL_UNDER_LOAD, ..Fault::new("power-cut", 60, power_cut::round) },
     Fault { meets: OF_FLIPS, ..Fault::new("bit-flip", 36, bit_flip::round) },
     Fault { meets: SETTLED, ..Fault::new("sync-error", 12, sync_error::round) },
     Fault { meets: &[Met::Committed], ..Fault::new("disk-full", 6, disk_full::round) },
-    Fault { meets: SETTLED, ..Fault::new("syscall-kill", 10, syscall_kill::round) },
 ];
 
 impl FromStr for Fault {
