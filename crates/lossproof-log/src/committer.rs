@@ -32,6 +32,8 @@ use crate::zeroer::Zeroer;
 
 /// `UnsafeEverySecond` is synced this long after the first write that was not.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
+/// How often to look whether the disk is full, where there is something to give back.
+const FULL_LOOK: Duration = Duration::from_secs(1);
 /// How long to leave a full disk alone.
 pub(crate) const FULL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -573,10 +575,12 @@ impl Committer {
         let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
         let mark = self.unmarked_since.map(|since| until(since + self.shared.config.mark_after));
         let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
-        // Who waits for readiness to send anything must not be the only one to ask.
+        // Who waits for readiness to send anything must not be the only one to ask, and the mover
+        // may be the first to find the disk full.
+        let is_full = self.shared.ballast.is_disk_full();
         let is_wanted = self.wants_space || self.is_short;
-        let full = (is_wanted && self.shared.ballast.is_disk_full()).then_some(FULL_PAUSE);
-        [mark, sync, full].into_iter().flatten().min()
+        let space = is_wanted.then_some(if is_full { FULL_PAUSE } else { FULL_LOOK });
+        [mark, sync, space].into_iter().flatten().min()
     }
 
     /// Does what is due while nothing is queued: the sync of every second, the durable mark, what a

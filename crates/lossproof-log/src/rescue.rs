@@ -245,20 +245,44 @@ mod tests {
         }
     }
 
-    /// The trap: somebody else takes what the ballast gave for it.
+    /// The trap: the ballast cannot be shortened on a disk that is so full, or somebody else takes
+    /// what it gave.
     #[test]
     fn a_segment_that_could_not_be_left_is_left_later() {
+        for is_shortened in [false, true] {
+            let (disk, clock, log, mut stepper) = full();
+            let shared = log.shared().clone();
+            let segments = shared.segments.journal_len();
+            // After the zeros for which there is no room, and the frame.
+            let fails = if is_shortened { 3 } else { 2 };
+            disk.inject(Fault::change(fails).no_space().sticky());
+            delete(&mut stepper);
+            assert_eq!(shared.segments.journal_len(), segments);
+            assert_eq!(shared.ballast.held() == 0, is_shortened);
+            disk.heal();
+            disk.set_capacity(400 << 10);
+            (0..ZEROS_MAX).for_each(|_| stepper.zero());
+            clock.advance(FULL_PAUSE);
+            assert!(!is_taken(&mut stepper, append(KEPT)));
+            assert!(is_given_back(&mut stepper), "shortened: {is_shortened}");
+        }
+    }
+
+    /// The trap: all was durable and marked when the mover found the disk full.
+    #[test]
+    fn what_was_removed_while_there_was_room_is_given_back_once_the_mover_finds_none() {
         let (disk, clock, log, mut stepper) = full();
-        let segments = log.shared().segments.journal_len();
-        // The ballast goes on being shortened; the next segment cannot be made.
-        disk.inject(Fault::change(2).no_space().sticky());
-        delete(&mut stepper);
-        assert_eq!(log.shared().segments.journal_len(), segments);
         disk.heal();
-        disk.set_capacity(400 << 10);
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
-        clock.advance(FULL_PAUSE);
-        assert!(!is_taken(&mut stepper, append(KEPT)));
+        assert!(is_taken(&mut stepper, append(KEPT)));
+        let shared = log.shared().clone();
+        assert!(!shared.ballast.is_disk_full());
+        delete(&mut stepper);
+        stepper.mark();
+        clock.advance(stepper.patience().expect("it looks again"));
+        disk.set_capacity(disk.used_bytes());
+        shared.ballast.note_full(true);
+        stepper.idle();
         assert!(is_given_back(&mut stepper));
     }
 }
