@@ -307,10 +307,7 @@ impl Committer {
     /// later, and what did not pay may do so when something was moved.
     fn look_for_space(&mut self) {
         let was_short = std::mem::replace(&mut self.is_short, true);
-        if self.shared.mover.take_moved() || !was_short {
-            self.wants_space = true;
-            self.shared.mover.wake();
-        }
+        self.wants_space |= self.shared.mover.take_moved() || !was_short;
     }
 
     /// Gives back what was not looked for since; what could not be is tried again a moment later.

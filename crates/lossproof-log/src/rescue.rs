@@ -143,8 +143,11 @@ impl Committer {
     pub(crate) fn leave_segment(&mut self) -> bool {
         let shared = self.shared.clone();
         let Some(using) = shared.ballast.use_now() else { return false };
-        let pays = plan(&shared).is_some_and(|plan| plan.leaves_active);
-        if !pays || shared.fenced().is_some() {
+        let Some(plan) = plan(&shared).filter(|_| shared.fenced().is_none()) else { return true };
+        if plan.moves() {
+            shared.mover.wake();
+        }
+        if !plan.leaves_active {
             return true;
         }
         let room = shared.ballast.give_up_in(&*shared.env.disk, using);
@@ -266,6 +269,15 @@ mod tests {
             assert!(!is_taken(&mut stepper, append(KEPT)));
             assert!(is_given_back(&mut stepper), "shortened: {is_shortened}");
         }
+    }
+
+    /// The trap: it would take what the ballast has just given to a small commit.
+    #[test]
+    fn the_mover_is_not_woken_on_a_full_disk_where_it_gives_nothing_back() {
+        let (_disk, _clock, log, mut stepper) = full();
+        assert!(log.shared().ballast.is_disk_full() && !log.shared().mover.is_woken());
+        delete(&mut stepper);
+        assert!(log.shared().mover.is_woken());
     }
 
     /// The trap: all was durable and marked when the mover found the disk full.

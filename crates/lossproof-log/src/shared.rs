@@ -95,6 +95,11 @@ impl MoverSignal {
         self.wake.notify_one();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_woken(&self) -> bool {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn note_garbage(&self) {
         self.garbage.store(true, Ordering::Release);
         self.wake();
