@@ -118,7 +118,10 @@ impl Committer {
         let was_given_up = shared.ballast.is_given_up();
         let lent = match purpose {
             Purpose::Records => None,
-            Purpose::Small => shared.ballast.lend(disk, shared.config.zero_step_bytes),
+            Purpose::Small => {
+                let bytes = need.next_multiple_of(shared.config.zero_step_bytes);
+                shared.ballast.lend(disk, bytes)
+            }
             Purpose::Removal => {
                 let using = shared.ballast.use_now();
                 using.and_then(|using| shared.ballast.give_up_in(disk, using).ok())
@@ -131,7 +134,11 @@ impl Committer {
             }
             return short;
         };
-        let room = self.writer.room(need, false, &shared.segments);
+        let room = if purpose == Purpose::Small {
+            self.writer.room_of_reserve(need)
+        } else {
+            self.writer.room(need, false, &shared.segments)
+        };
         drop(lent);
         self.writer.note_given_up();
         room

@@ -185,6 +185,16 @@ impl Writer {
         Ok(room)
     }
 
+    /// Room for a frame of `need` bytes that may use the reserve, which is made longer by no more
+    /// than that takes.
+    pub(crate) fn room_of_reserve(&mut self, need: u64) -> Result<u64, RoomError> {
+        let target = (self.position + need).next_multiple_of(self.step);
+        let file = &*self.active.file;
+        self.active.extend(file, target, false).map_err(|error| RoomError::of(&error))?;
+        let room = self.reserve_room();
+        if room < need { Err(RoomError::Short(FullCause::Disk)) } else { Ok(room) }
+    }
+
     pub(crate) fn note_given_up(&self) {
         if let Some(zeroer) = &self.zeroer {
             zeroer.note_given_up();

@@ -134,6 +134,32 @@ fn small_commits_go_on_from_the_ballast_and_records_wait_for_it() {
     assert_eq!(log.state_value(StateKind::Offsets, b"group"), Some(Bytes::from("7")));
 }
 
+/// In the proportions of a real log: the reserve is larger than what is lent at a time, and than
+/// all that may be.
+#[test]
+fn small_commits_have_the_reserve_and_a_quarter_of_the_ballast() {
+    let default = LogConfig::default();
+    let part = |bytes: u64| bytes / (default.zero_step_bytes / (16 << 10));
+    let config = LogConfig {
+        segment_bytes: part(default.segment_bytes),
+        initial_zero_bytes: part(default.initial_zero_bytes),
+        zero_step_bytes: part(default.zero_step_bytes),
+        zero_ahead_bytes: part(default.zero_ahead_bytes),
+        reserve_bytes: part(default.reserve_bytes),
+        ballast_bytes: part(default.ballast_bytes),
+        ..LogConfig::small()
+    };
+    let (reserve, lent) = (config.reserve_bytes, config.ballast_bytes / 4);
+    for capacity in (600..700).step_by(4) {
+        let (_disk, _log, mut stepper) = started_with(capacity << 10, config.clone());
+        fill(&mut stepper);
+        let most = use_up(&mut stepper) as u64;
+        // In steps: what is left of the last one is too little.
+        let least = (reserve + lent - config.zero_step_bytes) / 4_096;
+        assert!(most >= least, "{capacity}: {most} of {least} at least");
+    }
+}
+
 #[test]
 fn what_is_deleted_on_a_full_disk_frees_its_space() {
     frees(|_| Commit::partition(PartitionChange::Delete { id: P1 }));
