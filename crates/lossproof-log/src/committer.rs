@@ -23,7 +23,7 @@ use crate::frame::{BLOCK, Item, frame_bytes};
 use crate::mark::Mark;
 use crate::partition::Place;
 use crate::queue::{Reply, Submission};
-use crate::rescue::Purpose;
+use crate::rescue::{GivingBack, Purpose};
 use crate::shared::Shared;
 use crate::slots::Slots;
 use crate::staging::{Ahead, Plan, Staging};
@@ -32,10 +32,6 @@ use crate::zeroer::Zeroer;
 
 /// `UnsafeEverySecond` is synced this long after the first write that was not.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
-/// How often to look whether the disk is full, where there is something to give back.
-const FULL_LOOK: Duration = Duration::from_secs(1);
-/// How long to leave a full disk alone.
-pub(crate) const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// A commit that is in the frame in work.
 #[derive(Debug)]
@@ -87,12 +83,7 @@ pub(crate) struct Committer {
     opened_at: Duration,
     /// Since when something is durable of which no mark tells yet.
     unmarked_since: Option<Duration>,
-    /// On a full disk something may be given back, and it was not looked for since.
-    wants_space: bool,
-    /// Not before.
-    give_back_at: Duration,
-    /// The disk had no room for the last records.
-    is_short: bool,
+    pub(crate) giving_back: GivingBack,
     /// Since when something under `UnsafeEverySecond` waits for a sync.
     unsynced_since: Option<Duration>,
     _lock: Box<dyn DiskLock>,
@@ -123,9 +114,7 @@ impl Committer {
             running_before_ms: start.running_before_ms,
             opened_at: now,
             unmarked_since: None,
-            wants_space: false,
-            give_back_at: Duration::ZERO,
-            is_short: false,
+            giving_back: GivingBack::default(),
             unsynced_since: None,
             _lock: start.lock,
         };
@@ -261,7 +250,7 @@ impl Committer {
         let shared = self.shared.clone();
         let ballast = &shared.ballast;
         if purpose == Purpose::Records && ballast.is_given_up() {
-            self.look_for_space();
+            self.giving_back.note_short();
             return Err(CommitCause::Full(FullCause::Disk)); // BALLAST-1
         }
         let segment = self.writer.active.sequence;
@@ -269,12 +258,12 @@ impl Committer {
         let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
             ballast.note_full(true);
-            self.look_for_space();
+            self.giving_back.note_short();
             if need > self.writer.reserve_room() {
                 room = self.room_of_ballast(need, purpose, room);
             }
         } else if purpose == Purpose::Records && room.is_ok() {
-            self.is_short = false;
+            self.giving_back.note_room();
             ballast.note_full(false);
         }
         let activated = !matches!(room, Err(RoomError::Fence(_)));
@@ -300,24 +289,6 @@ impl Committer {
                 Ok((room, Some(cause)))
             }
             Err(RoomError::Fence(cause)) => Err(self.fence(cause)),
-        }
-    }
-
-    /// On a full disk, once after each change: what was removed while there was room was left for
-    /// later, and what did not pay may do so when something was moved.
-    fn look_for_space(&mut self) {
-        let was_short = std::mem::replace(&mut self.is_short, true);
-        self.wants_space |= self.shared.mover.take_moved() || !was_short;
-    }
-
-    /// Gives back what was not looked for since; what could not be is tried again a moment later.
-    fn give_back(&mut self) {
-        let now = self.shared.env.clock.monotonic();
-        if self.wants_space && self.shared.ballast.is_disk_full() && now >= self.give_back_at {
-            self.wants_space = !self.leave_segment();
-            if self.wants_space {
-                self.give_back_at = now + FULL_PAUSE;
-            }
         }
     }
 
@@ -485,7 +456,7 @@ impl Committer {
             self.shared.view.apply(effect, place);
             if matches!(effect, Effect::Delete { .. } | Effect::LogStart { .. }) {
                 self.shared.mover.note_garbage();
-                self.wants_space = true;
+                self.giving_back.note_removed();
             }
         }
     }
@@ -572,20 +543,13 @@ impl Committer {
         let until = |at: Duration| at.saturating_sub(now).max(Duration::from_millis(1));
         let mark = self.unmarked_since.map(|since| until(since + self.shared.config.mark_after));
         let sync = self.unsynced_since.map(|since| until(since + EVERY_SECOND));
-        // Who waits for readiness to send anything must not be the only one to ask, and the mover
-        // may be the first to find the disk full.
-        let is_full = self.shared.ballast.is_disk_full();
-        let is_wanted = self.wants_space || self.is_short;
-        let space = is_wanted.then_some(if is_full { FULL_PAUSE } else { FULL_LOOK });
+        let space = self.giving_back.patience(self.shared.ballast.is_disk_full());
         [mark, sync, space].into_iter().flatten().min()
     }
 
     /// Does what is due while nothing is queued: the sync of every second, the durable mark, what a
     /// full disk can be given back.
     pub(crate) fn idle(&mut self) {
-        if self.is_short && self.shared.ballast.is_disk_full() {
-            self.look_for_space();
-        }
         self.give_back();
         self.sync_if_due();
         self.mark_if_due();

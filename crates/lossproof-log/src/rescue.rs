@@ -2,6 +2,7 @@
 //! ballast.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::commit::{Commit, PartitionChange};
 use crate::committer::Committer;
@@ -105,7 +106,61 @@ fn live_bytes(view: &View) -> BTreeMap<u32, u64> {
     live
 }
 
+/// How often to look whether the disk is full, where there is something to give back.
+const FULL_LOOK: Duration = Duration::from_secs(1);
+/// How long to leave a full disk alone.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is known of what a full disk can be given back: it is looked for once after each change.
+#[derive(Debug, Default)]
+pub(crate) struct GivingBack {
+    /// There may be something that was not looked for yet.
+    is_wanted: bool,
+    /// Not before.
+    at: Duration,
+    /// The disk had no room for the last records.
+    is_short: bool,
+}
+
+impl GivingBack {
+    pub(crate) fn note_removed(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// What was removed while there was room, if only before the start, was left for later.
+    pub(crate) fn note_short(&mut self) {
+        self.is_wanted |= !std::mem::replace(&mut self.is_short, true);
+    }
+
+    pub(crate) fn note_room(&mut self) {
+        self.is_short = false;
+    }
+
+    /// How long until it is looked for. Who waits for readiness to send anything must not be the
+    /// only one to ask, and the mover may be the first to find the disk full.
+    pub(crate) fn patience(&self, is_full: bool) -> Option<Duration> {
+        let pause = if is_full { FULL_PAUSE } else { FULL_LOOK };
+        (self.is_wanted || self.is_short).then_some(pause)
+    }
+}
+
 impl Committer {
+    /// Gives back what was not looked for since; what could not be is tried again a moment later.
+    pub(crate) fn give_back(&mut self) {
+        if !self.shared.ballast.is_disk_full() {
+            return;
+        }
+        // What did not pay may do so when something was moved.
+        self.giving_back.is_wanted |= self.giving_back.is_short && self.shared.mover.take_moved();
+        let now = self.shared.env.clock.monotonic();
+        if self.giving_back.is_wanted && now >= self.giving_back.at {
+            self.giving_back.is_wanted = !self.leave_segment();
+            if self.giving_back.is_wanted {
+                self.giving_back.at = now + FULL_PAUSE;
+            }
+        }
+    }
+
     /// Tries again with what the ballast gives for it.
     pub(crate) fn room_of_ballast(
         &mut self,
@@ -147,7 +202,7 @@ impl Committer {
     /// What was removed from the segment in use comes back only when that is left, and that is
     /// not put off on a full disk. False where it is to be tried again: the ballast was in use, or
     /// gave no room for the next one.
-    pub(crate) fn leave_segment(&mut self) -> bool {
+    fn leave_segment(&mut self) -> bool {
         let shared = self.shared.clone();
         let Some(using) = shared.ballast.use_now() else { return false };
         let Some(plan) = plan(&shared).filter(|_| shared.fenced().is_none()) else { return true };
@@ -181,13 +236,14 @@ mod tests {
     use lossproof_wire::batch::BatchBuilder;
 
     use super::*;
-    use crate::committer::FULL_PAUSE;
     use crate::{FlushPolicy, Log, LogConfig, PartitionId, Stepper};
 
     const BULK: PartitionId = PartitionId(1);
     const KEPT: PartitionId = PartitionId(2);
     /// More than there are steps to write zeros.
     const ZEROS_MAX: usize = 50;
+    /// More than any disk here has room for.
+    const APPENDS_MAX: usize = 1_000;
 
     fn is_taken(stepper: &mut Stepper, commit: Commit) -> bool {
         stepper.submit(vec![commit]).remove(0).is_ok()
@@ -199,24 +255,36 @@ mod tests {
         Commit::append(id, batch.build().unwrap())
     }
 
-    /// A log on a disk that the records of BULK have filled, and that has no room for one more.
-    fn full() -> (SimDisk, ManualClock, Log, Stepper) {
-        let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
+    fn open_on(disk: &SimDisk, segment_bytes: u64) -> (ManualClock, Log, Stepper) {
+        let clock = ManualClock::new(1_000_000);
         let env = Environment {
             disk: Arc::new(disk.clone()),
             clock: Arc::new(clock.clone()),
             rng: Arc::new(SeededRng::new(7)),
         };
-        let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::small() };
-        let (log, mut stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        let config = LogConfig { segment_bytes, ..LogConfig::small() };
+        let (log, stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        (clock, log, stepper)
+    }
+
+    /// A log with two partitions.
+    fn open(segment_bytes: u64) -> (SimDisk, ManualClock, Log, Stepper) {
+        let disk = SimDisk::new();
+        let (clock, log, mut stepper) = open_on(&disk, segment_bytes);
         for id in [BULK, KEPT] {
             let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
             let create = PartitionChange::Create { id, topic_id, index: 0, flush };
             assert!(is_taken(&mut stepper, Commit::partition(create)));
         }
+        (disk, clock, log, stepper)
+    }
+
+    /// One on a disk that the records of BULK have filled, and that has no room for one more.
+    fn full() -> (SimDisk, ManualClock, Log, Stepper) {
+        let (disk, clock, log, mut stepper) = open(1 << 20);
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
         disk.set_capacity(400 << 10);
-        while is_taken(&mut stepper, append(BULK)) {}
+        assert!((0..APPENDS_MAX).any(|_| !is_taken(&mut stepper, append(BULK))));
         (disk, clock, log, stepper)
     }
 
@@ -285,6 +353,36 @@ mod tests {
         assert!(log.shared().ballast.is_disk_full() && !log.shared().mover.is_woken());
         delete(&mut stepper);
         assert!(log.shared().mover.is_woken());
+    }
+
+    /// The trap: it was deleted while there was room, and is not in the segment in use; or nobody
+    /// has deleted anything since the start.
+    #[test]
+    fn the_mover_is_woken_on_a_full_disk_where_it_gives_something_back() {
+        for is_restarted in [false, true] {
+            let segment_bytes = LogConfig::small().segment_bytes;
+            let (mut disk, _, mut log, mut stepper) = open(segment_bytes);
+            let until = |log: &Log, stepper: &mut Stepper, id, segments| {
+                while log.shared().segments.journal_len() < segments {
+                    assert!(is_taken(stepper, append(id)));
+                }
+            };
+            until(&log, &mut stepper, BULK, 3);
+            delete(&mut stepper);
+            until(&log, &mut stepper, KEPT, 4);
+            if is_restarted {
+                drop((log, stepper));
+                disk = disk.killed();
+                (_, log, stepper) = open_on(&disk, segment_bytes);
+            }
+            let segments = log.shared().segments.journal_len();
+            log.shared().mover.wait(Some(Duration::ZERO));
+            assert!(!log.shared().mover.is_woken());
+            disk.set_capacity(disk.used_bytes());
+            assert!((0..APPENDS_MAX).any(|_| !is_taken(&mut stepper, append(KEPT))));
+            assert_eq!(log.shared().segments.journal_len(), segments, "neither left nor full");
+            assert!(log.shared().mover.is_woken(), "restarted: {is_restarted}");
+        }
     }
 
     /// The trap: all was durable and marked when the mover found the disk full.

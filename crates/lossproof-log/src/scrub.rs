@@ -345,18 +345,29 @@ mod tests {
     const DATA: &str = "/data";
 
     fn open(disk: SimDisk) -> (Log, Stepper) {
-        open_with(disk, LogConfig::small())
+        open_with(disk, ManualClock::new(1_000_000), LogConfig::small())
     }
 
-    fn open_with(disk: SimDisk, config: LogConfig) -> (Log, Stepper) {
+    fn open_with(disk: SimDisk, clock: ManualClock, config: LogConfig) -> (Log, Stepper) {
         let env = Environment {
             disk: Arc::new(disk),
-            clock: Arc::new(ManualClock::new(1_000_000)),
+            clock: Arc::new(clock),
             rng: Arc::new(SeededRng::new(7)),
         };
         let opened = Log::open_stepped(&env, Path::new(DATA), config);
         let (log, stepper, _) = opened.unwrap();
         (log, stepper)
+    }
+
+    /// Writes frames of one block, up to so many segments.
+    fn fill(shared: &Shared, stepper: &mut Stepper, segments: usize) -> Vec<Arc<ReadSegment>> {
+        while shared.segments.journal_len() < segments {
+            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
+            let change = Commit::state(StateKind::Cursor, "key", Some(value));
+            stepper.submit(vec![change]).remove(0).unwrap();
+            stepper.zero();
+        }
+        shared.segments.journal()
     }
 
     /// SCRUB-3: what is read of a file is looked at only after it was read, and by then another
@@ -368,13 +379,7 @@ mod tests {
         let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
         stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
         let shared = log.shared().clone();
-        while shared.segments.journal().len() < 3 {
-            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
-            let change = Commit::state(StateKind::Cursor, "key", Some(value));
-            stepper.submit(vec![change]).remove(0).unwrap();
-            stepper.zero();
-        }
-        let journal = shared.segments.journal();
+        let journal = fill(&shared, &mut stepper, 3);
         let (given_back, kept) = (&journal[0], &journal[2]);
         stepper.checkpoint().unwrap();
         let quarantine = Path::new(DATA).join("quarantine");
@@ -393,14 +398,10 @@ mod tests {
     fn a_file_with_many_lost_frames_is_read_a_few_times() {
         let disk = SimDisk::new();
         let config = LogConfig { segment_bytes: 4 << 20, ..LogConfig::small() };
-        let (log, mut stepper) = open_with(disk.clone(), config);
+        let clock = ManualClock::new(1_000_000);
+        let (log, mut stepper) = open_with(disk.clone(), clock, config);
         let shared = log.shared().clone();
-        while shared.segments.journal().len() < 2 {
-            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
-            let change = Commit::state(StateKind::Cursor, "key", Some(value));
-            stepper.submit(vec![change]).remove(0).unwrap();
-        }
-        let segment = shared.segments.journal()[0].clone();
+        let segment = fill(&shared, &mut stepper, 2)[0].clone();
         let (first, length) = (segment.first_frame, segment.file.len().unwrap());
         let lost = |index: u64| (DATA_AT + 2 * index * BLOCK, first + 2 * index);
         for (position, _) in (0..50).map(lost) {
@@ -427,19 +428,9 @@ mod tests {
         let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
         let config = LogConfig { segment_bytes: 8 << 20, ..LogConfig::small() };
         let rate = config.scrub_bytes_per_second;
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(clock.clone()),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let (log, mut stepper, _) = Log::open_stepped(&env, Path::new(DATA), config).unwrap();
+        let (log, mut stepper) = open_with(disk.clone(), clock.clone(), config);
         let shared = log.shared().clone();
-        while shared.segments.journal().len() < 2 {
-            let value = bytes::Bytes::from(vec![b'x'; 3_000]);
-            let change = Commit::state(StateKind::Cursor, "key", Some(value));
-            stepper.submit(vec![change]).remove(0).unwrap();
-        }
-        let segment = shared.segments.journal()[0].clone();
+        let segment = fill(&shared, &mut stepper, 2)[0].clone();
         let length = segment.file.len().unwrap();
         for position in (0..length / STEP_BYTES).map(|step| step * STEP_BYTES + DATA_AT) {
             disk.damage(&segment.path, position, &[0; BLOCK as usize]).unwrap();
