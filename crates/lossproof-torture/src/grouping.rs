@@ -19,7 +19,8 @@ use crate::members::{Holding, Members, Partition};
 use crate::transacting;
 
 const GROUP: &str = "torture-members";
-const COMMIT_EVERY: u64 = 20;
+/// Records after which a member commits, where nothing speaks against it.
+pub(crate) const COMMIT_EVERY: u64 = 20;
 /// Records after which the second member leaves.
 const LEAVE_EVERY: u64 = 200;
 const POLL: Duration = Duration::from_millis(20);
@@ -95,14 +96,14 @@ pub(crate) fn begin(bootstrap: &str, topics: &[&str]) -> Result<(), Failure> {
 }
 
 /// Is a member until the load is to end; with `leaves` not of one piece.
-pub(crate) fn take_part(shared: &Shared, leaves: bool) -> Result<(), Failure> {
+pub(crate) fn take_part(shared: &Shared, leaves: bool, commit_every: u64) -> Result<(), Failure> {
     while shared.ending() == Ending::NotYet {
         let member = Member { members: Arc::clone(&shared.members), holding: Mutex::default() };
         let consumer: BaseConsumer<Member> = config(&shared.bootstrap)
             .create_with_context(member)
             .context("start a member of a group")?;
         consumer.subscribe(&[client::TOPIC, transacting::TOPIC]).context("subscribe")?;
-        consume(shared, &consumer, leaves)?;
+        consume(shared, &consumer, leaves, commit_every)?;
         leave(&consumer);
     }
     Ok(())
@@ -123,7 +124,12 @@ fn leave(consumer: &BaseConsumer<Member>) {
     }
 }
 
-fn consume(shared: &Shared, consumer: &BaseConsumer<Member>, leaves: bool) -> Result<(), Failure> {
+fn consume(
+    shared: &Shared,
+    consumer: &BaseConsumer<Member>,
+    leaves: bool,
+    commit_every: u64,
+) -> Result<(), Failure> {
     let mut given = 0;
     while shared.ending() == Ending::NotYet && !(leaves && given >= LEAVE_EVERY) {
         let message = match consumer.poll(POLL) {
@@ -145,7 +151,7 @@ fn consume(shared: &Shared, consumer: &BaseConsumer<Member>, leaves: bool) -> Re
             member.members.find(what);
         }
         given += 1;
-        let news = if given % COMMIT_EVERY == 0 { holding.news() } else { Vec::new() };
+        let news = if given % commit_every == 0 { holding.news() } else { Vec::new() };
         commit(&shared.members, consumer, news)?;
     }
     Ok(())

@@ -76,6 +76,8 @@ pub(crate) struct Known {
 pub(crate) struct Roles {
     /// A group without members, and one with them, that commit.
     pub(crate) commits: bool,
+    /// Records after which a member commits.
+    pub(crate) commit_every: u64,
     /// A transactional producer.
     pub(crate) transacts: bool,
     /// A producer for a compacted topic, which makes the broker move batches all the time.
@@ -89,6 +91,7 @@ pub(crate) struct LoadPlan {
     /// Name of what is read at the tail.
     pub(crate) live_read: String,
     pub(crate) commits: bool,
+    pub(crate) commit_every: u64,
     /// Compression of a transactional producer, and what its transactions are drawn from.
     pub(crate) transactions: Option<(&'static str, Random)>,
     /// Compression of the producer of the compacted topic.
@@ -99,11 +102,12 @@ impl LoadPlan {
     /// Producers of all kinds for the load of that number.
     pub(crate) fn draw(number: u64, roles: Roles, random: &mut Random) -> Self {
         let producers = draw_producers(number, random);
-        let Roles { commits, transacts, compacts } = roles;
+        let Roles { commits, commit_every, transacts, compacts } = roles;
         let transactions =
             transacts.then(|| (*random.pick(&COMPRESSIONS), Random::new(random.next())));
         let compacted = compacts.then(|| *random.pick(&COMPRESSIONS));
-        Self { producers, live_read: format!("tail-{number}"), commits, transactions, compacted }
+        let live_read = format!("tail-{number}");
+        Self { producers, live_read, commits, commit_every, transactions, compacted }
     }
 }
 
@@ -145,7 +149,8 @@ impl Load {
             threads.push(thread::spawn(move || committing::commit(&committer)));
             for leaves in [false, true] {
                 let member = Arc::clone(&shared);
-                threads.push(thread::spawn(move || grouping::take_part(&member, leaves)));
+                let every = plan.commit_every;
+                threads.push(thread::spawn(move || grouping::take_part(&member, leaves, every)));
             }
         }
         if let Some((compression, random)) = plan.transactions {

@@ -70,7 +70,12 @@ impl Round {
             directory,
             recorder: Arc::new(Recorder::new()),
             known: Known::default(),
-            roles: Roles { commits: true, transacts: true, compacts: true },
+            roles: Roles {
+                commits: true,
+                commit_every: grouping::COMMIT_EVERY,
+                transacts: true,
+                compacts: true,
+            },
             random: Random::new(seed),
             tally: Tally::default(),
             loads: 0,

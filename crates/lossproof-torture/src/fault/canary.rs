@@ -13,7 +13,7 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
     round::run(setup, "canary", seed, tally, |round| {
         round.settings.options.extend(UNSAFE_OPTIONS.map(str::to_owned));
         // A commit of a group is always synced, and all before it with it; as a move is.
-        round.roles = Roles { commits: false, transacts: false, compacts: false };
+        round.roles = Roles { commits: false, transacts: false, compacts: false, ..round.roles };
         let broker = round.settings.start()?;
         round.make_topics()?;
         let load = round.load_at_once();

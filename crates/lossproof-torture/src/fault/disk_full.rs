@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{self, REQUEST_TIMEOUT, TOPIC};
 use crate::failure::{Context, Failure};
+use crate::grouping::COMMIT_EVERY;
 use crate::mount::Mount;
 use crate::producing::probe;
 use crate::round::{self, Round, Setup};
@@ -36,6 +37,9 @@ pub(crate) fn round(setup: &Setup, seed: u64, tally: &mut Tally) -> Result<(), F
         // While a move uses what is held back for a full disk, a start has no room: what is filled
         // here is every block.
         round.roles.compacts = false;
+        // What small commits have there has an end (BALLAST-2): members that read all there is use
+        // it up before the offsets are committed that this is about.
+        round.roles.commit_every = 10 * COMMIT_EVERY;
         let disk = Mount::memory(&round.directory.join("disk"), DISK_BYTES)?;
         round.settings.data = disk.path.join("data");
         let result = fill_and_heal(round, &disk, seed.is_multiple_of(2));
