@@ -7,6 +7,8 @@
 //!   removals.
 //! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
 //!   when it is whole, so that a shorter one is known to have been given up.
+//! - BALLAST-4: it grows in turns with the zeros for records: who writes as fast as these are made
+//!   does not fill the disk before it is whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,11 @@ pub(crate) struct Ballast {
     /// As much as there is.
     held: AtomicU64,
     given_up: AtomicBool,
+    /// There was no room for what somebody wanted to write to the journal. Only what got room there
+    /// takes it back: a small record may have some where a large one had none.
     full: AtomicBool,
+    /// There was none for what is to be moved.
+    move_short: AtomicBool,
     /// Taken by whoever changes the file, and kept while what was given up is put to use.
     using: Mutex<()>,
 }
@@ -87,6 +93,7 @@ impl Ballast {
             held: AtomicU64::new(held),
             given_up: AtomicBool::new(given_up),
             full: AtomicBool::new(given_up),
+            move_short: AtomicBool::new(false),
             using: Mutex::new(()),
         })
     }
@@ -99,11 +106,26 @@ impl Ballast {
     /// Whether the disk was full when room was last asked for, by whoever wants it: who waits for
     /// readiness to send anything must not be the only one to ask.
     pub(crate) fn is_disk_full(&self) -> bool {
-        self.full.load(Ordering::Acquire) || self.is_given_up()
+        let is_short = |it: &AtomicBool| it.load(Ordering::Acquire);
+        is_short(&self.full) || is_short(&self.move_short) || self.is_given_up()
     }
 
     pub(crate) fn note_full(&self, full: bool) {
-        self.full.store(full, Ordering::Release);
+        self.note(&self.full, full);
+    }
+
+    pub(crate) fn note_move_short(&self, short: bool) {
+        self.note(&self.move_short, short);
+    }
+
+    fn note(&self, flag: &AtomicBool, short: bool) {
+        let was_full = self.is_disk_full();
+        flag.store(short, Ordering::Release);
+        match (was_full, self.is_disk_full()) {
+            (false, true) => tracing::warn!("the disk is full"),
+            (true, false) => tracing::info!("the disk has space again"),
+            _ => {}
+        }
     }
 
     pub(crate) fn held(&self) -> u64 {
@@ -140,8 +162,8 @@ impl Ballast {
                 disk.sync_dir(&self.directory)?;
             }
             if self.given_up.swap(false, Ordering::AcqRel) {
+                tracing::info!("there is room for the ballast again: records are taken");
                 self.note_full(false);
-                tracing::info!("the disk has space again: records are taken");
             }
         }
         drop(using);
@@ -186,7 +208,7 @@ impl Ballast {
         let Some(path) = find(disk, &self.directory)? else { return Ok(()) };
         // Before it is so: no record may come in between (BALLAST-1).
         if !self.given_up.swap(true, Ordering::AcqRel) {
-            tracing::warn!("the disk is full: records are refused until it has space again");
+            tracing::warn!("records are refused until there is room for the ballast again");
         }
         shorten(disk, &path, length)?;
         self.held.store(length, Ordering::Release);

@@ -27,6 +27,7 @@ use crate::meta;
 use crate::open;
 use crate::partition::{IndexEntry, PartitionView, View};
 use crate::paths::Paths;
+use crate::quarantine;
 use crate::reader::{self, ReadSegment, verifies};
 use crate::recovery::failed;
 use crate::report::{Finding, PartitionRange, RecoveryReport, push_joined};
@@ -63,6 +64,8 @@ pub struct CheckReport {
     /// What a person has given up, by partition and offset.
     pub accepted: Vec<PartitionRange>,
     pub accepted_states: Vec<StateKind>,
+    /// Ends in doubt that earlier starts have cut, as they are listed in quarantine.
+    pub cut_before: Vec<String>,
     /// What is there, and not given to committed readers because of that (HIDDEN-1).
     pub hidden: Vec<PartitionRange>,
     /// Acknowledged frames at the end are gone: a start takes no writes.
@@ -191,9 +194,23 @@ pub fn check(
     report.accepted.sort_unstable_by_key(|it| (it.partition, it.range));
     report.accepted_states = view.state(crate::state::StateTable::accepted_kinds);
     report.hidden = log.hidden();
+    report.cut_before = cut_before(env, &paths, &report.recovery)?;
     let purpose =
         meta::read(env, directory)?.map_or(Purpose::Any, |it| Purpose::of_code(it.purpose));
     Ok(Checked { log, purpose, report, _lock: lock })
+}
+
+/// What this very start would cut is listed where one was killed at that.
+fn cut_before(
+    env: &Environment,
+    paths: &Paths,
+    recovery: &RecoveryReport,
+) -> Result<Vec<String>, OpenError> {
+    let listed = quarantine::cuts(&*env.disk, &paths.quarantine);
+    let mut listed = listed.map_err(failed("read the list in", &paths.quarantine))?;
+    let now: Vec<String> = recovery.in_doubt.iter().map(Finding::to_string).collect();
+    listed.retain(|line| !now.iter().any(|it| line.ends_with(it)));
+    Ok(listed)
 }
 
 /// Keeps others from starting what is looked at (LOOK-1), as far as there is a log.

@@ -258,13 +258,13 @@ impl Committer {
         let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
             ballast.note_full(true);
+            self.writer.wake_zeroer();
             self.giving_back.note_short();
             if need > self.writer.reserve_room() {
                 room = self.room_of_ballast(need, purpose, room);
             }
-        } else if purpose == Purpose::Records && room.is_ok() {
+        } else if purpose == Purpose::Records && room.is_ok() && !ballast.is_disk_full() {
             self.giving_back.note_room();
-            ballast.note_full(false);
         }
         let activated = !matches!(room, Err(RoomError::Fence(_)));
         if activated && self.writer.active.sequence != segment {

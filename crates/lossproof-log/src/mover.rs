@@ -58,6 +58,9 @@ pub(crate) const SEALED_MAX: usize = 16;
 /// What fails where a cold file cannot be written.
 const COPY: &str = "write a cold file";
 
+/// Plans that are tried with what the ballast gives, each of half of what the one before takes.
+const PLANS_MAX: u32 = 4;
+
 /// How long to leave a full disk alone.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -129,8 +132,8 @@ pub(crate) struct Mover {
     pub(crate) first_sequence: u64,
     /// So many segments at a time: fewer where there is no room for the copy of more.
     pub(crate) most: usize,
-    /// It has said that the disk is full, and not yet that it is not.
-    pub(crate) short: bool,
+    /// That something runs short is said once.
+    pub(crate) said_short: bool,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
     pub(crate) halted: bool,
 }
@@ -198,7 +201,8 @@ impl Mover {
             || shared.mover.has_findings()
             || shared.mover.take_garbage()
                 && !wasteful(shared, &shared.view, &shared.segments).is_empty()
-            || shared.ballast.is_disk_full() && rescue::plan(shared).is_some_and(|it| it.moves())
+            || shared.ballast.is_disk_full()
+                && rescue::plan(shared, rescue::room(shared), None).is_some_and(|it| it.moves())
     }
 
     /// Whether the index has so many entries that there should be fewer.
@@ -215,14 +219,21 @@ impl Mover {
                 return;
             }
             if !self.is_due() {
+                // Nobody has need of what there was no room for.
+                self.shared.ballast.note_move_short(false);
                 continue;
             }
             match self.run() {
                 // There may be more (MOVE-5).
-                Ok(()) => patience = Some(Duration::ZERO),
+                Ok(()) => {
+                    self.said_short = false;
+                    patience = Some(Duration::ZERO);
+                }
                 Err(MoveError::Stopped) => return,
                 Err(error) if error.is_shortage() => {
-                    tracing::warn!(%error, "segments are kept; tried again when there is room");
+                    if !std::mem::replace(&mut self.said_short, true) {
+                        tracing::warn!(%error, "segments are kept; tried again when there is room");
+                    }
                     patience = Some(SHORT_PAUSE);
                 }
                 Err(error) => {
@@ -255,9 +266,7 @@ impl Mover {
                 }
                 Ok(()) => {
                     self.most = (self.most * 2).min(SEALED_MAX);
-                    if std::mem::take(&mut self.short) {
-                        self.shared.ballast.note_full(false);
-                    }
+                    self.shared.ballast.note_move_short(false);
                     Ok(())
                 }
                 moved => moved,
@@ -332,19 +341,36 @@ impl Mover {
     /// The ballast is given up for what gives back more than it takes.
     fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
         let shared = self.shared.clone();
-        self.short = true;
-        shared.ballast.note_full(true);
-        let plan = rescue::plan(&shared).filter(Plan::moves);
+        shared.ballast.note_move_short(true);
+        let plan = rescue::plan(&shared, rescue::room(&shared), None).filter(Plan::moves);
         let Some(plan) = plan else { return Err(error) };
         let action = "give up what is held back";
         if let Some(zeroer) = &self.zeroer {
             zeroer.remove_free().map_err(failed(action))?;
         }
         let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
-        let moved = room.and_then(|_room| self.move_sealed(Some(&plan)));
+        let moved = room.and_then(|_room| self.move_by_plans(plan));
         // Also where it could not be: records wait until it is found whole.
         if let Some(zeroer) = &self.zeroer {
-            zeroer.note_given_up();
+            zeroer.look();
+        }
+        moved
+    }
+
+    /// First what costs nothing, and then less and less: the ballast is smaller than it is to be
+    /// where the disk was full before it had grown, or somebody else has taken what it gave.
+    fn move_by_plans(&mut self, whole: Plan) -> Result<(), MoveError> {
+        let free = rescue::plan(&self.shared, 0, None).filter(Plan::moves);
+        let mut plan = free.unwrap_or(whole);
+        let mut moved = self.move_sealed(Some(&plan));
+        for _ in 1..PLANS_MAX {
+            if !moved.as_ref().is_err_and(MoveError::is_full_disk) {
+                break;
+            }
+            let less = rescue::plan(&self.shared, plan.cost / 2, None);
+            let Some(less) = less.filter(|it| it.moves() && it.cost < plan.cost) else { break };
+            plan = less;
+            moved = self.move_sealed(Some(&plan));
         }
         moved
     }

@@ -506,7 +506,7 @@ fn mover(
         sequence: last + 1,
         first_sequence: last + 1,
         most: SEALED_MAX,
-        short: false,
+        said_short: false,
         halted: false,
     })
 }

@@ -83,6 +83,17 @@ pub(crate) fn list(
     disk.sync_dir(quarantine)
 }
 
+/// Lines of the list that tell of an end that was cut. For the start that cut it was the last to
+/// know of it otherwise.
+pub(crate) fn cuts(disk: &dyn Disk, quarantine: &Path) -> io::Result<Vec<String>> {
+    let (text, _) = read_list(disk, &quarantine.join(LIST))?;
+    let kind = FindingKind::TailCut.to_string();
+    let is_cut = |line: &&str| {
+        description(line).is_some_and(|it| it.split(' ').next() == Some(kind.as_str()))
+    };
+    Ok(text.lines().filter(is_cut).map(str::to_owned).collect())
+}
+
 /// A line without the open that wrote it.
 fn description(line: &str) -> Option<&str> {
     line.split_once(' ').map(|(_, rest)| rest)

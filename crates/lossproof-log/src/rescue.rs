@@ -1,15 +1,14 @@
 //! What goes on when the disk is full, and what can be given back with no more room than the
 //! ballast.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::commit::{Commit, PartitionChange};
 use crate::committer::Committer;
-use crate::partition::View;
 use crate::shared::Shared;
 use crate::staging;
-use crate::waste::wasteful;
+use crate::waste::{by_file, copy_bytes, wasteful};
 use crate::writer::RoomError;
 
 /// What a commit wants room for.
@@ -38,7 +37,7 @@ impl Purpose {
 }
 
 /// What a move is to take, where there is room for a part only.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// The first so many sealed segments.
     pub(crate) sealed: usize,
@@ -46,18 +45,27 @@ pub(crate) struct Plan {
     pub(crate) colds: BTreeSet<u32>,
     /// The segment in use holds more than a new one takes, and could be moved if it were sealed.
     pub(crate) leaves_active: bool,
+    /// About the bytes of what is copied.
+    pub(crate) cost: u64,
 }
 
-/// What gives back space and needs no more of it than the ballast has; `None`: nothing.
-pub(crate) fn plan(shared: &Shared) -> Option<Plan> {
-    let live = live_bytes(&shared.view);
-    let live_in = |key: u32| live.get(&key).copied().unwrap_or(0);
-    // The new segment and the checkpoint have to fit beside what is copied.
+/// What the ballast has for copies: the new segment and the checkpoint have to fit beside.
+pub(crate) fn room(shared: &Shared) -> u64 {
     let beside = shared.config.initial_zero_bytes + shared.ballast.target() / 4;
-    let mut room = shared.ballast.target().saturating_sub(beside);
+    shared.ballast.target().saturating_sub(beside)
+}
+
+/// What gives back space and needs no more than `room` for copies; `None`: nothing. With how much
+/// is written of the segment in use, for who may leave it: zeros ahead are not given back by that,
+/// since records have them anyway.
+pub(crate) fn plan(shared: &Shared, mut room: u64, written: Option<u64>) -> Option<Plan> {
+    // With a quarter more for padding.
+    let live = by_file(&shared.view, |entry| copy_bytes(entry) / 4 * 5);
+    let live_in = |key: u32| live.get(&key).copied().unwrap_or(0);
+    let whole = room;
     let journal = shared.segments.journal();
     let (active, sealed) = journal.split_last()?;
-    let mut plan = Plan { sealed: 0, colds: BTreeSet::new(), leaves_active: false };
+    let mut plan = Plan::default();
     for segment in sealed {
         let cost = live_in(segment.life.file_key());
         if cost > room {
@@ -67,8 +75,8 @@ pub(crate) fn plan(shared: &Shared) -> Option<Plan> {
         plan.sealed += 1;
     }
     let in_use = live_in(active.life.file_key());
-    let length = active.file.len().unwrap_or(0);
-    let pays = length.saturating_sub(in_use) > shared.config.initial_zero_bytes;
+    let beside = written.map_or(0, |written| written.saturating_sub(in_use));
+    let pays = beside > shared.config.initial_zero_bytes;
     if plan.sealed == sealed.len() && in_use <= room && pays {
         plan.leaves_active = true;
         room -= in_use;
@@ -83,6 +91,7 @@ pub(crate) fn plan(shared: &Shared) -> Option<Plan> {
             plan.colds.insert(key);
         }
     }
+    plan.cost = whole - room;
     let is_empty = plan.sealed == 0 && plan.colds.is_empty() && !plan.leaves_active;
     (!is_empty).then_some(plan)
 }
@@ -92,18 +101,6 @@ impl Plan {
     pub(crate) fn moves(&self) -> bool {
         self.sealed > 0 || !self.colds.is_empty()
     }
-}
-
-/// About what a copy of all that is wanted of each file takes: its batches, and a quarter more for
-/// directories and padding.
-fn live_bytes(view: &View) -> BTreeMap<u32, u64> {
-    let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-    for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
-        for entry in partition.entries() {
-            *live.entry(entry.segment).or_default() += u64::from(entry.bytes) / 4 * 5;
-        }
-    }
-    live
 }
 
 /// How often to look whether the disk is full, where there is something to give back.
@@ -185,7 +182,7 @@ impl Committer {
         let Some(lent) = lent else {
             // It may be on its way, and records wait until it is found whole.
             if shared.ballast.is_given_up() != was_given_up {
-                self.writer.note_given_up();
+                self.writer.wake_zeroer();
             }
             return short;
         };
@@ -195,7 +192,7 @@ impl Committer {
             self.writer.room(need, false, &shared.segments)
         };
         drop(lent);
-        self.writer.note_given_up();
+        self.writer.wake_zeroer();
         room
     }
 
@@ -205,7 +202,9 @@ impl Committer {
     fn leave_segment(&mut self) -> bool {
         let shared = self.shared.clone();
         let Some(using) = shared.ballast.use_now() else { return false };
-        let Some(plan) = plan(&shared).filter(|_| shared.fenced().is_none()) else { return true };
+        let written = Some(self.writer.position());
+        let plan = plan(&shared, room(&shared), written).filter(|_| shared.fenced().is_none());
+        let Some(plan) = plan else { return true };
         if plan.moves() {
             shared.mover.wake();
         }
@@ -214,7 +213,7 @@ impl Committer {
         }
         let room = shared.ballast.give_up_in(&*shared.env.disk, using);
         let left = room.map(|_room| self.writer.leave(&shared.segments));
-        self.writer.note_given_up();
+        self.writer.wake_zeroer();
         match left {
             Ok(Ok(())) => {
                 self.write_mark(false);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::frame::BLOCK;
+use crate::frame::{BLOCK, ENTRY_BYTES};
 use crate::partition::{IndexEntry, View};
 use crate::reader::{ReadSegment, Segments};
 use crate::segment::DATA_AT;
 use crate::shared::Shared;
 
+/// The header of a batch.
+const BATCH_BYTES_MIN: u64 = 61;
 /// An entry that covers so much is not worth being joined to others.
 const COVERED_BYTES: u64 = 256 << 10;
 /// Fewer files are not written together: it would not save much.
@@ -16,14 +18,25 @@ const TOGETHER_MIN: usize = 4;
 /// They have no more bytes than so many times what makes a move due.
 const TOGETHER_SHARES: u64 = 4;
 
+/// What a copy of the batches of an entry takes at most, but for padding; not much more, since a
+/// file that is written anew must not be wasteful again. How many batches they are is not known:
+/// no more than there are offsets, nor than have room.
+pub(crate) fn copy_bytes(entry: &IndexEntry) -> u64 {
+    let bytes = u64::from(entry.bytes);
+    let batches = (u64::from(entry.span) + 1).min(bytes / BATCH_BYTES_MIN);
+    let in_directories = batches * 2 * ENTRY_BYTES as u64;
+    (bytes + in_directories).min(u64::from(entry.blocks) * BLOCK)
+}
+
 /// Cold files of which less than half is still wanted, but for damaged ones (MOVE-3).
 pub(crate) fn wasteful(shared: &Shared, view: &View, segments: &Segments) -> Vec<Arc<ReadSegment>> {
     let damaged = shared.damaged_colds();
-    let live = by_file(view, |entry| u64::from(entry.blocks) * BLOCK);
+    let live = by_file(view, copy_bytes);
     let is_wasteful = |cold: &Arc<ReadSegment>| {
         let key = cold.life.file_key();
         let live = live.get(&key).copied().unwrap_or(0);
-        let is_half = |length: u64| live < length.saturating_sub(DATA_AT) / 2 || live == 0;
+        // Beside the headers and the padding of the last frame.
+        let is_half = |length: u64| live < length.saturating_sub(DATA_AT + BLOCK) / 2 || live == 0;
         !damaged.contains(&key) && cold.file.len().is_ok_and(is_half)
     };
     segments.cold().into_iter().filter(is_wasteful).collect()
@@ -63,7 +76,7 @@ pub(crate) fn named_files(view: &View) -> BTreeSet<u32> {
 }
 
 /// What the index entries of each file come to.
-fn by_file(view: &View, amount: impl Fn(&IndexEntry) -> u64) -> BTreeMap<u32, u64> {
+pub(crate) fn by_file(view: &View, amount: impl Fn(&IndexEntry) -> u64) -> BTreeMap<u32, u64> {
     let mut files = BTreeMap::new();
     for partition in view.partition_ids().into_iter().filter_map(|id| view.partition(id)) {
         for entry in partition.entries() {
@@ -71,4 +84,56 @@ fn by_file(view: &View, amount: impl Fn(&IndexEntry) -> u64) -> BTreeMap<u32, u6
         }
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_wire::batch::BatchBuilder;
+
+    use super::*;
+    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId};
+
+    const GOES: PartitionId = PartitionId(1);
+    const STAYS: PartitionId = PartitionId(2);
+
+    /// The traps: a file of which all is wanted is written anew for ever; the frames that two
+    /// partitions share count for both, and nothing of the one that was deleted comes back.
+    #[test]
+    fn a_file_is_wasteful_for_what_is_not_wanted_however_small_or_large_the_batches_are() {
+        for bytes in [0, 10, 100, 1_000, 10_000] {
+            let env = Environment {
+                disk: Arc::new(SimDisk::new()),
+                clock: Arc::new(ManualClock::new(0)),
+                rng: Arc::new(SeededRng::new(7)),
+            };
+            let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
+            let (log, mut stepper, _) = opened.unwrap();
+            for id in [GOES, STAYS] {
+                let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
+                let create = PartitionChange::Create { id, topic_id, index: 0, flush };
+                stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+            }
+            let shared = log.shared().clone();
+            while shared.segments.journal_len() < 3 {
+                for id in [GOES, GOES, GOES, STAYS] {
+                    let mut batch = BatchBuilder::new();
+                    batch.push(1_000, None, Some(&vec![b'x'; bytes]), &[]);
+                    let append = Commit::append(id, batch.build().unwrap());
+                    stepper.submit(vec![append]).remove(0).unwrap();
+                }
+            }
+            stepper.checkpoint().unwrap();
+            let count = || wasteful(&shared, &shared.view, &shared.segments).len();
+            let colds = shared.segments.cold().len();
+            assert_eq!(count(), 0, "{bytes}: all of {colds} files is wanted");
+            let deletion = Commit::partition(PartitionChange::Delete { id: GOES });
+            stepper.submit(vec![deletion]).remove(0).unwrap();
+            assert_eq!(count(), colds, "{bytes}");
+            stepper.checkpoint().unwrap();
+            assert_eq!((count(), shared.segments.cold().len()), (0, 1), "{bytes}");
+        }
+    }
 }

@@ -174,30 +174,41 @@ impl Writer {
         if is_full || seals && self.position > DATA_AT {
             self.roll(segments)?;
         }
-        let target = self.position + need + self.reserve;
-        if target > self.active.zeroed() {
-            let target = target.next_multiple_of(self.step);
-            let file = &*self.active.file;
-            self.active.extend(file, target, false).map_err(|error| RoomError::of(&error))?;
+        let wanted = need + self.reserve;
+        if let Err(error) = self.extend(self.position + wanted) {
+            // A segment that is there already is no use to anybody on a full disk.
+            let has_next = self.zeroer.as_ref().is_some_and(|zeroer| zeroer.has_next(wanted));
+            let is_no_use = self.position == DATA_AT || !has_next;
+            if is_no_use || shortage(&error) != Some(FullCause::Disk) {
+                return Err(RoomError::of(&error));
+            }
+            self.roll(segments)?;
         }
         let room = self.active.zeroed().saturating_sub(self.position + self.reserve);
         assert!(room >= need, "LOG-3");
         Ok(room)
     }
 
+    /// In the segment in use, by whole steps; the sync of the frame makes it durable.
+    fn extend(&self, target: u64) -> io::Result<()> {
+        if target <= self.active.zeroed() {
+            return Ok(());
+        }
+        self.active.extend(&*self.active.file, target.next_multiple_of(self.step), false)
+    }
+
     /// Room for a frame of `need` bytes that may use the reserve, which is made longer by no more
     /// than that takes.
     pub(crate) fn room_of_reserve(&mut self, need: u64) -> Result<u64, RoomError> {
-        let target = (self.position + need).next_multiple_of(self.step);
-        let file = &*self.active.file;
-        self.active.extend(file, target, false).map_err(|error| RoomError::of(&error))?;
+        self.extend(self.position + need).map_err(|error| RoomError::of(&error))?;
         let room = self.reserve_room();
         if room < need { Err(RoomError::Short(FullCause::Disk)) } else { Ok(room) }
     }
 
-    pub(crate) fn note_given_up(&self) {
+    /// Where ballast was given up, or the disk found full.
+    pub(crate) fn wake_zeroer(&self) {
         if let Some(zeroer) = &self.zeroer {
-            zeroer.note_given_up();
+            zeroer.look();
         }
     }
 

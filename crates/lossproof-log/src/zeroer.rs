@@ -1,5 +1,6 @@
 //! The background thread that writes zeros ahead of the frames, so that the commit thread never
-//! waits for the size of a file to become durable.
+//! waits for the size of a file to become durable; it makes the ballast as well, and tells when a
+//! disk that was full is not so any more.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use lossproof_env::{Planted, planted};
 
-use crate::segment::{SegmentFile, SegmentSizes};
+use crate::segment::{DATA_AT, SegmentFile, SegmentSizes};
 use crate::shared::Shared;
 use crate::writer::{shortage, sync_fault};
 
@@ -40,16 +41,17 @@ struct Work {
     spare: Option<Arc<SegmentFile>>,
     /// Segments that were given back, each of its full size.
     free: Vec<PathBuf>,
-    /// What was last tried ran short of space.
-    short: bool,
+    /// The ballast is next, where it wants anything.
+    ballast_is_next: bool,
     stop: bool,
 }
 
-impl Work {
-    /// Notes how a try went; true where there is space again.
-    fn is_relieved(&mut self, has_succeeded: bool) -> bool {
-        std::mem::replace(&mut self.short, !has_succeeded) && has_succeeded
-    }
+/// What to do next.
+enum Task {
+    Extend(Extension),
+    Ballast,
+    /// Everything is ready.
+    Rest,
 }
 
 /// What a segment is to be extended to.
@@ -76,7 +78,7 @@ impl Zeroer {
                 active,
                 spare: None,
                 free: Vec::new(),
-                short: false,
+                ballast_is_next: false,
                 stop: false,
             }),
             wake: Condvar::new(),
@@ -104,8 +106,9 @@ impl Zeroer {
         self.wake.notify_one();
     }
 
-    /// Told by whoever gave up ballast: it is to be made again when there is space.
-    pub(crate) fn note_given_up(&self) {
+    /// Told by whoever gave up ballast or found the disk full: this thread tells when there is
+    /// space again.
+    pub(crate) fn look(&self) {
         // Under the lock, so that it is not between looking and waiting.
         drop(self.lock());
         self.wake.notify_one();
@@ -114,6 +117,15 @@ impl Zeroer {
     /// Whether it takes another segment that is not needed any more, or has enough.
     pub(crate) fn has_room(&self) -> bool {
         self.lock().free.len() < FREE_MAX
+    }
+
+    /// Whether there is a next segment with room for so much, which costs no space.
+    pub(crate) fn has_next(&self, bytes: u64) -> bool {
+        let work = self.lock();
+        match &work.spare {
+            Some(spare) => DATA_AT + bytes <= spare.zeroed(),
+            None => !work.free.is_empty(),
+        }
     }
 
     /// Takes a segment that nobody reads any more.
@@ -149,35 +161,15 @@ impl Zeroer {
     pub(crate) fn run(&self) {
         let mut work = self.lock();
         while !work.stop && self.shared.fenced().is_none() {
-            let extension = match self.next(&mut work) {
-                Ok(Some(extension)) => extension,
-                Ok(None) if self.ballast_is_due() => {
-                    drop(work);
-                    let grown = self.grow_ballast();
-                    work = self.lock();
-                    if !work.stop && !grown.unwrap_or(false) {
-                        work = self.pause(work);
-                    }
-                    continue;
-                }
-                Ok(None) => {
-                    self.note_try(&mut work, true);
-                    work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-                // Something runs short. The commit thread meets the same error when it has need of
-                // the space, and can say to whom it matters.
-                Err(_) => {
-                    self.note_try(&mut work, false);
-                    work = self.pause(work);
-                    continue;
-                }
-            };
+            let task = self.next(&mut work);
+            if matches!(task, Ok(Task::Rest)) {
+                work = self.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             drop(work);
-            let extended = self.extend(&extension);
+            let is_done = self.carry_out(task);
             work = self.lock();
-            self.note_try(&mut work, extended.is_ok());
-            if extended.is_err() && !work.stop {
+            if !is_done && !work.stop {
                 work = self.pause(work);
             }
         }
@@ -185,25 +177,51 @@ impl Zeroer {
 
     /// One step of what the thread does, without its pauses.
     pub(crate) fn step(&self) {
-        if self.shared.fenced().is_some() {
-            return;
+        if self.shared.fenced().is_none() {
+            let task = self.next(&mut self.lock());
+            self.carry_out(task);
         }
-        let next = self.next(&mut self.lock());
-        let has_succeeded = match next {
-            // Tried again by the next step; a failure that must not be has fenced the journal.
-            Ok(Some(extension)) => self.extend(&extension).is_ok(),
-            Ok(None) if self.ballast_is_due() => return drop(self.grow_ballast()),
-            Ok(None) => true,
-            Err(_) => false,
-        };
-        self.note_try(&mut self.lock(), has_succeeded);
     }
 
-    /// The disk is not full any more where this thread gets what it ran short of.
-    fn note_try(&self, work: &mut Work, has_succeeded: bool) {
-        if work.is_relieved(has_succeeded) {
-            self.shared.ballast.note_full(false);
+    /// False where something runs short, or is in use. The commit thread meets the same error when
+    /// it has need of the space, and can say to whom it matters; a failure that must not be has
+    /// fenced the journal.
+    fn carry_out(&self, task: io::Result<Task>) -> bool {
+        match task {
+            Ok(Task::Extend(extension)) => {
+                let is_done = self.extend(&extension).is_ok();
+                if is_done {
+                    self.shared.ballast.note_full(false);
+                }
+                is_done
+            }
+            Ok(Task::Ballast) => self.grow_ballast().unwrap_or(false),
+            Ok(Task::Rest) => true,
+            Err(_) => false,
         }
+    }
+
+    /// Zeros for the frames and the ballast take turns (BALLAST-4).
+    fn next(&self, work: &mut Work) -> io::Result<Task> {
+        let was_full = self.shared.ballast.is_disk_full();
+        let extension = self.next_extension(work)?;
+        let ballast_is_next = std::mem::replace(&mut work.ballast_is_next, extension.is_some());
+        Ok(match extension {
+            Some(extension) if !(ballast_is_next && self.ballast_is_due()) => {
+                Task::Extend(extension)
+            }
+            _ if self.ballast_is_due() => {
+                work.ballast_is_next = false;
+                Task::Ballast
+            }
+            _ => {
+                if was_full {
+                    // All of this segment and of the next one is there.
+                    self.shared.ballast.note_full(false);
+                }
+                Task::Rest
+            }
+        })
     }
 
     /// Whether the ballast is to grow: from the first frame on, and when it was given up.
@@ -236,22 +254,24 @@ impl Zeroer {
 
     /// Chooses what to extend next, if anything; makes the spare segment, under the lock, because
     /// the commit thread must not make the same.
-    fn next(&self, work: &mut Work) -> io::Result<Option<Extension>> {
+    fn next_extension(&self, work: &mut Work) -> io::Result<Option<Extension>> {
         if self.shared.ballast.is_given_up() {
             return Ok(None); // BALLAST-1: the room is not for what comes later.
         }
         let position = self.position.load(Ordering::Acquire);
-        if position < self.due.load(Ordering::Acquire) {
+        // On a full disk whatever comes next is tried.
+        let is_full = self.shared.ballast.is_disk_full();
+        if position < self.due.load(Ordering::Acquire) && !is_full {
             return Ok(None);
         }
         let active = &work.active;
         let (zeroed, capacity) = (active.zeroed(), active.capacity);
-        if zeroed < capacity && position + self.ahead > zeroed {
+        if zeroed < capacity && (position + self.ahead > zeroed || is_full) {
             let target = zeroed + self.step;
             return Ok(Some(Extension { segment: active.clone(), target }));
         }
         let for_active = if zeroed < capacity { zeroed - self.ahead } else { u64::MAX };
-        if position > capacity / 2 {
+        if position > capacity / 2 || is_full {
             if work.spare.is_none() {
                 let spare = self.fencing(self.make_next(work))?;
                 work.spare = Some(spare);

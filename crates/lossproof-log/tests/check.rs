@@ -6,7 +6,7 @@ use crate::support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lossproof_env::{Disk, Fault, SimDisk};
+use lossproof_env::{Choice, Disk, Fault, SimDisk};
 use lossproof_log::{
     CheckReport, Checked, Commit, Finding, FlawKind, FlushPolicy, Log, LogConfig, OpenError,
     PartitionRange, ReadError, RecoveryReport, StateKind, Stepper, check,
@@ -247,9 +247,28 @@ fn an_end_that_is_in_doubt_is_no_damage() {
     drop(stepper);
     disk.heal();
     let disk = disk.killed();
+    let begin = disk.position();
     let report = agree(&disk, "killed").unwrap();
     assert!(!report.is_damaged() && !report.recovery.clean, "{report:?}");
     assert!(!report.recovery.in_doubt.is_empty(), "{report:?}");
+    assert_eq!(report.cut_before, Vec::<String>::new());
+    // It may have been acknowledged all the same, and the start that cuts it is not the last to say
+    // so: wherever that ends, the end is named, and once.
+    let cut = report.recovery.in_doubt[0].to_string();
+    let recording = disk.recording();
+    let mut is_cut = [false; 2];
+    for position in begin..=disk.position() {
+        let image = recording.image(position, &Choice::Prefix(usize::MAX)).disk();
+        for _ in 0..2 {
+            let CheckReport { recovery, cut_before, .. } = look(&image).unwrap().report;
+            let ahead: Vec<String> = recovery.in_doubt.iter().map(Finding::to_string).collect();
+            let named: Vec<&String> = ahead.iter().chain(&cut_before).collect();
+            assert!(named.len() == 1 && named[0].ends_with(&cut), "at {position}: {named:?}");
+            is_cut[usize::from(ahead.is_empty())] = true;
+            open(&image).unwrap().1.close().unwrap();
+        }
+    }
+    assert_eq!(is_cut, [true; 2]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod dump;
 mod fencing;
 mod format_v1;
 mod full_disk;
+mod full_disk_early;
 mod full_disk_real;
 mod hidden;
 mod imitation;

@@ -167,7 +167,8 @@ fn print(directory: &Path, checked: &Checked, names: &PartitionNames) {
     let shown = directory.display();
     let report = &checked.report;
     let unsafe_topics = unsafe_topics(checked, names);
-    let is_open = !unsafe_topics.is_empty() || !report.recovery.in_doubt.is_empty();
+    let is_in_doubt = !report.recovery.in_doubt.is_empty() || !report.cut_before.is_empty();
+    let is_open = !unsafe_topics.is_empty() || is_in_doubt;
     match verdict(report) {
         DAMAGED => say!("{shown}: DAMAGED"),
         ACCEPTED => say!("{shown}: nothing is lost but what was given up, which is named below"),
@@ -238,10 +239,19 @@ fn print_findings(report: &CheckReport, names: &PartitionNames) {
             say!("  {}: offsets {range}", name_of(names, *partition));
         }
     }
-    if !report.recovery.in_doubt.is_empty() {
+    for line in &report.cut_before {
+        say!("in doubt, cut by an earlier start: {line}");
+    }
+    if !report.recovery.in_doubt.is_empty() || !report.cut_before.is_empty() {
         say!(
             "note: in doubt is an end that was never known to be durable; by itself no damage, and \
              acknowledged at most in the last moment before a crash"
+        );
+    }
+    if !report.cut_before.is_empty() {
+        say!(
+            "note: what was cut is kept in quarantine, and is named until its line is taken out of \
+             quarantine/list"
         );
     }
     for note in &report.notes {
@@ -342,6 +352,7 @@ fn to_json(directory: &Path, checked: &Checked, names: &PartitionNames) -> Value
         "end_lost": report.end_lost,
         "damage": damage.collect::<Vec<Value>>(),
         "in_doubt": recovery.in_doubt.iter().map(finding).collect::<Vec<Value>>(),
+        "cut_before": report.cut_before,
         "notes": report.notes,
         "partitions": partitions_json(checked, names),
         "closed_in_order": recovery.clean,

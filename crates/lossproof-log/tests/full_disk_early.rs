@@ -1,0 +1,201 @@
+//! A disk that fills while something lies unused on it, or before the ballast is whole. (BALLAST-4,
+//! storage rule 8)
+
+use crate::support;
+
+use std::path::{Path, PathBuf};
+
+use lossproof_env::SimDisk;
+use lossproof_log::{
+    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, Stepper,
+};
+use support::{P1, P2, append, create, simulated, values};
+
+const DATA: &str = "/data";
+/// More than any test has steps to write zeros.
+const ZEROS_MAX: usize = 50;
+/// More than any disk here has room for.
+const APPENDS_MAX: usize = 1_000;
+const FULL: Option<CommitCause> = Some(CommitCause::Full(FullCause::Disk));
+
+fn open(config: LogConfig) -> (SimDisk, Log, Stepper) {
+    let disk = SimDisk::new();
+    let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), config);
+    let (log, mut stepper, _) = opened.unwrap();
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    (disk, log, stepper)
+}
+
+fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
+    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
+}
+
+fn record(bytes: usize) -> String {
+    "x".repeat(bytes)
+}
+
+fn zero(stepper: &mut Stepper) {
+    (0..ZEROS_MAX).for_each(|_| stepper.zero());
+}
+
+fn files(disk: &SimDisk, kind: &str) -> Vec<PathBuf> {
+    let paths = disk.paths().into_iter();
+    paths.filter(|path| path.extension().is_some_and(|it| it == kind)).collect()
+}
+
+/// Whether there is a segment that was never used.
+fn has_next(disk: &SimDisk) -> bool {
+    let is_blank = |path: &PathBuf| disk.bytes(path).unwrap()[..8] == [0; 8];
+    files(disk, "wal").iter().any(is_blank)
+}
+
+/// Appends to P1 until there is no room; how many there was room for.
+fn fill(stepper: &mut Stepper) -> usize {
+    for count in 0..APPENDS_MAX {
+        if let Some(cause) = cause(stepper, append(P1, &[&record(3_000)])) {
+            assert_eq!(cause, CommitCause::Full(FullCause::Disk));
+            return count;
+        }
+    }
+    panic!("the disk never gets full");
+}
+
+/// What is there of the next segment, all of it or a part, is used where the one in use gets no
+/// longer.
+#[test]
+fn a_segment_that_lies_ready_is_used_on_a_full_disk() {
+    for steps in [0, 1, ZEROS_MAX] {
+        // Large enough that there is a next one while this one is to get longer.
+        let (segment_bytes, zero_ahead_bytes) = (256 << 10, 16 << 10);
+        let config = LogConfig { segment_bytes, zero_ahead_bytes, ..LogConfig::small() };
+        let (disk, log, mut stepper) = open(config.clone());
+        zero(&mut stepper);
+        let mut count = 0;
+        while !has_next(&disk) {
+            assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+            count += 1;
+            stepper.zero();
+        }
+        (0..steps).for_each(|_| stepper.zero());
+        disk.set_capacity(disk.used_bytes());
+        let more = fill(&mut stepper);
+        assert!(!has_next(&disk));
+        // What the beginning of a segment takes beside its headers and the reserve.
+        let least = (config.initial_zero_bytes - config.reserve_bytes) / 4_096 - 2;
+        assert!(more as u64 >= least, "{more} of {least} at least");
+        assert_eq!(values(&log, P1, 0).len(), count + more);
+        drop((log, stepper));
+        let after = disk.power_cut();
+        after.heal();
+        let reopened = Log::open_stepped(&simulated(&after), Path::new(DATA), config);
+        let (log, _stepper, report) = reopened.unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        assert_eq!(values(&log, P1, 0).len(), count + more);
+    }
+}
+
+/// A record that is larger than what is left has no room; a small one still has. The disk is full
+/// until there is room for more than that, whoever sends what, or nobody anything.
+#[test]
+fn a_small_record_does_not_say_that_the_disk_has_space() {
+    // So many zeros that none are due for a while.
+    let (segment_bytes, zero_step_bytes) = (256 << 10, 64 << 10);
+    let config = LogConfig { segment_bytes, zero_step_bytes, ..LogConfig::small() };
+    let (disk, log, mut stepper) = open(config);
+    let large = || append(P1, &[&record(100 << 10)]);
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P1, &["x"])), None);
+    zero(&mut stepper);
+    disk.set_capacity(disk.used_bytes());
+    for _ in 0..3 {
+        assert_eq!(cause(&mut stepper, large()), FULL);
+        assert!(log.figures().is_disk_full);
+        assert_eq!(cause(&mut stepper, append(P1, &["x"])), None);
+        stepper.zero();
+        assert!(log.figures().is_disk_full);
+    }
+    disk.heal();
+    zero(&mut stepper);
+    assert!(!log.figures().is_disk_full);
+    assert_eq!(cause(&mut stepper, large()), None);
+}
+
+/// The trap: with a producer that is as fast as zeros are made it never had its turn. (BALLAST-4)
+#[test]
+fn the_ballast_grows_beside_the_zeros_of_a_fast_producer() {
+    let config = LogConfig::small();
+    let (_disk, log, mut stepper) = open(config.clone());
+    let steps = config.ballast_bytes / config.zero_step_bytes;
+    for _ in 0..2 * steps {
+        write_a_step(&mut stepper, &config);
+        stepper.zero();
+    }
+    assert_eq!(log.figures().ballast_bytes, config.ballast_bytes);
+}
+
+/// Writes as much as a step makes room for.
+fn write_a_step(stepper: &mut Stepper, config: &LogConfig) {
+    for _ in 0..config.zero_step_bytes / 4_096 {
+        assert_eq!(cause(stepper, append(P1, &[&record(3_000)])), None);
+    }
+}
+
+/// What is kept to be used again, and goes first on a full disk: all segments but the one in use.
+fn given_back(disk: &SimDisk) -> u64 {
+    (files(disk, "wal").len() as u64 - 1) * LogConfig::small().segment_bytes
+}
+
+/// The trap: a file of which nothing is wanted any more waited for one that has to be copied, for
+/// which there is no room, since the ballast was not there yet when the disk was full.
+#[test]
+fn what_costs_nothing_is_given_back_first() {
+    let (disk, log, mut stepper) = open(LogConfig::small());
+    for _ in 0..40 {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+    }
+    stepper.checkpoint().unwrap();
+    for _ in 0..8 {
+        for index in 0..20 {
+            let id = if index == 0 { P2 } else { P1 };
+            assert_eq!(cause(&mut stepper, append(id, &[&record(3_000)])), None);
+        }
+        stepper.checkpoint().unwrap();
+    }
+    let kept = values(&log, P2, 0);
+    assert_eq!((files(&disk, "cold").len(), log.figures().ballast_bytes), (9, 0));
+    let used = disk.used_bytes();
+    // Enough for a checkpoint.
+    disk.set_capacity(used - given_back(&disk) + (28 << 10));
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    // With the room of that one the others shrink as well.
+    assert!(used - disk.used_bytes() > 300 << 10, "{used}, then {}", disk.used_bytes());
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P2, &["again"])), None);
+    assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
+}
+
+/// The trap: the files that have to be copied were taken together or not at all.
+#[test]
+fn less_is_copied_where_there_is_less_room() {
+    let (disk, log, mut stepper) = open(LogConfig::small());
+    // The oldest would come first.
+    for kept in [9, 3] {
+        for index in 0..40 {
+            let id = if index < kept { P2 } else { P1 };
+            assert_eq!(cause(&mut stepper, append(id, &[&record(3_000)])), None);
+        }
+        stepper.checkpoint().unwrap();
+    }
+    let kept = values(&log, P2, 0);
+    assert_eq!((files(&disk, "cold").len(), log.figures().ballast_bytes), (2, 0));
+    let used = disk.used_bytes();
+    // For the copy of the smaller one.
+    disk.set_capacity(used - given_back(&disk) + (60 << 10));
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    assert!(used - disk.used_bytes() > 200 << 10, "{used}, then {}", disk.used_bytes());
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P2, &["again"])), None);
+    assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
+}
