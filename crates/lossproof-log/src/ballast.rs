@@ -137,7 +137,7 @@ impl Ballast {
         self.target.load(Ordering::Acquire)
     }
 
-    /// With `more` to copy in a checkpoint it is larger by that; whether it is to grow, or to be
+    /// With `more` to copy in a move it is larger by that; whether it is to grow, or to be
     /// found whole: where it could not be shortened records wait for that as well.
     pub(crate) fn wants(&self, more: u64) -> bool {
         self.target.store(self.bytes + more, Ordering::Release);

@@ -227,8 +227,9 @@ impl Zeroer {
     /// Whether the ballast is to grow: from the first frame on, and when it was given up.
     fn ballast_is_due(&self) -> bool {
         let ballast = &self.shared.ballast;
-        let has_cold = !self.shared.segments.cold().is_empty();
-        let more = if has_cold { self.shared.config.checkpoint_bytes / 2 } else { 0 };
+        let segments = &self.shared.segments;
+        let has_more = segments.journal_len() > 1 || !segments.cold().is_empty();
+        let more = if has_more { self.shared.config.checkpoint_bytes / 2 } else { 0 };
         let begun = self.position.load(Ordering::Acquire) > 0 || ballast.is_given_up();
         ballast.wants(more) && begun
     }

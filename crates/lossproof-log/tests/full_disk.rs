@@ -291,7 +291,9 @@ fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
 /// Nobody sends anything: whoever met the full disk says that it is not full any more.
 #[test]
 fn a_disk_that_only_the_mover_found_full_is_not_full_once_it_has_moved() {
-    let config = LogConfig { ballast_bytes: 64 << 10, ..LogConfig::small() };
+    // The ballast has no room for a segment.
+    let (ballast_bytes, checkpoint_bytes) = (64 << 10, 16 << 10);
+    let config = LogConfig { ballast_bytes, checkpoint_bytes, ..LogConfig::small() };
     let (disk, log, mut stepper) = started_with(1 << 30, config);
     for index in 0..80 {
         assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None);

@@ -191,6 +191,27 @@ fn what_is_lost_is_named_and_can_be_given_up() {
     assert!(!said.contains("LP1012"), "{said}");
 }
 
+/// The line is one that a start writes; `lossproof-log/tests/check.rs` holds that it does.
+#[test]
+fn an_end_that_an_earlier_start_has_cut_is_named_until_its_line_is_taken_out() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, _) = one_message(scratch.path());
+    let shown = data.to_str().unwrap();
+    let list = data.join("quarantine/list");
+    let cut = "open=3 tail-cut segment=2 position=8192 bytes=4096 frames=7-7 partition=1:4-4";
+    fs::write(&list, format!("open=2 frame-damaged segment=1\n{cut}\n")).unwrap();
+    let (code, stdout, said) = run(&["broker", "--check", shown]);
+    assert_eq!(code, Some(0), "{stdout}{said}");
+    assert!(!stdout.contains("everything that was acknowledged"), "{stdout}");
+    assert!(stdout.contains(&format!("in doubt, cut by an earlier start: {cut}\n")), "{stdout}");
+    let (_, stdout, _) = run(&["broker", "--check", shown, "--format", "json"]);
+    let verdict: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(verdict["cut_before"], serde_json::json!([cut]), "{stdout}");
+    fs::write(&list, "open=2 frame-damaged segment=1\n").unwrap();
+    let (_, stdout, _) = run(&["broker", "--check", shown]);
+    assert!(stdout.contains("everything that was acknowledged can be read"), "{stdout}");
+}
+
 /// Nobody can name offsets of it, so that it is given up with what else is missing of the topics.
 #[test]
 fn a_partition_that_is_not_known_any_more_is_given_up_with_the_topics() {
