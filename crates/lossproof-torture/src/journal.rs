@@ -32,14 +32,17 @@ pub(crate) enum Region {
     EndHeader,
     LastPayload,
     ColdHeader,
+    ColdFrameHeader,
+    ColdDirectory,
     ColdPayload,
+    ColdEnd,
     Checkpoint,
     CheckpointSlot0,
     CheckpointSlot1,
 }
 
 impl Region {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::MetaFirst,
         Self::MetaSecond,
         Self::Mark0,
@@ -54,7 +57,10 @@ impl Region {
         Self::EndHeader,
         Self::LastPayload,
         Self::ColdHeader,
+        Self::ColdFrameHeader,
+        Self::ColdDirectory,
         Self::ColdPayload,
+        Self::ColdEnd,
         Self::Checkpoint,
         Self::CheckpointSlot0,
         Self::CheckpointSlot1,
@@ -79,7 +85,14 @@ impl Region {
 
     /// Whether a start leaves it to whoever reads it later.
     pub(crate) fn is_cold(self) -> bool {
-        matches!(self, Self::ColdHeader | Self::ColdPayload)
+        matches!(
+            self,
+            Self::ColdHeader
+                | Self::ColdFrameHeader
+                | Self::ColdDirectory
+                | Self::ColdPayload
+                | Self::ColdEnd
+        )
     }
 
     /// The file that it is in; segments are all alike.
@@ -93,7 +106,7 @@ impl Region {
             Self::CheckpointSlot0 => name == "checkpoint.0",
             Self::CheckpointSlot1 => name == "checkpoint.1",
             Self::Checkpoint => ends(&["a", "b"]),
-            Self::ColdHeader | Self::ColdPayload => ends(&["cold"]),
+            _ if self.is_cold() => ends(&["cold"]),
             _ => ends(&["wal"]),
         }
     }
@@ -121,12 +134,13 @@ impl Region {
         let (payload, padding) = (frame.payload_at(), frame.padding_at(bytes)?);
         let end_directory = frame.end() - HEADER_BYTES - frame.directory_bytes();
         let place = match self {
-            Self::FrameHeader => (frame.begin, frame.begin + HEADER_BYTES),
-            Self::Directory => (frame.begin + HEADER_BYTES, payload),
+            Self::FrameHeader | Self::ColdFrameHeader => (frame.begin, frame.begin + HEADER_BYTES),
+            Self::Directory | Self::ColdDirectory => (frame.begin + HEADER_BYTES, payload),
             Self::Payload | Self::LastPayload | Self::ColdPayload => (payload, padding),
             Self::Checkpoint => (frame.begin, padding),
             Self::Padding => (padding, end_directory),
             Self::EndDirectory => (end_directory, frame.end() - HEADER_BYTES),
+            Self::ColdEnd => (end_directory, frame.end()),
             _ => (frame.end() - HEADER_BYTES, frame.end()),
         };
         (place.0 < place.1).then_some(place)
