@@ -21,6 +21,9 @@ use crate::config::LogConfig;
 
 const COMMITS_SHARE: u64 = 4;
 
+/// Said once it was given up.
+const REFUSED: &str = "records are refused until there is room for the ballast again";
+
 #[derive(Debug)]
 pub(crate) struct Ballast {
     directory: PathBuf,
@@ -30,12 +33,16 @@ pub(crate) struct Ballast {
     target: AtomicU64,
     /// As much as there is.
     held: AtomicU64,
+    /// As much as there was before any of it was given up.
+    before: AtomicU64,
     given_up: AtomicBool,
     /// There was no room for what somebody wanted to write to the journal. Only what got room there
     /// takes it back: a small record may have some where a large one had none.
     full: AtomicBool,
     /// There was none for what is to be moved.
     move_short: AtomicBool,
+    /// Nobody tells any more when there is room for the journal again.
+    unwatched: AtomicBool,
     /// Taken by whoever changes the file, and kept while what was given up is put to use.
     using: Mutex<()>,
 }
@@ -86,14 +93,19 @@ impl Ballast {
         };
         let has_been_whole = path.is_some_and(|path| path == whole_path(directory));
         let given_up = has_been_whole && held < config.ballast_bytes; // BALLAST-3
+        if given_up {
+            tracing::warn!("{REFUSED}");
+        }
         Ok(Self {
             directory: directory.to_owned(),
             bytes: config.ballast_bytes,
             target: AtomicU64::new(config.ballast_bytes),
             held: AtomicU64::new(held),
+            before: AtomicU64::new(held),
             given_up: AtomicBool::new(given_up),
             full: AtomicBool::new(given_up),
             move_short: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
             using: Mutex::new(()),
         })
     }
@@ -106,26 +118,43 @@ impl Ballast {
     /// Whether the disk was full when room was last asked for, by whoever wants it: who waits for
     /// readiness to send anything must not be the only one to ask.
     pub(crate) fn is_disk_full(&self) -> bool {
-        let is_short = |it: &AtomicBool| it.load(Ordering::Acquire);
-        is_short(&self.full) || is_short(&self.move_short) || self.is_given_up()
+        self.is_journal_short() || self.move_short.load(Ordering::Acquire) || self.is_given_up()
     }
 
-    pub(crate) fn note_full(&self, full: bool) {
-        self.note(&self.full, full);
+    pub(crate) fn is_journal_short(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Whether that is news.
+    pub(crate) fn note_full(&self, full: bool) -> bool {
+        self.note(&self.full, full)
     }
 
     pub(crate) fn note_move_short(&self, short: bool) {
         self.note(&self.move_short, short);
     }
 
-    fn note(&self, flag: &AtomicBool, short: bool) {
+    /// The thread that tells when there is room for the journal again has ended.
+    pub(crate) fn note_unwatched(&self) {
+        self.unwatched.store(true, Ordering::Release);
+    }
+
+    /// Where nobody else tells of it, a record that finds room has to do.
+    pub(crate) fn note_record(&self) {
+        if self.unwatched.load(Ordering::Acquire) {
+            self.note_full(false);
+        }
+    }
+
+    fn note(&self, flag: &AtomicBool, short: bool) -> bool {
         let was_full = self.is_disk_full();
-        flag.store(short, Ordering::Release);
+        let was_short = flag.swap(short, Ordering::AcqRel);
         match (was_full, self.is_disk_full()) {
             (false, true) => tracing::warn!("the disk is full"),
             (true, false) => tracing::info!("the disk has space again"),
             _ => {}
         }
+        was_short != short
     }
 
     pub(crate) fn held(&self) -> u64 {
@@ -155,6 +184,9 @@ impl Ballast {
         // Part of a step is there even where it failed, and can be given up like the rest.
         self.held.store(file.len()?, Ordering::Release);
         grown?;
+        if !self.is_given_up() || self.held() >= self.bytes {
+            self.before.store(self.held(), Ordering::Release);
+        }
         if self.held() >= self.bytes {
             let whole = whole_path(&self.directory);
             if path != whole {
@@ -174,7 +206,8 @@ impl Ballast {
     /// somebody else makes use of it (BALLAST-2).
     pub(crate) fn lend(&self, disk: &dyn Disk, bytes: u64) -> Option<Room<'_>> {
         let using = self.use_now()?;
-        let (held, floor) = (self.held(), self.target() / COMMITS_SHARE * (COMMITS_SHARE - 1));
+        let floor = self.before.load(Ordering::Acquire) / COMMITS_SHARE * (COMMITS_SHARE - 1);
+        let held = self.held();
         let rest = held.checked_sub(bytes).filter(|rest| *rest >= floor)?;
         self.shrink(disk, rest).ok()?;
         Some(using)
@@ -208,7 +241,7 @@ impl Ballast {
         let Some(path) = find(disk, &self.directory)? else { return Ok(()) };
         // Before it is so: no record may come in between (BALLAST-1).
         if !self.given_up.swap(true, Ordering::AcqRel) {
-            tracing::warn!("records are refused until there is room for the ballast again");
+            tracing::warn!("{REFUSED}");
         }
         shorten(disk, &path, length)?;
         self.held.store(length, Ordering::Release);
@@ -246,7 +279,7 @@ mod tests {
         assert!(!held.grow(&disk, 64).unwrap(), "not while it is in use");
         assert_eq!((held.held(), disk.used_bytes()), (0, 0));
         drop(room);
-        held.note_full(true);
+        assert!(held.note_full(true) && !held.note_full(true), "news once");
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_given_up() && !ballast(&disk).is_given_up());
         assert!(!held.is_disk_full(), "with room for it there is some for records");

@@ -257,14 +257,19 @@ impl Committer {
         let seals = shared.take_seal();
         let mut room = self.writer.room(need, seals, &shared.segments);
         if matches!(room, Err(RoomError::Short(FullCause::Disk))) {
-            ballast.note_full(true);
-            self.writer.wake_zeroer();
+            // While it is known the thread looks by itself.
+            if ballast.note_full(true) {
+                self.writer.wake_zeroer();
+            }
             self.giving_back.note_short();
             if need > self.writer.reserve_room() {
                 room = self.room_of_ballast(need, purpose, room);
             }
-        } else if purpose == Purpose::Records && room.is_ok() && !ballast.is_disk_full() {
-            self.giving_back.note_room();
+        } else if purpose == Purpose::Records && room.is_ok() {
+            ballast.note_record();
+            if !ballast.is_journal_short() {
+                self.giving_back.note_room();
+            }
         }
         let activated = !matches!(room, Err(RoomError::Fence(_)));
         if activated && self.writer.active.sequence != segment {

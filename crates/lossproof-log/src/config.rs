@@ -64,8 +64,8 @@ pub struct LogConfig {
     /// Keys and values of the keyed state in memory; further changes are refused.
     pub state_bytes_max: usize,
     /// Held back in a file of its own, for what must go on once the disk is full; the first frame
-    /// begins it, in the background. The first segment that is full adds half of
-    /// `checkpoint_bytes`.
+    /// begins it, in the background. Once full segments have the bytes of one, half of
+    /// `checkpoint_bytes` is added.
     pub ballast_bytes: u64,
     /// End of a segment that only commits without appends may use once the disk is full.
     pub reserve_bytes: u64,

@@ -622,6 +622,11 @@ impl Stepper {
         self.zeroer.step();
     }
 
+    #[cfg(test)]
+    pub(crate) fn zeroer(&self) -> &Zeroer {
+        &self.zeroer
+    }
+
     /// Whether the thread for it would do by itself what [`Stepper::checkpoint`] does.
     pub fn is_move_due(&self) -> bool {
         self.mover.is_due()

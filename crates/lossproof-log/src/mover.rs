@@ -189,6 +189,15 @@ impl Mover {
 
     /// Whether there is enough to move.
     pub(crate) fn is_due(&self) -> bool {
+        let is_due = self.has_enough();
+        if !is_due {
+            // Nobody has need of what there was no room for.
+            self.shared.ballast.note_move_short(false);
+        }
+        is_due
+    }
+
+    fn has_enough(&self) -> bool {
         let shared = &self.shared;
         let journal = shared.segments.journal();
         let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
@@ -219,8 +228,6 @@ impl Mover {
                 return;
             }
             if !self.is_due() {
-                // Nobody has need of what there was no room for.
-                self.shared.ballast.note_move_short(false);
                 continue;
             }
             match self.run() {

@@ -296,6 +296,11 @@ impl Shared {
         ended.push(Ended { thread, cause: cause.clone() });
         drop(ended);
         tracing::error!(thread = thread.name(), cause, "a thread has ended until the next start");
+        match thread {
+            Helper::Move => self.ballast.note_move_short(false),
+            Helper::Zero => self.ballast.note_unwatched(),
+            Helper::Scrub => {}
+        }
     }
 
     /// Notes a cold file that holds what cannot be read, for the scrub to report it; false where

@@ -21,7 +21,7 @@ const TOGETHER_SHARES: u64 = 4;
 /// What a copy of the batches of an entry takes at most, but for padding; not much more, since a
 /// file that is written anew must not be wasteful again. How many batches they are is not known:
 /// no more than there are offsets, nor than have room.
-pub(crate) fn copy_bytes(entry: &IndexEntry) -> u64 {
+fn copy_bytes(entry: &IndexEntry) -> u64 {
     let bytes = u64::from(entry.bytes);
     let batches = (u64::from(entry.span) + 1).min(bytes / BATCH_BYTES_MIN);
     let in_directories = batches * 2 * ENTRY_BYTES as u64;

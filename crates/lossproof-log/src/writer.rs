@@ -176,13 +176,10 @@ impl Writer {
         }
         let wanted = need + self.reserve;
         if let Err(error) = self.extend(self.position + wanted) {
-            // A segment that is there already is no use to anybody on a full disk.
-            let has_next = self.zeroer.as_ref().is_some_and(|zeroer| zeroer.has_next(wanted));
-            let is_no_use = self.position == DATA_AT || !has_next;
-            if is_no_use || shortage(&error) != Some(FullCause::Disk) {
+            let is_full = shortage(&error) == Some(FullCause::Disk) && self.position > DATA_AT;
+            if !is_full || !self.roll_into_ready(wanted, segments)? {
                 return Err(RoomError::of(&error));
             }
-            self.roll(segments)?;
         }
         let room = self.active.zeroed().saturating_sub(self.position + self.reserve);
         assert!(room >= need, "LOG-3");
@@ -225,7 +222,24 @@ impl Writer {
             Some(zeroer) => zeroer.take_next(sequence),
             None => SegmentFile::create(&*self.env.disk, &self.journal, sequence, self.sizes),
         };
-        self.active = made.map_err(|error| RoomError::of(&error))?;
+        self.enter(made.map_err(|error| RoomError::of(&error))?, segments)
+    }
+
+    /// The same where there is one with room for so much: a segment that lies ready is no use to
+    /// anybody on a full disk.
+    fn roll_into_ready(&mut self, bytes: u64, segments: &Segments) -> Result<bool, RoomError> {
+        let Some(zeroer) = self.zeroer.clone() else { return Ok(false) };
+        self.sync().map_err(RoomError::Fence)?;
+        let ready = zeroer.take_ready(self.active.sequence + 1, bytes);
+        match ready.map_err(|error| RoomError::of(&error))? {
+            Some(next) => self.enter(next, segments).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn enter(&mut self, next: Arc<SegmentFile>, segments: &Segments) -> Result<(), RoomError> {
+        let sequence = next.sequence;
+        self.active = next;
         self.life = Life::new(self.directory_id, sequence, self.env.rng.next_u64());
         self.position = DATA_AT;
         self.activate(self.next_frame, segments)

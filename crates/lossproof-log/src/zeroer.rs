@@ -119,15 +119,6 @@ impl Zeroer {
         self.lock().free.len() < FREE_MAX
     }
 
-    /// Whether there is a next segment with room for so much, which costs no space.
-    pub(crate) fn has_next(&self, bytes: u64) -> bool {
-        let work = self.lock();
-        match &work.spare {
-            Some(spare) => DATA_AT + bytes <= spare.zeroed(),
-            None => !work.free.is_empty(),
-        }
-    }
-
     /// Takes a segment that nobody reads any more.
     pub(crate) fn offer(&self, path: PathBuf) {
         self.lock().free.push(path);
@@ -140,6 +131,23 @@ impl Zeroer {
         let made = work.spare.take().map_or_else(|| self.make_next(&mut work), Ok);
         work.next += u64::from(made.is_ok());
         made
+    }
+
+    /// The same where there is one with room for so much that costs no space.
+    pub(crate) fn take_ready(
+        &self,
+        sequence: u64,
+        bytes: u64,
+    ) -> io::Result<Option<Arc<SegmentFile>>> {
+        let mut work = self.lock();
+        assert_eq!(work.next, sequence, "segments follow each other");
+        let made = match &work.spare {
+            Some(spare) if DATA_AT + bytes <= spare.zeroed() => work.spare.take(),
+            None if !work.free.is_empty() => Some(self.make_next(&mut work)?),
+            _ => None,
+        };
+        work.next += u64::from(made.is_some());
+        Ok(made)
     }
 
     /// Makes the next segment, of one that was given back where there is any.
@@ -203,7 +211,7 @@ impl Zeroer {
 
     /// Zeros for the frames and the ballast take turns (BALLAST-4).
     fn next(&self, work: &mut Work) -> io::Result<Task> {
-        let was_full = self.shared.ballast.is_disk_full();
+        let was_full = self.shared.ballast.is_journal_short();
         let extension = self.next_extension(work)?;
         let ballast_is_next = std::mem::replace(&mut work.ballast_is_next, extension.is_some());
         Ok(match extension {
@@ -227,11 +235,18 @@ impl Zeroer {
     /// Whether the ballast is to grow: from the first frame on, and when it was given up.
     fn ballast_is_due(&self) -> bool {
         let ballast = &self.shared.ballast;
-        let segments = &self.shared.segments;
-        let has_more = segments.journal_len() > 1 || !segments.cold().is_empty();
-        let more = if has_more { self.shared.config.checkpoint_bytes / 2 } else { 0 };
+        let more = if self.may_move() { self.shared.config.checkpoint_bytes / 2 } else { 0 };
         let begun = self.position.load(Ordering::Acquire) > 0 || ballast.is_given_up();
         ballast.wants(more) && begun
+    }
+
+    /// Whether there is as much as a segment takes of what a move would copy.
+    fn may_move(&self) -> bool {
+        let Shared { segments, config, .. } = &*self.shared;
+        let journal = segments.journal();
+        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
+        bytes >= config.segment_bytes || !segments.cold().is_empty()
     }
 
     /// The commit thread has no need of it: what fails here is tried again.
@@ -260,8 +275,8 @@ impl Zeroer {
             return Ok(None); // BALLAST-1: the room is not for what comes later.
         }
         let position = self.position.load(Ordering::Acquire);
-        // On a full disk whatever comes next is tried.
-        let is_full = self.shared.ballast.is_disk_full();
+        // Where there was no room whatever comes next is tried.
+        let is_full = self.shared.ballast.is_journal_short();
         if position < self.due.load(Ordering::Acquire) && !is_full {
             return Ok(None);
         }

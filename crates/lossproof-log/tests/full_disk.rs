@@ -292,8 +292,8 @@ fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
 #[test]
 fn a_disk_that_only_the_mover_found_full_is_not_full_once_it_has_moved() {
     // The ballast has no room for a segment.
-    let (ballast_bytes, checkpoint_bytes) = (64 << 10, 16 << 10);
-    let config = LogConfig { ballast_bytes, checkpoint_bytes, ..LogConfig::small() };
+    let (ballast_bytes, checkpoint_bytes, segment_bytes) = (64 << 10, 16 << 10, 256 << 10);
+    let config = LogConfig { ballast_bytes, checkpoint_bytes, segment_bytes, ..LogConfig::small() };
     let (disk, log, mut stepper) = started_with(1 << 30, config);
     for index in 0..80 {
         assert_eq!(cause(&mut stepper, append(P1, &[&record(index)])), None);
@@ -304,6 +304,10 @@ fn a_disk_that_only_the_mover_found_full_is_not_full_once_it_has_moved() {
     stepper.checkpoint().unwrap_err();
     assert!(log.figures().is_disk_full);
     disk.set_capacity(1 << 30);
+    // Nor is room that there is by now taken for records before anything is moved.
+    let used = disk.used_bytes();
+    zero(&mut stepper);
+    assert_eq!(disk.used_bytes(), used);
     stepper.checkpoint().unwrap();
     assert!(!log.figures().is_disk_full);
 }

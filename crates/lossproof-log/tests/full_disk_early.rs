@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, Stepper,
+    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, StateKind,
+    Stepper,
 };
 use support::{P1, P2, append, create, simulated, values};
 
@@ -138,6 +139,53 @@ fn write_a_step(stepper: &mut Stepper, config: &LogConfig) {
     for _ in 0..config.zero_step_bytes / 4_096 {
         assert_eq!(cause(stepper, append(P1, &[&record(3_000)])), None);
     }
+}
+
+/// The trap: every start makes a segment, and those that were hardly used are no reason for more.
+#[test]
+fn the_ballast_does_not_grow_for_starts() {
+    let config = LogConfig::small();
+    let (mut disk, log, mut stepper) = open(config.clone());
+    drop(log);
+    for round in 0..3 {
+        assert_eq!(cause(&mut stepper, append(P1, &["x"])), None);
+        zero(&mut stepper);
+        stepper.close().unwrap();
+        disk = disk.power_cut();
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), config.clone());
+        let log;
+        (log, stepper, _) = opened.unwrap();
+        assert_eq!(log.figures().ballast_bytes, config.ballast_bytes, "start {round}");
+    }
+    assert!(files(&disk, "wal").len() > 3);
+    let more = config.segment_bytes / 4_096;
+    (0..more).for_each(|_| assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None));
+    zero(&mut stepper);
+    let ballast = disk.bytes(&Path::new(DATA).join("ballast")).unwrap().len() as u64;
+    assert_eq!(ballast, config.ballast_bytes + config.checkpoint_bytes / 2);
+}
+
+/// The trap: what they may take was measured by what the ballast is to be. (BALLAST-2)
+#[test]
+fn small_commits_have_a_quarter_of_a_ballast_that_has_not_grown() {
+    let config = LogConfig { ballast_bytes: 64 << 10, ..LogConfig::small() };
+    let (disk, log, mut stepper) = open(config.clone());
+    while log.figures().ballast_bytes < config.ballast_bytes {
+        assert_eq!(cause(&mut stepper, append(P1, &["x"])), None);
+        stepper.zero();
+    }
+    while files(&disk, "wal").len() < 3 {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+    }
+    disk.set_capacity(disk.used_bytes());
+    fill(&mut stepper);
+    // It is to be larger by now.
+    zero(&mut stepper);
+    let offset =
+        |value: usize| Commit::state(StateKind::Offsets, "group", Some(value.to_string().into()));
+    let most = (0..APPENDS_MAX).find(|value| cause(&mut stepper, offset(*value)).is_some());
+    let least = (config.reserve_bytes + config.ballast_bytes / 4) / 4_096;
+    assert!(most.unwrap() as u64 >= least, "{most:?} of {least} at least");
 }
 
 /// What is kept to be used again, and goes first on a full disk: all segments but the one in use.
