@@ -381,7 +381,7 @@ mod tests {
         disk.set_capacity(disk.used_bytes());
         let large = || {
             let mut batch = BatchBuilder::new();
-            batch.push(1_000, None, Some(&[b'x'; 80 << 10]), &[]);
+            batch.push(1_000, None, Some(&vec![b'x'; 80 << 10]), &[]);
             Commit::append(KEPT, batch.build().unwrap())
         };
         assert!(is_taken(&mut stepper, large()));
