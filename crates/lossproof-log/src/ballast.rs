@@ -1,8 +1,9 @@
 //! The ballast: a file of zeros that is given up on a full disk for what has to go on there.
 //!
 //! # Invariants
-//! - BALLAST-1: once any of it was given up no records are taken until it is whole again: the room
-//!   is for what gives space back, and for small commits.
+//! - BALLAST-1: once any of it was given up no records are taken until it is whole again, or has
+//!   `ballast_bytes` and the disk no more: the room is for what gives space back, and for small
+//!   commits.
 //! - BALLAST-2: small commits take a quarter of it at most; the rest is for starts, checkpoints and
 //!   removals.
 //! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
@@ -18,6 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use lossproof_env::Disk;
 
 use crate::config::LogConfig;
+use crate::error::FullCause;
+use crate::writer::shortage;
 
 const COMMITS_SHARE: u64 = 4;
 
@@ -27,9 +30,9 @@ const REFUSED: &str = "records are refused until there is room for the ballast a
 #[derive(Debug)]
 pub(crate) struct Ballast {
     directory: PathBuf,
-    /// As much as makes it whole.
+    /// Without less records are not taken once it was given up.
     bytes: u64,
-    /// As much as it may grow to; set by the thread that writes zeros.
+    /// As much as makes it whole; set by the thread that writes zeros.
     target: AtomicU64,
     /// As much as there is.
     held: AtomicU64,
@@ -118,7 +121,12 @@ impl Ballast {
     /// Whether the disk was full when room was last asked for, by whoever wants it: who waits for
     /// readiness to send anything must not be the only one to ask.
     pub(crate) fn is_disk_full(&self) -> bool {
-        self.is_journal_short() || self.move_short.load(Ordering::Acquire) || self.is_given_up()
+        self.is_full_for_records() || self.move_short.load(Ordering::Acquire)
+    }
+
+    /// Whether records are refused, large ones at least.
+    pub(crate) fn is_full_for_records(&self) -> bool {
+        self.is_journal_short() || self.is_given_up()
     }
 
     pub(crate) fn is_journal_short(&self) -> bool {
@@ -173,7 +181,7 @@ impl Ballast {
         self.held() < self.bytes + more || self.is_given_up()
     }
 
-    /// Adds up to `step` bytes; false while what was given up is in use.
+    /// Adds up to `step` bytes; false while what was given up is in use, or where there is no room.
     pub(crate) fn grow(&self, disk: &dyn Disk, step: u64) -> io::Result<bool> {
         let Some(using) = self.use_now() else { return Ok(false) };
         let found = find(disk, &self.directory)?;
@@ -183,8 +191,12 @@ impl Ballast {
         let grown = file.preallocate(length).and_then(|()| file.sync_data());
         // Part of a step is there even where it failed, and can be given up like the rest.
         self.held.store(file.len()?, Ordering::Release);
-        grown?;
-        if !self.is_given_up() || self.held() >= self.bytes {
+        let is_full = grown.as_ref().is_err_and(|it| shortage(it) == Some(FullCause::Disk));
+        if !is_full {
+            grown?;
+        }
+        let is_back = self.held() >= self.bytes && (is_full || self.held() >= self.target());
+        if !self.is_given_up() || is_back {
             self.before.store(self.held(), Ordering::Release);
         }
         if self.held() >= self.bytes {
@@ -193,13 +205,15 @@ impl Ballast {
                 disk.rename(&path, &whole)?;
                 disk.sync_dir(&self.directory)?;
             }
-            if self.given_up.swap(false, Ordering::AcqRel) {
-                tracing::info!("there is room for the ballast again: records are taken");
-                self.note_full(false);
-            }
+        }
+        if is_back && self.given_up.load(Ordering::Acquire) {
+            // Who finds more room says so.
+            self.note_full(is_full);
+            self.given_up.store(false, Ordering::Release);
+            tracing::info!("there is room for the ballast again: records are taken");
         }
         drop(using);
-        Ok(true)
+        Ok(!is_full)
     }
 
     /// Gives up `bytes` for commits without records; `None` where they have had their share, or
@@ -295,10 +309,32 @@ mod tests {
         disk.inject(Fault::change(0).no_space().sticky());
         held.give_up(&disk).unwrap_err();
         assert!(held.is_given_up() && held.wants(0));
-        held.grow(&disk, 64).unwrap_err();
-        disk.heal();
-        held.grow(&disk, 64).unwrap();
-        assert!(!held.is_given_up() && !held.wants(0) && !held.is_disk_full());
+        assert!(!held.grow(&disk, 64).unwrap());
+        assert!(!held.is_given_up() && !held.wants(0) && held.is_disk_full());
+    }
+
+    /// The trap: it is larger once there is more to move, and records take the rest of it whenever
+    /// it was given up. (BALLAST-1)
+    #[test]
+    fn records_wait_for_all_of_it_unless_the_disk_has_no_more() {
+        for is_full in [false, true] {
+            let disk = SimDisk::new();
+            let held = ballast(&disk);
+            assert!(held.wants(64));
+            (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+            assert_eq!(held.held(), 128);
+            drop(held.give_up(&disk).unwrap());
+            disk.set_capacity(if is_full { 100 } else { 128 });
+            for step in 1..=4 {
+                assert!(held.is_given_up(), "{step}");
+                held.grow(&disk, 32).unwrap();
+            }
+            assert!(!held.is_given_up());
+            assert_eq!(
+                (held.held(), held.is_disk_full()),
+                if is_full { (96, true) } else { (128, false) }
+            );
+        }
     }
 
     #[test]
@@ -320,7 +356,7 @@ mod tests {
         let held = ballast(&disk);
         disk.set_capacity(50);
         held.grow(&disk, 40).unwrap();
-        held.grow(&disk, 40).unwrap_err();
+        assert!(!held.grow(&disk, 40).unwrap());
         assert!(!ballast(&disk).is_given_up(), "BALLAST-3: it was never whole");
         assert_eq!(held.held(), 40);
         assert!(give_up(&disk, Path::new("/data")).unwrap());

@@ -76,7 +76,7 @@ pub struct LogFigures {
     pub queue_bytes: u64,
     /// Held back for a full disk.
     pub ballast_bytes: u64,
-    /// There was no room when it was last asked for, or records wait for the ballast.
+    /// There was no room for records when it was last asked for, or they wait for the ballast.
     pub is_disk_full: bool,
     pub scrub: ScrubFigures,
     /// Entries of the index of all partitions.

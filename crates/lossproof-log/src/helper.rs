@@ -94,7 +94,7 @@ mod tests {
             let ballast = &log.shared().ballast;
             ballast.note_full(thread == Helper::Zero);
             ballast.note_move_short(thread == Helper::Move);
-            assert!(log.figures().is_disk_full);
+            assert!(ballast.is_disk_full());
             help(log.shared(), thread, || panic!("planned")).unwrap().join().unwrap();
             let id = PartitionId(1);
             let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
@@ -105,7 +105,7 @@ mod tests {
             for commit in [Commit::partition(create), append] {
                 stepper.submit(vec![commit]).remove(0).unwrap();
             }
-            assert!(!log.figures().is_disk_full, "{thread:?}");
+            assert!(!ballast.is_disk_full(), "{thread:?}");
         }
     }
 }

@@ -61,8 +61,9 @@ const COPY: &str = "write a cold file";
 /// Plans that are tried with what the ballast gives, each of half of what the one before takes.
 const PLANS_MAX: u32 = 4;
 
-/// How long to leave a full disk alone.
+/// How long to leave a full disk alone, at first and at most: each try takes the ballast.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
+const SHORT_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Why nothing was moved.
 #[derive(Debug, Error)]
@@ -222,6 +223,7 @@ impl Mover {
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
     pub(crate) fn serve(mut self) {
         let mut patience = None;
+        let mut pause = SHORT_PAUSE;
         loop {
             self.shared.mover.wait(patience.take());
             if self.shared.mover.is_stopped() {
@@ -233,7 +235,7 @@ impl Mover {
             match self.run() {
                 // There may be more (MOVE-5).
                 Ok(()) => {
-                    self.said_short = false;
+                    (self.said_short, pause) = (false, SHORT_PAUSE);
                     patience = Some(Duration::ZERO);
                 }
                 Err(MoveError::Stopped) => return,
@@ -241,7 +243,8 @@ impl Mover {
                     if !std::mem::replace(&mut self.said_short, true) {
                         tracing::warn!(%error, "segments are kept; tried again when there is room");
                     }
-                    patience = Some(SHORT_PAUSE);
+                    patience = Some(pause);
+                    pause = (pause * 2).min(SHORT_PAUSE_MAX);
                 }
                 Err(error) => {
                     let kept = format!("segments are kept until the next start: {error}");

@@ -494,6 +494,8 @@ fn mover(
     let last = last.max(current.map(|current| current.sequence)).unwrap_or(0);
     let known: Vec<Finding> = report.damage.iter().chain(&report.accepted).cloned().collect();
     let unplaced = unplaced(committer, &known).iter().map(|held| held.partition).collect();
+    // What earlier runs have left is looked at before anything is written.
+    shared.mover.note_garbage();
     Ok(Mover {
         shared: shared.clone(),
         paths,

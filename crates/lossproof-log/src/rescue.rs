@@ -49,19 +49,19 @@ pub(crate) struct Plan {
     pub(crate) cost: u64,
 }
 
-/// What the ballast has for copies: the new segment and the checkpoint have to fit beside.
+/// What the ballast has for copies: the checkpoint has to fit beside. It may be more than there is,
+/// since less is tried then.
 pub(crate) fn room(shared: &Shared) -> u64 {
-    let beside = shared.config.initial_zero_bytes + shared.ballast.target() / 4;
-    shared.ballast.target().saturating_sub(beside)
+    shared.ballast.target().saturating_sub(shared.config.ballast_bytes / CHECKPOINT_SHARE)
 }
 
 /// What gives back space and needs no more than `room` for copies; `None`: nothing. With how much
 /// is written of the segment in use, for who may leave it: zeros ahead are not given back by that,
 /// since records have them anyway.
 pub(crate) fn plan(shared: &Shared, mut room: u64, written: Option<u64>) -> Option<Plan> {
-    // With a quarter more for directories and padding. Where batches are small that is too little;
-    // then less is tried.
-    let live = by_file(&shared.view, |entry| u64::from(entry.bytes) / 4 * 5);
+    let live = by_file(&shared.view, |entry| {
+        u64::from(entry.bytes) / DIRECTORY_SHARE * (DIRECTORY_SHARE + 1)
+    });
     let live_in = |key: u32| live.get(&key).copied().unwrap_or(0);
     let whole = room;
     let journal = shared.segments.journal();
@@ -78,9 +78,10 @@ pub(crate) fn plan(shared: &Shared, mut room: u64, written: Option<u64>) -> Opti
     let in_use = live_in(active.life.file_key());
     let beside = written.map_or(0, |written| written.saturating_sub(in_use));
     let pays = beside > shared.config.initial_zero_bytes;
-    if plan.sealed == sealed.len() && in_use <= room && pays {
+    let costs = in_use + shared.config.initial_zero_bytes;
+    if plan.sealed == sealed.len() && costs <= room && pays {
         plan.leaves_active = true;
-        room -= in_use;
+        room -= costs;
     }
     let colds = wasteful(shared, &shared.view, &shared.segments);
     let mut colds: Vec<(u64, u32)> =
@@ -108,6 +109,11 @@ impl Plan {
 const FULL_LOOK: Duration = Duration::from_secs(1);
 /// How long to leave a full disk alone.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// A checkpoint takes such a part of the smallest ballast.
+const CHECKPOINT_SHARE: u64 = 4;
+/// The directories and the padding of a copy are such a part of it, where batches are not small.
+const DIRECTORY_SHARE: u64 = 16;
 
 /// What is known of what a full disk can be given back: it is looked for once after each change.
 #[derive(Debug, Default)]
@@ -264,6 +270,8 @@ mod tests {
         };
         let config = LogConfig { segment_bytes, ..LogConfig::small() };
         let (log, stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        assert!(log.shared().mover.is_woken(), "what earlier runs have left may be moved");
+        log.shared().mover.wait(None);
         (clock, log, stepper)
     }
 

@@ -270,7 +270,7 @@ impl Shared {
             transactions: Bounded { used: view.transactions(), max: config.transactions_max },
             ended: self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ballast_bytes: self.ballast.held(),
-            is_disk_full: self.ballast.is_disk_full(),
+            is_disk_full: self.ballast.is_full_for_records(),
             ..self.counters.figures(used as u64 * 1024)
         }
     }

@@ -213,6 +213,10 @@ impl Zeroer {
     fn next(&self, work: &mut Work) -> io::Result<Task> {
         let was_full = self.shared.ballast.is_journal_short();
         let extension = self.next_extension(work)?;
+        if was_full && extension.is_none() && !self.shared.ballast.is_given_up() {
+            // All of this segment and of the next one is there.
+            self.shared.ballast.note_full(false);
+        }
         let ballast_is_next = std::mem::replace(&mut work.ballast_is_next, extension.is_some());
         Ok(match extension {
             Some(extension) if !(ballast_is_next && self.ballast_is_due()) => {
@@ -222,13 +226,7 @@ impl Zeroer {
                 work.ballast_is_next = false;
                 Task::Ballast
             }
-            _ => {
-                if was_full {
-                    // All of this segment and of the next one is there.
-                    self.shared.ballast.note_full(false);
-                }
-                Task::Rest
-            }
+            _ => Task::Rest,
         })
     }
 

@@ -14,9 +14,9 @@ use support::{P1, P2, append, create, simulated, values};
 
 const DATA: &str = "/data";
 /// More than any test has steps to write zeros.
-const ZEROS_MAX: usize = 50;
+const ZEROS_MAX: usize = 300;
 /// More than any disk here has room for.
-const APPENDS_MAX: usize = 1_000;
+const APPENDS_MAX: usize = 2_000;
 const FULL: Option<CommitCause> = Some(CommitCause::Full(FullCause::Disk));
 
 fn open(config: LogConfig) -> (SimDisk, Log, Stepper) {
@@ -42,6 +42,28 @@ fn zero(stepper: &mut Stepper) {
 fn files(disk: &SimDisk, kind: &str) -> Vec<PathBuf> {
     let paths = disk.paths().into_iter();
     paths.filter(|path| path.extension().is_some_and(|it| it == kind)).collect()
+}
+
+/// Those of a real log.
+fn proportions() -> LogConfig {
+    let default = LogConfig::default();
+    LogConfig {
+        segment_bytes: default.segment_bytes >> 6,
+        initial_zero_bytes: default.initial_zero_bytes >> 6,
+        zero_step_bytes: default.zero_step_bytes >> 6,
+        zero_ahead_bytes: default.zero_ahead_bytes >> 6,
+        reserve_bytes: default.reserve_bytes >> 6,
+        ballast_bytes: default.ballast_bytes >> 6,
+        checkpoint_bytes: default.checkpoint_bytes >> 6,
+        index_entries_max: 100_000,
+        ..LogConfig::small()
+    }
+}
+
+/// What segments and cold files take.
+fn record_bytes(disk: &SimDisk) -> u64 {
+    let all = [files(disk, "wal"), files(disk, "cold")].concat();
+    all.iter().map(|path| disk.bytes(path).unwrap().len() as u64).sum()
 }
 
 /// Whether there is a segment that was never used.
@@ -138,6 +160,93 @@ fn the_ballast_grows_beside_the_zeros_of_a_fast_producer() {
 fn write_a_step(stepper: &mut Stepper, config: &LogConfig) {
     for _ in 0..config.zero_step_bytes / 4_096 {
         assert_eq!(cause(stepper, append(P1, &[&record(3_000)])), None);
+    }
+}
+
+/// The trap: of the first segment everything stays, and it has to go before those behind it, of
+/// which nothing stays.
+#[test]
+fn a_segment_of_which_all_is_wanted_does_not_keep_those_behind_it() {
+    let (disk, log, mut stepper) = open(proportions());
+    zero(&mut stepper);
+    let next = |stepper: &mut Stepper, id, segments| {
+        while files(&disk, "wal").len() < segments || has_next(&disk) {
+            assert_eq!(cause(stepper, append(id, &[&record(7_800)])), None);
+            stepper.zero();
+        }
+    };
+    next(&mut stepper, P2, 2);
+    let kept = values(&log, P2, 0);
+    next(&mut stepper, P1, 4);
+    zero(&mut stepper);
+    disk.set_capacity(disk.used_bytes());
+    fill(&mut stepper);
+    let used = record_bytes(&disk);
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    // Of the three segments behind it one is in use.
+    let (segment_bytes, now) = (proportions().segment_bytes, record_bytes(&disk));
+    assert!(used - now >= 2 * segment_bytes, "{used}, then {now}");
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P2, &["again"])), None);
+    assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
+}
+
+/// The trap: a third of each segment is nothing that a move was made for.
+#[test]
+fn a_third_of_each_segment_is_given_back_on_a_full_disk() {
+    let (disk, log, mut stepper) = open(proportions());
+    zero(&mut stepper);
+    for index in 0..400 {
+        let id = if index % 3 == 0 { P1 } else { P2 };
+        // Frames with little padding.
+        assert_eq!(cause(&mut stepper, append(id, &[&record(7_800)])), None);
+        stepper.zero();
+    }
+    zero(&mut stepper);
+    disk.set_capacity(disk.used_bytes());
+    fill(&mut stepper);
+    let (kept, used) = (values(&log, P2, 0), record_bytes(&disk));
+    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    stepper.checkpoint().unwrap();
+    let (third, now) = (proportions().segment_bytes / 3, record_bytes(&disk));
+    assert!(used - now > 2 * third, "{used}, then {now}");
+    zero(&mut stepper);
+    assert_eq!(cause(&mut stepper, append(P2, &["again"])), None);
+    assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
+}
+
+/// The trap: each start took from the ballast, records had the rest of what it took, and in the end
+/// nothing that was deleted could be given back.
+#[test]
+fn starts_on_a_full_disk_do_not_use_up_the_ballast() {
+    let (mut disk, log, mut stepper) = open(proportions());
+    drop(log);
+    zero(&mut stepper);
+    while files(&disk, "wal").len() < 3 || has_next(&disk) {
+        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+        stepper.zero();
+    }
+    zero(&mut stepper);
+    let capacity = disk.used_bytes();
+    disk.set_capacity(capacity);
+    fill(&mut stepper);
+    let config = proportions();
+    let whole = config.ballast_bytes + config.checkpoint_bytes / 2;
+    for round in 1..=5 {
+        stepper.close().unwrap();
+        disk = disk.power_cut();
+        disk.set_capacity(capacity);
+        let opened = Log::open_stepped(&simulated(&disk), Path::new(DATA), proportions());
+        let log;
+        (log, stepper, _) = opened.unwrap();
+        zero(&mut stepper);
+        fill(&mut stepper);
+        zero(&mut stepper);
+        // What a start takes for its segment comes back, but for what records had of it.
+        let held = log.figures().ballast_bytes;
+        let taken = config.initial_zero_bytes + config.zero_step_bytes;
+        assert!(held + round * taken >= whole, "start {round}: {held} of {whole}");
     }
 }
 
