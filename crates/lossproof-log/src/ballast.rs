@@ -4,8 +4,8 @@
 //! - BALLAST-1: once any of it was given up no records are taken until it is whole again, or has
 //!   `ballast_bytes` and the disk no more: the room is for what gives space back, and for small
 //!   commits.
-//! - BALLAST-2: small commits take a quarter of it at most; the rest is for starts, checkpoints and
-//!   removals.
+//! - BALLAST-2: small commits take a quarter of it at most before it is whole again; the rest is for
+//!   starts, moves and removals.
 //! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
 //!   when it is whole, so that a shorter one is known to have been given up.
 //! - BALLAST-4: it grows in turns with the zeros for records: who writes as fast as these are made
@@ -36,8 +36,8 @@ pub(crate) struct Ballast {
     target: AtomicU64,
     /// As much as there is.
     held: AtomicU64,
-    /// As much as there was before any of it was given up.
-    before: AtomicU64,
+    /// What small commits have had of it since it was whole (BALLAST-2).
+    lent: AtomicU64,
     given_up: AtomicBool,
     /// There was no room for what somebody wanted to write to the journal. Only what got room there
     /// takes it back: a small record may have some where a large one had none.
@@ -104,7 +104,8 @@ impl Ballast {
             bytes: config.ballast_bytes,
             target: AtomicU64::new(config.ballast_bytes),
             held: AtomicU64::new(held),
-            before: AtomicU64::new(held),
+            // How it was given up nobody knows.
+            lent: AtomicU64::new(if given_up { config.ballast_bytes - held } else { 0 }),
             given_up: AtomicBool::new(given_up),
             full: AtomicBool::new(given_up),
             move_short: AtomicBool::new(false),
@@ -196,8 +197,8 @@ impl Ballast {
             grown?;
         }
         let is_back = self.held() >= self.bytes && (is_full || self.held() >= self.target());
-        if !self.is_given_up() || is_back {
-            self.before.store(self.held(), Ordering::Release);
+        if self.held() >= self.target() {
+            self.lent.store(0, Ordering::Release);
         }
         if self.held() >= self.bytes {
             let whole = whole_path(&self.directory);
@@ -207,8 +208,9 @@ impl Ballast {
             }
         }
         if is_back && self.given_up.load(Ordering::Acquire) {
-            // Who finds more room says so.
-            self.note_full(is_full);
+            if !is_full {
+                self.note_full(false);
+            }
             self.given_up.store(false, Ordering::Release);
             tracing::info!("there is room for the ballast again: records are taken");
         }
@@ -220,10 +222,11 @@ impl Ballast {
     /// somebody else makes use of it (BALLAST-2).
     pub(crate) fn lend(&self, disk: &dyn Disk, bytes: u64) -> Option<Room<'_>> {
         let using = self.use_now()?;
-        let floor = self.before.load(Ordering::Acquire) / COMMITS_SHARE * (COMMITS_SHARE - 1);
-        let held = self.held();
-        let rest = held.checked_sub(bytes).filter(|rest| *rest >= floor)?;
+        let (held, lent) = (self.held(), self.lent.load(Ordering::Acquire));
+        let share = (held + lent) / COMMITS_SHARE;
+        let rest = held.checked_sub(bytes).filter(|_| lent + bytes <= share)?;
         self.shrink(disk, rest).ok()?;
+        self.lent.store(lent + bytes, Ordering::Release);
         Some(using)
     }
 
@@ -310,7 +313,7 @@ mod tests {
         held.give_up(&disk).unwrap_err();
         assert!(held.is_given_up() && held.wants(0));
         assert!(!held.grow(&disk, 64).unwrap());
-        assert!(!held.is_given_up() && !held.wants(0) && held.is_disk_full());
+        assert!(!held.is_given_up() && !held.wants(0));
     }
 
     /// The trap: it is larger once there is more to move, and records take the rest of it whenever
@@ -323,6 +326,7 @@ mod tests {
             assert!(held.wants(64));
             (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
             assert_eq!(held.held(), 128);
+            held.note_full(true);
             drop(held.give_up(&disk).unwrap());
             disk.set_capacity(if is_full { 100 } else { 128 });
             for step in 1..=4 {
@@ -335,6 +339,44 @@ mod tests {
                 if is_full { (96, true) } else { (128, false) }
             );
         }
+    }
+
+    /// The trap: it counts as being back where the disk has no more, and a quarter of what is left
+    /// is lent again and again; or nothing is known of what was lent before a start. (BALLAST-2)
+    #[test]
+    fn no_more_than_a_quarter_is_lent_before_it_is_whole_again() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        assert!(held.wants(64));
+        (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        for free in [112, 96, 96, 96] {
+            // Somebody else takes what was lent.
+            drop(held.lend(&disk, 16));
+            disk.set_capacity(disk.used_bytes());
+            assert!(!held.grow(&disk, 32).unwrap() && !held.is_given_up());
+            assert_eq!(held.held(), free);
+        }
+        disk.heal();
+        held.grow(&disk, 32).unwrap();
+        assert!(held.lend(&disk, 16).is_some(), "it was whole again");
+        give_up(&disk, Path::new("/data")).unwrap();
+        let held = ballast(&disk);
+        disk.set_capacity(40);
+        held.grow(&disk, 32).unwrap();
+        assert!(held.held() == 32 && held.lend(&disk, 8).is_none());
+    }
+
+    /// The trap: a move gave it up, and records have room that lies ready.
+    #[test]
+    fn one_that_does_not_become_whole_again_says_nothing_of_records() {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        assert!(held.wants(64));
+        (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        drop(held.give_up(&disk).unwrap());
+        disk.set_capacity(127);
+        (0..5).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        assert!(!held.is_full_for_records());
     }
 
     #[test]

@@ -133,6 +133,8 @@ pub(crate) struct Mover {
     pub(crate) first_sequence: u64,
     /// So many segments at a time: fewer where there is no room for the copy of more.
     pub(crate) most: usize,
+    /// What the last move with the ballast would have copied, in vain, and what there was of that.
+    pub(crate) vain: Option<(u64, u64)>,
     /// That something runs short is said once.
     pub(crate) said_short: bool,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
@@ -211,8 +213,7 @@ impl Mover {
             || shared.mover.has_findings()
             || shared.mover.take_garbage()
                 && !wasteful(shared, &shared.view, &shared.segments).is_empty()
-            || shared.ballast.is_disk_full()
-                && rescue::plan(shared, rescue::room(shared), None).is_some_and(|it| it.moves())
+            || shared.ballast.is_disk_full() && self.what_fits().is_some()
     }
 
     /// Whether the index has so many entries that there should be fewer.
@@ -277,6 +278,7 @@ impl Mover {
                 Ok(()) => {
                     self.most = (self.most * 2).min(SEALED_MAX);
                     self.shared.ballast.note_move_short(false);
+                    self.vain = None;
                     Ok(())
                 }
                 moved => moved,
@@ -352,19 +354,28 @@ impl Mover {
     fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
         let shared = self.shared.clone();
         shared.ballast.note_move_short(true);
-        let plan = rescue::plan(&shared, rescue::room(&shared), None).filter(Plan::moves);
-        let Some(plan) = plan else { return Err(error) };
+        let Some(plan) = self.what_fits() else { return Err(error) };
+        let tried = (plan.cost, shared.ballast.held());
         let action = "give up what is held back";
         if let Some(zeroer) = &self.zeroer {
             zeroer.remove_free().map_err(failed(action))?;
         }
         let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
         let moved = room.and_then(|_room| self.move_by_plans(plan));
+        self.vain = moved.is_err().then_some(tried);
         // Also where it could not be: records wait until it is found whole.
         if let Some(zeroer) = &self.zeroer {
             zeroer.look();
         }
         moved
+    }
+
+    /// What there may be room for; nothing where the same was tried in vain, with no less.
+    fn what_fits(&self) -> Option<Plan> {
+        let shared = &self.shared;
+        let plan = rescue::plan(shared, rescue::room(shared), None).filter(Plan::moves)?;
+        let is_vain = |(cost, held): (u64, u64)| plan.cost == cost && shared.ballast.held() <= held;
+        (!self.vain.is_some_and(is_vain)).then_some(plan)
     }
 
     /// First what costs nothing, and then less and less: the ballast is smaller than it is to be

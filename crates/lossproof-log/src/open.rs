@@ -508,6 +508,7 @@ fn mover(
         sequence: last + 1,
         first_sequence: last + 1,
         most: SEALED_MAX,
+        vain: None,
         said_short: false,
         halted: false,
     })

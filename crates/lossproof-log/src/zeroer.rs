@@ -63,7 +63,7 @@ struct Extension {
 impl Zeroer {
     pub(crate) fn new(shared: Arc<Shared>, active: Arc<SegmentFile>) -> Arc<Self> {
         let config = &shared.config;
-        Arc::new(Self {
+        let zeroer = Arc::new(Self {
             sizes: SegmentSizes {
                 capacity: config.segment_bytes,
                 initial: config.initial_zero_bytes,
@@ -83,7 +83,10 @@ impl Zeroer {
             }),
             wake: Condvar::new(),
             shared,
-        })
+        });
+        // The mover may look for what there is room for before this thread does.
+        zeroer.ballast_is_due();
+        zeroer
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {

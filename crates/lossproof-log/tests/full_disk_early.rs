@@ -216,6 +216,34 @@ fn a_third_of_each_segment_is_given_back_on_a_full_disk() {
     assert_eq!(values(&log, P2, 0)[..kept.len()], kept);
 }
 
+/// The trap: what does not fit is tried again and again, and takes the ballast each time.
+#[test]
+fn what_was_tried_in_vain_with_the_ballast_is_not_tried_again_with_the_same() {
+    let (disk, log, mut stepper) = open(proportions());
+    while log.figures().ballast_bytes < proportions().ballast_bytes {
+        assert_eq!(cause(&mut stepper, append(P2, &[&record(7_800)])), None);
+        stepper.zero();
+    }
+    // A segment of which all is wanted, and a ballast that has not grown since.
+    for _ in 0..200 {
+        assert_eq!(cause(&mut stepper, append(P2, &[&record(7_800)])), None);
+    }
+    (0..2).for_each(|_| stepper.zero());
+    disk.set_capacity(disk.used_bytes());
+    while cause(&mut stepper, append(P2, &[&record(7_800)])).is_none() {}
+    assert!(log.figures().is_disk_full && stepper.is_move_due());
+    stepper.checkpoint().unwrap_err();
+    assert_eq!(log.figures().ballast_bytes, 0, "it was tried");
+    zero(&mut stepper);
+    let held = log.figures().ballast_bytes;
+    assert!(!stepper.is_move_due());
+    stepper.checkpoint().unwrap_err();
+    assert_eq!(log.figures().ballast_bytes, held);
+    disk.heal();
+    zero(&mut stepper);
+    stepper.checkpoint().unwrap();
+}
+
 /// The trap: each start took from the ballast, records had the rest of what it took, and in the end
 /// nothing that was deleted could be given back.
 #[test]
@@ -245,7 +273,7 @@ fn starts_on_a_full_disk_do_not_use_up_the_ballast() {
         zero(&mut stepper);
         // What a start takes for its segment comes back, but for what records had of it.
         let held = log.figures().ballast_bytes;
-        let taken = config.initial_zero_bytes + config.zero_step_bytes;
+        let taken = config.initial_zero_bytes - config.reserve_bytes + config.zero_step_bytes;
         assert!(held + round * taken >= whole, "start {round}: {held} of {whole}");
     }
 }
