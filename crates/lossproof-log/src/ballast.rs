@@ -4,8 +4,8 @@
 //! - BALLAST-1: once any of it was given up no records are taken until it is whole again, or has
 //!   `ballast_bytes` and the disk no more: the room is for what gives space back, and for small
 //!   commits.
-//! - BALLAST-2: small commits take a quarter of it at most before it is whole again; the rest is for
-//!   starts, moves and removals.
+//! - BALLAST-2: small commits take a quarter of it at most before it is whole again; the rest is
+//!   for starts, moves and removals.
 //! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
 //!   when it is whole, so that a shorter one is known to have been given up.
 //! - BALLAST-4: it grows in turns with the zeros for records: who writes as fast as these are made
@@ -324,7 +324,7 @@ mod tests {
             let disk = SimDisk::new();
             let held = ballast(&disk);
             assert!(held.wants(64));
-            (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+            (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
             assert_eq!(held.held(), 128);
             held.note_full(true);
             drop(held.give_up(&disk).unwrap());
@@ -348,7 +348,7 @@ mod tests {
         let disk = SimDisk::new();
         let held = ballast(&disk);
         assert!(held.wants(64));
-        (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
         for free in [112, 96, 96, 96] {
             // Somebody else takes what was lent.
             drop(held.lend(&disk, 16));
@@ -372,10 +372,11 @@ mod tests {
         let disk = SimDisk::new();
         let held = ballast(&disk);
         assert!(held.wants(64));
-        (0..4).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
         drop(held.give_up(&disk).unwrap());
         disk.set_capacity(127);
-        (0..5).for_each(|_| drop(held.grow(&disk, 32).unwrap()));
+        let grown: Vec<bool> = (0..5).map(|_| held.grow(&disk, 32).unwrap()).collect();
+        assert_eq!(grown, [true, true, true, false, false]);
         assert!(!held.is_full_for_records());
     }
 
