@@ -30,7 +30,7 @@ const REFUSED: &str = "records are refused until there is room for the ballast a
 #[derive(Debug)]
 pub(crate) struct Ballast {
     directory: PathBuf,
-    /// Without less records are not taken once it was given up.
+    /// With less of it no records are taken once any was given up.
     bytes: u64,
     /// As much as makes it whole; set by the thread that writes zeros.
     target: AtomicU64,
@@ -175,11 +175,15 @@ impl Ballast {
         self.target.load(Ordering::Acquire)
     }
 
-    /// With `more` to copy in a move it is larger by that; whether it is to grow, or to be
-    /// found whole: where it could not be shortened records wait for that as well.
-    pub(crate) fn wants(&self, more: u64) -> bool {
+    /// With `more` to copy in a move it is larger by that.
+    pub(crate) fn aim(&self, more: u64) {
         self.target.store(self.bytes + more, Ordering::Release);
-        self.held() < self.bytes + more || self.is_given_up()
+    }
+
+    /// Whether it is to grow, or to be found whole: where it could not be shortened records wait
+    /// for that as well.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.held() < self.target() || self.is_given_up()
     }
 
     /// Adds up to `step` bytes; false while what was given up is in use, or where there is no room.
@@ -196,8 +200,9 @@ impl Ballast {
         if !is_full {
             grown?;
         }
-        let is_back = self.held() >= self.bytes && (is_full || self.held() >= self.target());
-        if self.held() >= self.target() {
+        let is_whole = self.held() >= self.target();
+        let is_back = is_whole || is_full && self.held() >= self.bytes;
+        if is_whole {
             self.lent.store(0, Ordering::Release);
         }
         if self.held() >= self.bytes {
@@ -212,7 +217,7 @@ impl Ballast {
                 self.note_full(false);
             }
             self.given_up.store(false, Ordering::Release);
-            tracing::info!("there is room for the ballast again: records are taken");
+            tracing::info!("records wait for the ballast no more");
         }
         drop(using);
         Ok(!is_full)
@@ -279,6 +284,17 @@ mod tests {
         Ballast::open(disk, directory, &config).unwrap()
     }
 
+    /// One that has grown to twice its size, since there is something to move.
+    fn grown() -> (SimDisk, Ballast) {
+        let disk = SimDisk::new();
+        let held = ballast(&disk);
+        held.aim(64);
+        assert!(held.is_wanted());
+        (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
+        assert_eq!(held.held(), 128);
+        (disk, held)
+    }
+
     #[test]
     fn it_grows_by_steps_and_is_lent_in_part() {
         let disk = SimDisk::new();
@@ -308,12 +324,12 @@ mod tests {
         let disk = SimDisk::new();
         let held = ballast(&disk);
         held.grow(&disk, 64).unwrap();
-        assert!(!held.wants(0));
+        assert!(!held.is_wanted());
         disk.inject(Fault::change(0).no_space().sticky());
         held.give_up(&disk).unwrap_err();
-        assert!(held.is_given_up() && held.wants(0));
+        assert!(held.is_given_up() && held.is_wanted());
         assert!(!held.grow(&disk, 64).unwrap());
-        assert!(!held.is_given_up() && !held.wants(0));
+        assert!(!held.is_given_up() && !held.is_wanted());
     }
 
     /// The trap: it is larger once there is more to move, and records take the rest of it whenever
@@ -321,11 +337,7 @@ mod tests {
     #[test]
     fn records_wait_for_all_of_it_unless_the_disk_has_no_more() {
         for is_full in [false, true] {
-            let disk = SimDisk::new();
-            let held = ballast(&disk);
-            assert!(held.wants(64));
-            (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
-            assert_eq!(held.held(), 128);
+            let (disk, held) = grown();
             held.note_full(true);
             drop(held.give_up(&disk).unwrap());
             disk.set_capacity(if is_full { 100 } else { 128 });
@@ -345,10 +357,7 @@ mod tests {
     /// is lent again and again; or nothing is known of what was lent before a start. (BALLAST-2)
     #[test]
     fn no_more_than_a_quarter_is_lent_before_it_is_whole_again() {
-        let disk = SimDisk::new();
-        let held = ballast(&disk);
-        assert!(held.wants(64));
-        (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
+        let (disk, held) = grown();
         for free in [112, 96, 96, 96] {
             // Somebody else takes what was lent.
             drop(held.lend(&disk, 16));
@@ -369,10 +378,7 @@ mod tests {
     /// The trap: a move gave it up, and records have room that lies ready.
     #[test]
     fn one_that_does_not_become_whole_again_says_nothing_of_records() {
-        let disk = SimDisk::new();
-        let held = ballast(&disk);
-        assert!(held.wants(64));
-        (0..4).for_each(|_| assert!(held.grow(&disk, 32).unwrap()));
+        let (disk, held) = grown();
         drop(held.give_up(&disk).unwrap());
         disk.set_capacity(127);
         let grown: Vec<bool> = (0..5).map(|_| held.grow(&disk, 32).unwrap()).collect();

@@ -54,26 +54,15 @@ pub(crate) fn help(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
-    use lossproof_wire::batch::BatchBuilder;
+    use lossproof_env::SimDisk;
 
     use super::*;
-    use crate::config::LogConfig;
-    use crate::log::Log;
-    use crate::{Commit, FlushPolicy, PartitionChange, PartitionId};
+    use crate::testing::{append, create, open};
+    use crate::{LogConfig, PartitionId};
 
     #[test]
     fn a_thread_that_panics_is_missed() {
-        let env = Environment {
-            disk: Arc::new(SimDisk::new()),
-            clock: Arc::new(ManualClock::new(1_000_000)),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-        let (log, _stepper, _) = opened.unwrap();
+        let (log, _stepper) = open(&SimDisk::new(), LogConfig::small());
         assert_eq!(log.figures().ended, []);
         let thread = help(log.shared(), Helper::Scrub, || panic!("planned")).unwrap();
         thread.join().unwrap();
@@ -84,25 +73,14 @@ mod tests {
     #[test]
     fn a_thread_that_has_ended_does_not_leave_the_disk_full() {
         for thread in [Helper::Zero, Helper::Move] {
-            let env = Environment {
-                disk: Arc::new(SimDisk::new()),
-                clock: Arc::new(ManualClock::new(1_000_000)),
-                rng: Arc::new(SeededRng::new(7)),
-            };
-            let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-            let (log, mut stepper, _) = opened.unwrap();
+            let (log, mut stepper) = open(&SimDisk::new(), LogConfig::small());
             let ballast = &log.shared().ballast;
             ballast.note_full(thread == Helper::Zero);
             ballast.note_move_short(thread == Helper::Move);
             assert!(ballast.is_disk_full());
             help(log.shared(), thread, || panic!("planned")).unwrap().join().unwrap();
             let id = PartitionId(1);
-            let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
-            let create = PartitionChange::Create { id, topic_id, index: 0, flush };
-            let mut batch = BatchBuilder::new();
-            batch.push(1_000, None, Some(b"x"), &[]);
-            let append = Commit::append(id, batch.build().unwrap());
-            for commit in [Commit::partition(create), append] {
+            for commit in [create(id), append(id, 1, b"x")] {
                 stepper.submit(vec![commit]).remove(0).unwrap();
             }
             assert!(!ballast.is_disk_full(), "{thread:?}");

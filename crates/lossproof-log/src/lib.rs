@@ -72,6 +72,8 @@ mod slots;
 mod snapshot;
 mod staging;
 mod state;
+#[cfg(test)]
+mod testing;
 mod transactions;
 mod wall_clock;
 mod waste;

@@ -695,30 +695,21 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 #[cfg(test)]
 mod tests {
-    use lossproof_env::{ManualClock, SeededRng, SimDisk};
+    use lossproof_env::SimDisk;
 
     use super::*;
-    use crate::{FlushPolicy, PartitionChange};
+    use crate::PartitionChange;
+    use crate::testing::{self, append, create};
 
     /// READ-3: who reads has found the partition before it was deleted, and its segments only after
     /// they were given back.
     #[test]
     fn what_was_deleted_while_it_was_read_is_not_damaged() {
-        let env = Environment {
-            disk: Arc::new(SimDisk::new()),
-            clock: Arc::new(ManualClock::new(1_000_000)),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-        let (log, mut stepper, _) = opened.unwrap();
-        let (id, flush) = (PartitionId(1), FlushPolicy::Commit);
-        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
-        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
-        let mut batch = lossproof_wire::batch::BatchBuilder::new();
-        batch.push(1000, None, Some(&[b'x'; 3_000]), &[]);
-        let batch = batch.build().unwrap();
+        let (log, mut stepper) = testing::open(&SimDisk::new(), LogConfig::small());
+        let id = PartitionId(1);
+        stepper.submit(vec![create(id)]).remove(0).unwrap();
         while log.shared().segments.journal().len() < 3 {
-            stepper.submit(vec![Commit::append(id, batch.clone())]).remove(0).unwrap();
+            stepper.submit(vec![append(id, 1, &[b'x'; 3_000])]).remove(0).unwrap();
         }
         let found = log.shared().view.partition(id).unwrap();
         assert_eq!(log.read_of(id, &found, 0, 1).unwrap().batches.len(), 1);

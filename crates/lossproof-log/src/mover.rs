@@ -43,7 +43,7 @@ use crate::paths::Paths;
 use crate::reader::{ReadSegment, verifies};
 use crate::recovery::{Located, Recovery};
 use crate::report::Finding;
-use crate::rescue::{self, Plan};
+use crate::rescue::Plan;
 use crate::scrub::Scrubber;
 use crate::shared::Shared;
 use crate::slots::Slots;
@@ -57,9 +57,6 @@ pub(crate) const SEALED_MAX: usize = 16;
 
 /// What fails where a cold file cannot be written.
 const COPY: &str = "write a cold file";
-
-/// Plans that are tried with what the ballast gives, each of half of what the one before takes.
-const PLANS_MAX: u32 = 4;
 
 /// How long to leave a full disk alone, at first and at most: each try takes the ballast.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -91,7 +88,7 @@ impl MoveError {
         if file >= COLD_KEY { Self::ColdDamage { file, what } } else { Self::Damage(what) }
     }
 
-    fn is_full_disk(&self) -> bool {
+    pub(crate) fn is_full_disk(&self) -> bool {
         let (Self::Io { source, .. } | Self::Read(OpenError::Io { source, .. })) = self else {
             return false;
         };
@@ -109,7 +106,7 @@ impl MoveError {
     }
 }
 
-fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
+pub(crate) fn failed(action: &'static str) -> impl FnOnce(io::Error) -> MoveError {
     move |source| MoveError::Io { action, source }
 }
 
@@ -202,11 +199,9 @@ impl Mover {
 
     fn has_enough(&self) -> bool {
         let shared = &self.shared;
-        let journal = shared.segments.journal();
-        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
+        let sealed = shared.segments.sealed();
         let index_is_long = self.is_long(&shared.view);
-        bytes >= shared.config.checkpoint_bytes
+        shared.segments.sealed_bytes() >= shared.config.checkpoint_bytes
             || sealed.len() >= SEALED_MAX
             || index_is_long && !sealed.is_empty()
             || shared.mover.has_orders()
@@ -323,8 +318,7 @@ impl Mover {
     /// Sealed segments and cold files that could be moved.
     fn left(&self) -> (usize, usize) {
         let Shared { view, segments, .. } = &*self.shared;
-        let sealed = segments.journal().len().saturating_sub(1);
-        (sealed, wasteful(&self.shared, view, segments).len())
+        (segments.sealed().len(), wasteful(&self.shared, view, segments).len())
     }
 
     /// Half as many segments as the last move took; false where that was a single one. What is kept
@@ -333,8 +327,7 @@ impl Mover {
         if self.zeroer.as_ref().is_some_and(|zeroer| zeroer.remove_free().is_err()) {
             return false;
         }
-        let journal = self.shared.segments.journal();
-        let took = journal.split_last().map_or(0, |(_, sealed)| self.share(sealed));
+        let took = self.share(&self.shared.segments.sealed());
         self.most = (took / 2).max(1);
         took > 1
     }
@@ -350,53 +343,7 @@ impl Mover {
         fits.count().max(1).min(files.len())
     }
 
-    /// The ballast is given up for what gives back more than it takes.
-    fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
-        let shared = self.shared.clone();
-        shared.ballast.note_move_short(true);
-        let Some(plan) = self.what_fits() else { return Err(error) };
-        let tried = (plan.cost, shared.ballast.held());
-        let action = "give up what is held back";
-        if let Some(zeroer) = &self.zeroer {
-            zeroer.remove_free().map_err(failed(action))?;
-        }
-        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
-        let moved = room.and_then(|_room| self.move_by_plans(plan));
-        self.vain = moved.is_err().then_some(tried);
-        // Also where it could not be: records wait until it is found whole.
-        if let Some(zeroer) = &self.zeroer {
-            zeroer.look();
-        }
-        moved
-    }
-
-    /// What there may be room for; nothing where the same was tried in vain, with no less.
-    fn what_fits(&self) -> Option<Plan> {
-        let shared = &self.shared;
-        let plan = rescue::plan(shared, rescue::room(shared), None).filter(Plan::moves)?;
-        let is_vain = |(cost, held): (u64, u64)| plan.cost == cost && shared.ballast.held() <= held;
-        (!self.vain.is_some_and(is_vain)).then_some(plan)
-    }
-
-    /// First what costs nothing, and then less and less: the ballast is smaller than it is to be
-    /// where the disk was full before it had grown, or somebody else has taken what it gave.
-    fn move_by_plans(&mut self, whole: Plan) -> Result<(), MoveError> {
-        let free = rescue::plan(&self.shared, 0, None).filter(Plan::moves);
-        let mut plan = free.unwrap_or(whole);
-        let mut moved = self.move_sealed(Some(&plan));
-        for _ in 1..PLANS_MAX {
-            if !moved.as_ref().is_err_and(MoveError::is_full_disk) {
-                break;
-            }
-            let less = rescue::plan(&self.shared, plan.cost / 2, None);
-            let Some(less) = less.filter(|it| it.moves() && it.cost < plan.cost) else { break };
-            plan = less;
-            moved = self.move_sealed(Some(&plan));
-        }
-        moved
-    }
-
-    fn move_sealed(&mut self, plan: Option<&Plan>) -> Result<(), MoveError> {
+    pub(crate) fn move_sealed(&mut self, plan: Option<&Plan>) -> Result<(), MoveError> {
         self.check_stop()?;
         self.give_back_rest()?;
         let journal = self.shared.segments.journal();

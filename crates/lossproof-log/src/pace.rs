@@ -56,25 +56,19 @@ fn is_urgent(shared: &Shared) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+    use lossproof_env::SimDisk;
 
     use super::*;
-    use crate::{Commit, Log, LogConfig, StateKind};
+    use crate::testing::open;
+    use crate::{Commit, LogConfig, StateKind};
 
     #[test]
     fn pauses_are_bounded_and_end_where_the_journal_is_long() {
         assert_eq!(pause_after(TURN), TURN * PAUSE_TURNS);
         assert_eq!(pause_after(Duration::from_secs(1)), PAUSE_MAX);
-        let env = Environment {
-            disk: Arc::new(SimDisk::new()),
-            clock: Arc::new(ManualClock::new(0)),
-            rng: Arc::new(SeededRng::new(7)),
-        };
         let config = LogConfig::small();
         let segments = config.checkpoint_bytes * BACKLOG_MAX / config.segment_bytes;
-        let (log, mut stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        let (log, mut stepper) = open(&SimDisk::new(), config);
         let shared = log.shared().clone();
         while (shared.segments.journal_len() as u64) < segments {
             assert!(!is_urgent(&shared));

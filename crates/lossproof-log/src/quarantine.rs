@@ -83,8 +83,8 @@ pub(crate) fn list(
     disk.sync_dir(quarantine)
 }
 
-/// Lines of the list that tell of an end that was cut. For the start that cut it was the last to
-/// know of it otherwise.
+/// Lines of the list that tell of an end that was cut: nothing else does once the start that cut it
+/// is over.
 pub(crate) fn cuts(disk: &dyn Disk, quarantine: &Path) -> io::Result<Vec<String>> {
     let (text, _) = read_list(disk, &quarantine.join(LIST))?;
     let kind = FindingKind::TailCut.to_string();

@@ -93,6 +93,18 @@ impl Segments {
         open.range(..COLD_KEY).map(|(_, segment)| segment.clone()).collect()
     }
 
+    /// Those of the journal that nothing is added to.
+    pub(crate) fn sealed(&self) -> Vec<Arc<ReadSegment>> {
+        let mut sealed = self.journal();
+        sealed.pop();
+        sealed
+    }
+
+    /// What these take; one whose length cannot be had counts for nothing.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.sealed().iter().filter_map(|segment| segment.file.len().ok()).sum()
+    }
+
     /// How many of them are the journal's.
     pub(crate) fn journal_len(&self) -> usize {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
@@ -495,41 +507,27 @@ fn salvage(segment: &ReadSegment, position: u64, end: u64) -> io::Result<Option<
 mod tests {
     use std::path::Path;
 
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
-    use lossproof_wire::batch::BatchBuilder;
+    use lossproof_env::SimDisk;
 
     use super::*;
-    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange};
+    use crate::LogConfig;
+    use crate::testing::{append, create, open};
 
     const ID: PartitionId = PartitionId(1);
-
-    fn append(value: &[u8]) -> Commit {
-        let mut batch = BatchBuilder::new();
-        batch.push(1000, None, Some(value), &[]);
-        Commit::append(ID, batch.build().unwrap())
-    }
 
     /// READ-2: the batch behind what cannot be read was acknowledged after the read began. That it
     /// may not be given yet says nothing of what is missing before it.
     #[test]
     fn what_cannot_be_read_is_no_end_though_the_log_has_grown_meanwhile() {
         let disk = SimDisk::new();
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(ManualClock::new(1_000_000)),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-        let (log, mut stepper, _) = opened.unwrap();
-        let flush = FlushPolicy::Commit;
-        let create = PartitionChange::Create { id: ID, topic_id: [1; 16], index: 0, flush };
-        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+        let (log, mut stepper) = open(&disk, LogConfig::small());
+        stepper.submit(vec![create(ID)]).remove(0).unwrap();
         for value in [b"before", b"struck"] {
-            stepper.submit(vec![append(value)]).remove(0).unwrap();
+            stepper.submit(vec![append(ID, 1, value)]).remove(0).unwrap();
         }
         let partition = log.shared().view.partition(ID).unwrap();
         let bounds = partition.bounds();
-        stepper.submit(vec![append(b"behind")]).remove(0).unwrap();
+        stepper.submit(vec![append(ID, 1, b"behind")]).remove(0).unwrap();
         assert_eq!((bounds, partition.bounds()), ((0, 2), (0, 3)));
         let path = Path::new("/data/journal/0000000000000001.wal");
         let bytes = disk.bytes(path).unwrap();

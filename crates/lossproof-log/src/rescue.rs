@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::commit::{Commit, PartitionChange};
 use crate::committer::Committer;
+use crate::mover::{MoveError, Mover, failed};
 use crate::shared::Shared;
 use crate::staging;
 use crate::waste::{by_file, wasteful};
@@ -51,14 +52,14 @@ pub(crate) struct Plan {
 
 /// What the ballast has for copies: the checkpoint has to fit beside. It may be more than there is,
 /// since less is tried then.
-pub(crate) fn room(shared: &Shared) -> u64 {
+fn room(shared: &Shared) -> u64 {
     shared.ballast.target().saturating_sub(shared.config.ballast_bytes / CHECKPOINT_SHARE)
 }
 
 /// What gives back space and needs no more than `room` for copies; `None`: nothing. With how much
 /// is written of the segment in use, for who may leave it: zeros ahead are not given back by that,
 /// since records have them anyway.
-pub(crate) fn plan(shared: &Shared, mut room: u64, written: Option<u64>) -> Option<Plan> {
+fn plan(shared: &Shared, mut room: u64, written: Option<u64>) -> Option<Plan> {
     let live = by_file(&shared.view, |entry| {
         u64::from(entry.bytes) / DIRECTORY_SHARE * (DIRECTORY_SHARE + 1)
     });
@@ -114,6 +115,9 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 const CHECKPOINT_SHARE: u64 = 4;
 /// The directories and the padding of a copy are such a part of it, where batches are not small.
 const DIRECTORY_SHARE: u64 = 16;
+
+/// Plans that are tried with what the ballast gives, each of half of what the one before takes.
+const PLANS_MAX: u32 = 4;
 
 /// What is known of what a full disk can be given back: it is looked for once after each change.
 #[derive(Debug, Default)]
@@ -233,16 +237,62 @@ impl Committer {
     }
 }
 
+impl Mover {
+    /// The ballast is given up for what gives back more than it takes.
+    pub(crate) fn move_what_fits(&mut self, error: MoveError) -> Result<(), MoveError> {
+        let shared = self.shared.clone();
+        shared.ballast.note_move_short(true);
+        let Some(plan) = self.what_fits() else { return Err(error) };
+        let tried = (plan.cost, shared.ballast.held());
+        let action = "give up what is held back";
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.remove_free().map_err(failed(action))?;
+        }
+        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
+        let moved = room.and_then(|_room| self.move_by_plans(plan));
+        self.vain = moved.is_err().then_some(tried);
+        // Also where it could not be: records wait until it is found whole.
+        if let Some(zeroer) = &self.zeroer {
+            zeroer.look();
+        }
+        moved
+    }
+
+    /// What there may be room for; nothing where the same was tried in vain, with no less.
+    pub(crate) fn what_fits(&self) -> Option<Plan> {
+        let shared = &self.shared;
+        let plan = plan(shared, room(shared), None).filter(Plan::moves)?;
+        let is_vain = |(cost, held): (u64, u64)| plan.cost == cost && shared.ballast.held() <= held;
+        (!self.vain.is_some_and(is_vain)).then_some(plan)
+    }
+
+    /// First what costs nothing, and then less and less: the ballast is smaller than it is to be
+    /// where the disk was full before it had grown, or somebody else has taken what it gave.
+    fn move_by_plans(&mut self, whole: Plan) -> Result<(), MoveError> {
+        let free = plan(&self.shared, 0, None).filter(Plan::moves);
+        let mut tried = free.unwrap_or(whole);
+        let mut moved = self.move_sealed(Some(&tried));
+        for _ in 1..PLANS_MAX {
+            if !moved.as_ref().is_err_and(MoveError::is_full_disk) {
+                break;
+            }
+            let less = plan(&self.shared, tried.cost / 2, None);
+            let Some(less) = less.filter(|it| it.moves() && it.cost < tried.cost) else { break };
+            tried = less;
+            moved = self.move_sealed(Some(&tried));
+        }
+        moved
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
-    use lossproof_env::{Disk, Environment, Fault, ManualClock, SeededRng, SimDisk};
-    use lossproof_wire::batch::BatchBuilder;
+    use lossproof_env::{Disk, Fault, ManualClock, SimDisk};
 
     use super::*;
-    use crate::{FlushPolicy, Log, LogConfig, PartitionId, Stepper};
+    use crate::{Log, LogConfig, PartitionId, Stepper, testing};
 
     const BULK: PartitionId = PartitionId(1);
     const KEPT: PartitionId = PartitionId(2);
@@ -256,20 +306,13 @@ mod tests {
     }
 
     fn append(id: PartitionId) -> Commit {
-        let mut batch = BatchBuilder::new();
-        batch.push(1_000, None, Some(&[b'x'; 3_000]), &[]);
-        Commit::append(id, batch.build().unwrap())
+        testing::append(id, 1, &[b'x'; 3_000])
     }
 
     fn open_on(disk: &SimDisk, segment_bytes: u64) -> (ManualClock, Log, Stepper) {
         let clock = ManualClock::new(1_000_000);
-        let env = Environment {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::new(clock.clone()),
-            rng: Arc::new(SeededRng::new(7)),
-        };
         let config = LogConfig { segment_bytes, ..LogConfig::small() };
-        let (log, stepper, _) = Log::open_stepped(&env, Path::new("/data"), config).unwrap();
+        let (log, stepper) = testing::open_at(disk, &clock, config);
         assert!(log.shared().mover.is_woken(), "what earlier runs have left may be moved");
         log.shared().mover.wait(None);
         (clock, log, stepper)
@@ -280,9 +323,7 @@ mod tests {
         let disk = SimDisk::new();
         let (clock, log, mut stepper) = open_on(&disk, segment_bytes);
         for id in [BULK, KEPT] {
-            let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
-            let create = PartitionChange::Create { id, topic_id, index: 0, flush };
-            assert!(is_taken(&mut stepper, Commit::partition(create)));
+            assert!(is_taken(&mut stepper, testing::create(id)));
         }
         (disk, clock, log, stepper)
     }
@@ -361,11 +402,7 @@ mod tests {
         let (disk, _clock, log, mut stepper) = open(1 << 20);
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
         disk.set_capacity(400 << 10);
-        let kept = || {
-            let mut batch = BatchBuilder::new();
-            (0..50).for_each(|_| batch.push(1_000, None, Some(&[b'x'; 10]), &[]));
-            Commit::append(KEPT, batch.build().unwrap())
-        };
+        let kept = || testing::append(KEPT, 50, &[b'x'; 10]);
         let mut refused = (0..APPENDS_MAX).map(|_| {
             let both = stepper.submit(vec![append(BULK), kept()]);
             both.iter().any(Result::is_err)
@@ -387,11 +424,7 @@ mod tests {
         disk.create(free).unwrap().preallocate(segment_bytes).unwrap();
         stepper.zeroer().offer(free.to_owned());
         disk.set_capacity(disk.used_bytes());
-        let large = || {
-            let mut batch = BatchBuilder::new();
-            batch.push(1_000, None, Some(&vec![b'x'; 80 << 10]), &[]);
-            Commit::append(KEPT, batch.build().unwrap())
-        };
+        let large = || testing::append(KEPT, 1, &vec![b'x'; 80 << 10]);
         assert!(is_taken(&mut stepper, large()));
         assert!(!is_taken(&mut stepper, large()));
         assert_eq!(log.shared().fenced(), None);

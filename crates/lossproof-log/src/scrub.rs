@@ -141,10 +141,7 @@ impl Scrubber {
             return None;
         }
         let segments = &self.shared.segments;
-        let journal = segments.journal();
-        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        let cold = segments.cold();
-        let files: Vec<&Arc<ReadSegment>> = sealed.iter().chain(&cold).collect();
+        let files = [segments.sealed(), segments.cold()].concat();
         let bytes = files.iter().filter_map(|it| it.file.len().ok()).sum();
         self.shared.counters.scrub.begin(bytes);
         self.files = files.iter().map(|it| it.life.file_key()).collect();
@@ -337,27 +334,11 @@ fn states_in(segment: &ReadSegment, found: Option<&FoundFrame>) -> Vec<StateKind
 mod tests {
     use std::path::Path;
 
-    use lossproof_env::{Environment, Fault, ManualClock, SeededRng, SimDisk};
+    use lossproof_env::{Fault, ManualClock, SimDisk};
 
     use super::*;
-    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId, Stepper};
-
-    const DATA: &str = "/data";
-
-    fn open(disk: SimDisk) -> (Log, Stepper) {
-        open_with(disk, ManualClock::new(1_000_000), LogConfig::small())
-    }
-
-    fn open_with(disk: SimDisk, clock: ManualClock, config: LogConfig) -> (Log, Stepper) {
-        let env = Environment {
-            disk: Arc::new(disk),
-            clock: Arc::new(clock),
-            rng: Arc::new(SeededRng::new(7)),
-        };
-        let opened = Log::open_stepped(&env, Path::new(DATA), config);
-        let (log, stepper, _) = opened.unwrap();
-        (log, stepper)
-    }
+    use crate::testing::{DATA, create, open, open_at};
+    use crate::{Commit, LogConfig, PartitionId, Stepper};
 
     /// Writes frames of one block, up to so many segments.
     fn fill(shared: &Shared, stepper: &mut Stepper, segments: usize) -> Vec<Arc<ReadSegment>> {
@@ -374,10 +355,8 @@ mod tests {
     /// life may have begun in it.
     #[test]
     fn what_was_given_back_while_it_was_read_is_not_judged() {
-        let (log, mut stepper) = open(SimDisk::new());
-        let (id, flush) = (PartitionId(1), FlushPolicy::Commit);
-        let create = PartitionChange::Create { id, topic_id: [1; 16], index: 0, flush };
-        stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+        let (log, mut stepper) = open(&SimDisk::new(), LogConfig::small());
+        stepper.submit(vec![create(PartitionId(1))]).remove(0).unwrap();
         let shared = log.shared().clone();
         let journal = fill(&shared, &mut stepper, 3);
         let (given_back, kept) = (&journal[0], &journal[2]);
@@ -398,8 +377,7 @@ mod tests {
     fn a_file_with_many_lost_frames_is_read_a_few_times() {
         let disk = SimDisk::new();
         let config = LogConfig { segment_bytes: 4 << 20, ..LogConfig::small() };
-        let clock = ManualClock::new(1_000_000);
-        let (log, mut stepper) = open_with(disk.clone(), clock, config);
+        let (log, mut stepper) = open(&disk, config);
         let shared = log.shared().clone();
         let segment = fill(&shared, &mut stepper, 2)[0].clone();
         let (first, length) = (segment.first_frame, segment.file.len().unwrap());
@@ -428,7 +406,7 @@ mod tests {
         let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
         let config = LogConfig { segment_bytes: 8 << 20, ..LogConfig::small() };
         let rate = config.scrub_bytes_per_second;
-        let (log, mut stepper) = open_with(disk.clone(), clock.clone(), config);
+        let (log, mut stepper) = open_at(&disk, &clock, config);
         let shared = log.shared().clone();
         let segment = fill(&shared, &mut stepper, 2)[0].clone();
         let length = segment.file.len().unwrap();
@@ -458,7 +436,7 @@ mod tests {
     #[test]
     fn findings_are_not_forgotten_where_a_move_fails() {
         let disk = SimDisk::new();
-        let (log, mut stepper) = open(disk.clone());
+        let (log, mut stepper) = open(&disk, LogConfig::small());
         let mover = &log.shared().mover;
         mover.note_findings();
         stepper.checkpoint().unwrap();

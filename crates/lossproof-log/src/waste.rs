@@ -88,13 +88,11 @@ pub(crate) fn by_file(view: &View, amount: impl Fn(&IndexEntry) -> u64) -> BTree
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
-    use lossproof_wire::batch::BatchBuilder;
+    use lossproof_env::SimDisk;
 
     use super::*;
-    use crate::{Commit, FlushPolicy, Log, LogConfig, PartitionChange, PartitionId};
+    use crate::testing::{append, create, open};
+    use crate::{Commit, LogConfig, PartitionChange, PartitionId};
 
     const GOES: PartitionId = PartitionId(1);
     const STAYS: PartitionId = PartitionId(2);
@@ -104,24 +102,14 @@ mod tests {
     #[test]
     fn a_file_is_wasteful_for_what_is_not_wanted_however_small_or_large_the_batches_are() {
         for bytes in [0, 10, 100, 1_000, 10_000] {
-            let env = Environment {
-                disk: Arc::new(SimDisk::new()),
-                clock: Arc::new(ManualClock::new(0)),
-                rng: Arc::new(SeededRng::new(7)),
-            };
-            let opened = Log::open_stepped(&env, Path::new("/data"), LogConfig::small());
-            let (log, mut stepper, _) = opened.unwrap();
+            let (log, mut stepper) = open(&SimDisk::new(), LogConfig::small());
             for id in [GOES, STAYS] {
-                let (topic_id, flush) = ([1; 16], FlushPolicy::Commit);
-                let create = PartitionChange::Create { id, topic_id, index: 0, flush };
-                stepper.submit(vec![Commit::partition(create)]).remove(0).unwrap();
+                stepper.submit(vec![create(id)]).remove(0).unwrap();
             }
             let shared = log.shared().clone();
             while shared.segments.journal_len() < 3 {
                 for id in [GOES, GOES, GOES, STAYS] {
-                    let mut batch = BatchBuilder::new();
-                    batch.push(1_000, None, Some(&vec![b'x'; bytes]), &[]);
-                    let append = Commit::append(id, batch.build().unwrap());
+                    let append = append(id, 1, &vec![b'x'; bytes]);
                     stepper.submit(vec![append]).remove(0).unwrap();
                 }
             }

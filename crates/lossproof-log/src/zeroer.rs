@@ -85,7 +85,7 @@ impl Zeroer {
             shared,
         });
         // The mover may look for what there is room for before this thread does.
-        zeroer.ballast_is_due();
+        zeroer.aim();
         zeroer
     }
 
@@ -220,34 +220,29 @@ impl Zeroer {
             // All of this segment and of the next one is there.
             self.shared.ballast.note_full(false);
         }
-        let ballast_is_next = std::mem::replace(&mut work.ballast_is_next, extension.is_some());
-        Ok(match extension {
-            Some(extension) if !(ballast_is_next && self.ballast_is_due()) => {
-                Task::Extend(extension)
-            }
-            _ if self.ballast_is_due() => {
-                work.ballast_is_next = false;
-                Task::Ballast
-            }
-            _ => Task::Rest,
-        })
+        let ballast_is_next = std::mem::take(&mut work.ballast_is_next) || extension.is_none();
+        if ballast_is_next && self.ballast_is_due() {
+            return Ok(Task::Ballast);
+        }
+        work.ballast_is_next = extension.is_some();
+        Ok(extension.map_or(Task::Rest, Task::Extend))
     }
 
     /// Whether the ballast is to grow: from the first frame on, and when it was given up.
     fn ballast_is_due(&self) -> bool {
+        self.aim();
         let ballast = &self.shared.ballast;
-        let more = if self.may_move() { self.shared.config.checkpoint_bytes / 2 } else { 0 };
         let begun = self.position.load(Ordering::Acquire) > 0 || ballast.is_given_up();
-        ballast.wants(more) && begun
+        ballast.is_wanted() && begun
     }
 
-    /// Whether there is as much as a segment takes of what a move would copy.
-    fn may_move(&self) -> bool {
-        let Shared { segments, config, .. } = &*self.shared;
-        let journal = segments.journal();
-        let sealed = journal.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        let bytes: u64 = sealed.iter().filter_map(|segment| segment.file.len().ok()).sum();
-        bytes >= config.segment_bytes || !segments.cold().is_empty()
+    /// Says how large the ballast is to be: larger once there is as much as a segment takes of what
+    /// a move would copy.
+    fn aim(&self) {
+        let Shared { segments, config, ballast, .. } = &*self.shared;
+        let may_move =
+            segments.sealed_bytes() >= config.segment_bytes || !segments.cold().is_empty();
+        ballast.aim(if may_move { config.checkpoint_bytes / 2 } else { 0 });
     }
 
     /// The commit thread has no need of it: what fails here is tried again.

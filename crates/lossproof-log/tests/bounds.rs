@@ -12,7 +12,7 @@ use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, OpenError, RecoveryReport,
     StateChange, StateKind, Stepper,
 };
-use support::{P1, append, create, simulated, values};
+use support::{P1, append, cause, create, simulated, values};
 
 fn open(disk: &SimDisk, config: LogConfig) -> (Log, Stepper, RecoveryReport) {
     Log::open_stepped(&simulated(disk), Path::new("/data"), config).unwrap()
@@ -22,10 +22,6 @@ fn started(disk: &SimDisk, config: LogConfig) -> (Log, Stepper) {
     let (log, mut stepper, _) = open(disk, config);
     stepper.submit(vec![create(P1, FlushPolicy::Commit)]).remove(0).unwrap();
     (log, stepper)
-}
-
-fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
-    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
 }
 
 fn offset(value: u64) -> Commit {

@@ -15,7 +15,7 @@ use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, RecoveryReport,
     StateKind, Stepper,
 };
-use support::{P1, P2, append, create, simulated, values};
+use support::{P1, P2, append, cause, create, files_of, simulated, values};
 
 const DATA: &str = "/data";
 /// More than any test has steps to write zeros.
@@ -29,10 +29,6 @@ fn open(disk: &SimDisk) -> (Log, Stepper, RecoveryReport) {
 
 fn open_with(disk: &SimDisk, config: LogConfig) -> (Log, Stepper, RecoveryReport) {
     Log::open_stepped(&simulated(disk), Path::new(DATA), config).unwrap()
-}
-
-fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
-    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
 }
 
 fn offset(value: usize) -> Commit {
@@ -277,12 +273,12 @@ fn segments_that_do_not_fit_together_are_moved_one_after_the_other() {
     }
     let kept = values(&log, P2, 0);
     assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
-    let (before, used) = (segments(&disk).len(), disk.used_bytes());
+    let (before, used) = (files_of(&disk, "wal").len(), disk.used_bytes());
     assert!(before > 5, "{before}");
     disk.set_capacity(used + (64 << 10));
     stepper.checkpoint().unwrap();
     // The one in use, the next one, and one that was given back to be used again.
-    let after = segments(&disk).len();
+    let after = files_of(&disk, "wal").len();
     assert!(after <= 3, "{after} of {before} are left");
     assert!(disk.used_bytes() < used);
     assert_eq!(values(&log, P2, 0), kept);
@@ -362,7 +358,7 @@ fn what_was_deleted_before_the_disk_was_full_frees_its_space() {
     assert!(log.figures().is_disk_full);
     stepper.checkpoint().unwrap();
     zero(&mut stepper);
-    assert_eq!(segments(&disk).len(), 1, "the one in use");
+    assert_eq!(files_of(&disk, "wal").len(), 1, "the one in use");
     let behind = filled(&mut stepper).expect("it gets full");
     assert!(behind > bulk / 2, "{before} and then {behind} records");
 }
@@ -463,11 +459,6 @@ fn it_starts_on_a_wholly_full_disk_again_and_again() {
     }
 }
 
-fn segments(disk: &SimDisk) -> Vec<PathBuf> {
-    let paths = disk.paths().into_iter();
-    paths.filter(|path| path.extension().is_some_and(|kind| kind == "wal")).collect()
-}
-
 /// A log with so many records behind a move, which has given segments back where `moved`; the last
 /// one is not followed by a step that writes zeros.
 fn with_records(moved: bool, behind: usize) -> (SimDisk, Log, Stepper, usize) {
@@ -493,9 +484,9 @@ fn a_segment_that_ran_short_in_the_making_is_made_later() {
     for moved in [true, false] {
         let makes_one = |behind: &usize| {
             let (disk, _log, mut stepper, _) = with_records(moved, *behind);
-            let before = segments(&disk);
+            let before = files_of(&disk, "wal");
             stepper.zero();
-            let after = segments(&disk);
+            let after = files_of(&disk, "wal");
             // One that was given back only gets another name.
             before != after && (before.len() == after.len()) == moved
         };
@@ -517,13 +508,13 @@ fn goes_on_after(moved: bool, behind: usize, call: u64, files: bool, sticky: boo
     let fault = Fault::call(call);
     let fault = if files { fault.no_files() } else { fault.no_space() };
     disk.inject(if sticky { fault.sticky() } else { fault });
-    let before = segments(&disk);
+    let before = files_of(&disk, "wal");
     stepper.zero();
     let struck = disk.was_struck();
     disk.heal();
     if moved && struck && !sticky {
         // It takes up no space until then.
-        assert!(segments(&disk).iter().all(|path| before.contains(path)), "{hint}");
+        assert!(files_of(&disk, "wal").iter().all(|path| before.contains(path)), "{hint}");
     }
     for index in count..count + 40 {
         stepper.zero();

@@ -3,14 +3,15 @@
 
 use crate::support;
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use lossproof_env::SimDisk;
 use lossproof_log::{
-    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, StateKind,
-    Stepper,
+    Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, PartitionId,
+    StateKind, Stepper,
 };
-use support::{P1, P2, append, create, simulated, values};
+use support::{P1, P2, append, cause, create, files_of, simulated, values};
 
 const DATA: &str = "/data";
 /// More than any test has steps to write zeros.
@@ -27,21 +28,12 @@ fn open(config: LogConfig) -> (SimDisk, Log, Stepper) {
     (disk, log, stepper)
 }
 
-fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
-    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
-}
-
 fn record(bytes: usize) -> String {
     "x".repeat(bytes)
 }
 
 fn zero(stepper: &mut Stepper) {
     (0..ZEROS_MAX).for_each(|_| stepper.zero());
-}
-
-fn files(disk: &SimDisk, kind: &str) -> Vec<PathBuf> {
-    let paths = disk.paths().into_iter();
-    paths.filter(|path| path.extension().is_some_and(|it| it == kind)).collect()
 }
 
 /// Those of a real log.
@@ -62,14 +54,25 @@ fn proportions() -> LogConfig {
 
 /// What segments and cold files take.
 fn record_bytes(disk: &SimDisk) -> u64 {
-    let all = [files(disk, "wal"), files(disk, "cold")].concat();
+    let all = [files_of(disk, "wal"), files_of(disk, "cold")].concat();
     all.iter().map(|path| disk.bytes(path).unwrap().len() as u64).sum()
 }
 
 /// Whether there is a segment that was never used.
 fn has_next(disk: &SimDisk) -> bool {
     let is_blank = |path: &PathBuf| disk.bytes(path).unwrap()[..8] == [0; 8];
-    files(disk, "wal").iter().any(is_blank)
+    files_of(disk, "wal").iter().any(is_blank)
+}
+
+/// Appends records of so many bytes, one each to these.
+fn write(stepper: &mut Stepper, bytes: usize, ids: impl IntoIterator<Item = PartitionId>) {
+    for id in ids {
+        assert_eq!(cause(stepper, append(id, &[&record(bytes)])), None);
+    }
+}
+
+fn delete(stepper: &mut Stepper) {
+    assert_eq!(cause(stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
 }
 
 /// Appends to P1 until there is no room; how many there was room for.
@@ -95,7 +98,7 @@ fn a_segment_that_lies_ready_is_used_on_a_full_disk() {
         zero(&mut stepper);
         let mut count = 0;
         while !has_next(&disk) {
-            assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+            write(&mut stepper, 3_000, [P1]);
             count += 1;
             stepper.zero();
         }
@@ -150,17 +153,11 @@ fn the_ballast_grows_beside_the_zeros_of_a_fast_producer() {
     let (_disk, log, mut stepper) = open(config.clone());
     let steps = config.ballast_bytes / config.zero_step_bytes;
     for _ in 0..2 * steps {
-        write_a_step(&mut stepper, &config);
+        // As much as a step makes room for.
+        write(&mut stepper, 3_000, (0..config.zero_step_bytes / 4_096).map(|_| P1));
         stepper.zero();
     }
     assert_eq!(log.figures().ballast_bytes, config.ballast_bytes);
-}
-
-/// Writes as much as a step makes room for.
-fn write_a_step(stepper: &mut Stepper, config: &LogConfig) {
-    for _ in 0..config.zero_step_bytes / 4_096 {
-        assert_eq!(cause(stepper, append(P1, &[&record(3_000)])), None);
-    }
 }
 
 /// The trap: of the first segment everything stays, and it has to go before those behind it, of
@@ -170,8 +167,8 @@ fn a_segment_of_which_all_is_wanted_does_not_keep_those_behind_it() {
     let (disk, log, mut stepper) = open(proportions());
     zero(&mut stepper);
     let next = |stepper: &mut Stepper, id, segments| {
-        while files(&disk, "wal").len() < segments || has_next(&disk) {
-            assert_eq!(cause(stepper, append(id, &[&record(7_800)])), None);
+        while files_of(&disk, "wal").len() < segments || has_next(&disk) {
+            write(stepper, 7_800, [id]);
             stepper.zero();
         }
     };
@@ -182,7 +179,7 @@ fn a_segment_of_which_all_is_wanted_does_not_keep_those_behind_it() {
     disk.set_capacity(disk.used_bytes());
     fill(&mut stepper);
     let used = record_bytes(&disk);
-    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    delete(&mut stepper);
     stepper.checkpoint().unwrap();
     // Of the three segments behind it one is in use.
     let (segment_bytes, now) = (proportions().segment_bytes, record_bytes(&disk));
@@ -200,14 +197,14 @@ fn a_third_of_each_segment_is_given_back_on_a_full_disk() {
     for index in 0..400 {
         let id = if index % 3 == 0 { P1 } else { P2 };
         // Frames with little padding.
-        assert_eq!(cause(&mut stepper, append(id, &[&record(7_800)])), None);
+        write(&mut stepper, 7_800, [id]);
         stepper.zero();
     }
     zero(&mut stepper);
     disk.set_capacity(disk.used_bytes());
     fill(&mut stepper);
     let (kept, used) = (values(&log, P2, 0), record_bytes(&disk));
-    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    delete(&mut stepper);
     stepper.checkpoint().unwrap();
     let (third, now) = (proportions().segment_bytes / 3, record_bytes(&disk));
     assert!(used - now > 2 * third, "{used}, then {now}");
@@ -221,13 +218,11 @@ fn a_third_of_each_segment_is_given_back_on_a_full_disk() {
 fn what_was_tried_in_vain_with_the_ballast_is_not_tried_again_with_the_same() {
     let (disk, log, mut stepper) = open(proportions());
     while log.figures().ballast_bytes < proportions().ballast_bytes {
-        assert_eq!(cause(&mut stepper, append(P2, &[&record(7_800)])), None);
+        write(&mut stepper, 7_800, [P2]);
         stepper.zero();
     }
     // A segment of which all is wanted, and a ballast that has not grown since.
-    for _ in 0..200 {
-        assert_eq!(cause(&mut stepper, append(P2, &[&record(7_800)])), None);
-    }
+    write(&mut stepper, 7_800, [P2; 200]);
     (0..2).for_each(|_| stepper.zero());
     disk.set_capacity(disk.used_bytes());
     while cause(&mut stepper, append(P2, &[&record(7_800)])).is_none() {}
@@ -251,8 +246,8 @@ fn starts_on_a_full_disk_do_not_use_up_the_ballast() {
     let (mut disk, log, mut stepper) = open(proportions());
     drop(log);
     zero(&mut stepper);
-    while files(&disk, "wal").len() < 3 || has_next(&disk) {
-        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+    while files_of(&disk, "wal").len() < 3 || has_next(&disk) {
+        write(&mut stepper, 3_000, [P1]);
         stepper.zero();
     }
     zero(&mut stepper);
@@ -294,9 +289,8 @@ fn the_ballast_does_not_grow_for_starts() {
         (log, stepper, _) = opened.unwrap();
         assert_eq!(log.figures().ballast_bytes, config.ballast_bytes, "start {round}");
     }
-    assert!(files(&disk, "wal").len() > 3);
-    let more = config.segment_bytes / 4_096;
-    (0..more).for_each(|_| assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None));
+    assert!(files_of(&disk, "wal").len() > 3);
+    write(&mut stepper, 3_000, (0..config.segment_bytes / 4_096).map(|_| P1));
     zero(&mut stepper);
     let ballast = disk.bytes(&Path::new(DATA).join("ballast")).unwrap().len() as u64;
     assert_eq!(ballast, config.ballast_bytes + config.checkpoint_bytes / 2);
@@ -311,8 +305,8 @@ fn small_commits_have_a_quarter_of_a_ballast_that_has_not_grown() {
         assert_eq!(cause(&mut stepper, append(P1, &["x"])), None);
         stepper.zero();
     }
-    while files(&disk, "wal").len() < 3 {
-        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
+    while files_of(&disk, "wal").len() < 3 {
+        write(&mut stepper, 3_000, [P1]);
     }
     disk.set_capacity(disk.used_bytes());
     fill(&mut stepper);
@@ -327,7 +321,7 @@ fn small_commits_have_a_quarter_of_a_ballast_that_has_not_grown() {
 
 /// What is kept to be used again, and goes first on a full disk: all segments but the one in use.
 fn given_back(disk: &SimDisk) -> u64 {
-    (files(disk, "wal").len() as u64 - 1) * LogConfig::small().segment_bytes
+    (files_of(disk, "wal").len() as u64 - 1) * LogConfig::small().segment_bytes
 }
 
 /// The trap: a file of which nothing is wanted any more waited for one that has to be copied, for
@@ -335,23 +329,18 @@ fn given_back(disk: &SimDisk) -> u64 {
 #[test]
 fn what_costs_nothing_is_given_back_first() {
     let (disk, log, mut stepper) = open(LogConfig::small());
-    for _ in 0..40 {
-        assert_eq!(cause(&mut stepper, append(P1, &[&record(3_000)])), None);
-    }
+    write(&mut stepper, 3_000, [P1; 40]);
     stepper.checkpoint().unwrap();
     for _ in 0..8 {
-        for index in 0..20 {
-            let id = if index == 0 { P2 } else { P1 };
-            assert_eq!(cause(&mut stepper, append(id, &[&record(3_000)])), None);
-        }
+        write(&mut stepper, 3_000, iter::once(P2).chain([P1; 19]));
         stepper.checkpoint().unwrap();
     }
     let kept = values(&log, P2, 0);
-    assert_eq!((files(&disk, "cold").len(), log.figures().ballast_bytes), (9, 0));
+    assert_eq!((files_of(&disk, "cold").len(), log.figures().ballast_bytes), (9, 0));
     let used = disk.used_bytes();
     // Enough for a checkpoint.
     disk.set_capacity(used - given_back(&disk) + (28 << 10));
-    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    delete(&mut stepper);
     stepper.checkpoint().unwrap();
     // With the room of that one the others shrink as well.
     assert!(used - disk.used_bytes() > 300 << 10, "{used}, then {}", disk.used_bytes());
@@ -366,18 +355,15 @@ fn less_is_copied_where_there_is_less_room() {
     let (disk, log, mut stepper) = open(LogConfig::small());
     // The oldest would come first.
     for kept in [9, 3] {
-        for index in 0..40 {
-            let id = if index < kept { P2 } else { P1 };
-            assert_eq!(cause(&mut stepper, append(id, &[&record(3_000)])), None);
-        }
+        write(&mut stepper, 3_000, (0..40).map(|index| if index < kept { P2 } else { P1 }));
         stepper.checkpoint().unwrap();
     }
     let kept = values(&log, P2, 0);
-    assert_eq!((files(&disk, "cold").len(), log.figures().ballast_bytes), (2, 0));
+    assert_eq!((files_of(&disk, "cold").len(), log.figures().ballast_bytes), (2, 0));
     let used = disk.used_bytes();
     // For the copy of the smaller one.
     disk.set_capacity(used - given_back(&disk) + (60 << 10));
-    assert_eq!(cause(&mut stepper, Commit::partition(PartitionChange::Delete { id: P1 })), None);
+    delete(&mut stepper);
     stepper.checkpoint().unwrap();
     assert!(used - disk.used_bytes() > 200 << 10, "{used}, then {}", disk.used_bytes());
     zero(&mut stepper);

@@ -14,7 +14,7 @@ use lossproof_log::{
     Commit, CommitCause, FlushPolicy, FullCause, Log, LogConfig, PartitionChange, StateKind,
     Stepper,
 };
-use support::{P1, P2, append, create, values};
+use support::{P1, P2, append, cause, create, values};
 
 const DISK: &str = "size=24m";
 const STEPS_MAX: usize = 100;
@@ -62,10 +62,6 @@ fn fill(path: &Path) {
         let zeros = vec![0; step];
         while file.write_all(&zeros).is_ok() {}
     }
-}
-
-fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
-    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
 }
 
 fn zero(stepper: &mut Stepper) {

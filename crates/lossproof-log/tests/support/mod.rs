@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
 use lossproof_log::{
-    AcceptError, Append, CheckReport, Commit, Committed, FlushPolicy, LaneRange, Log, LogConfig,
-    Loss, PartitionChange, PartitionId, RecoveryReport, Stepper, StoredBatch, check,
+    AcceptError, Append, CheckReport, Commit, CommitCause, Committed, FlushPolicy, LaneRange, Log,
+    LogConfig, Loss, PartitionChange, PartitionId, RecoveryReport, Stepper, StoredBatch, check,
 };
 use lossproof_wire::batch::BatchBuilder;
 
@@ -20,6 +20,17 @@ pub(crate) const P2: PartitionId = PartitionId(2);
 pub(crate) fn create(id: PartitionId, flush: FlushPolicy) -> Commit {
     let topic_id = [id.0 as u8; 16];
     Commit::partition(PartitionChange::Create { id, topic_id, index: 0, flush })
+}
+
+/// Why it was refused.
+pub(crate) fn cause(stepper: &mut Stepper, commit: Commit) -> Option<CommitCause> {
+    stepper.submit(vec![commit]).remove(0).err().map(|error| error.cause)
+}
+
+/// Those of a disk whose names end so.
+pub(crate) fn files_of(disk: &SimDisk, kind: &str) -> Vec<PathBuf> {
+    let paths = disk.paths().into_iter();
+    paths.filter(|path| path.extension().is_some_and(|it| it == kind)).collect()
 }
 
 /// A batch without a producer, one record per value.
