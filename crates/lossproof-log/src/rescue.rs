@@ -250,7 +250,8 @@ impl Mover {
         }
         let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
         let moved = room.and_then(|_room| self.move_by_plans(plan));
-        self.vain = moved.is_err().then_some(tried);
+        let is_vain = moved.as_ref().is_err_and(MoveError::is_full_disk);
+        self.vain = is_vain.then_some(tried);
         // Also where it could not be: records wait until it is found whole.
         if let Some(zeroer) = &self.zeroer {
             zeroer.look();
