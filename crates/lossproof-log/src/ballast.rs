@@ -5,7 +5,8 @@
 //!   `ballast_bytes` and the disk no more: the room is for what gives space back, and for small
 //!   commits.
 //! - BALLAST-2: small commits take a quarter of it at most before it is whole again; the rest is
-//!   for starts, moves and removals.
+//!   for starts, moves and removals. A start that finds `ballast_bytes` or more cannot tell what
+//!   was given up, and takes it for whole.
 //! - BALLAST-3: it holds nothing, so that whatever a crash leaves of it is good; it gets its name
 //!   when it is whole, so that a shorter one is known to have been given up.
 //! - BALLAST-4: it grows in turns with the zeros for records: who writes as fast as these are made
@@ -160,7 +161,7 @@ impl Ballast {
         let was_short = flag.swap(short, Ordering::AcqRel);
         match (was_full, self.is_disk_full()) {
             (false, true) => tracing::warn!("the disk is full"),
-            (true, false) => tracing::info!("the disk has space again"),
+            (true, false) => tracing::info!("nothing is refused for want of room any more"),
             _ => {}
         }
         was_short != short
@@ -212,12 +213,11 @@ impl Ballast {
                 disk.sync_dir(&self.directory)?;
             }
         }
-        if is_back && self.given_up.load(Ordering::Acquire) {
+        if is_back && self.given_up.swap(false, Ordering::AcqRel) {
+            tracing::info!("records wait for the ballast no more");
             if !is_full {
                 self.note_full(false);
             }
-            self.given_up.store(false, Ordering::Release);
-            tracing::info!("records wait for the ballast no more");
         }
         drop(using);
         Ok(!is_full)
@@ -235,9 +235,9 @@ impl Ballast {
         Some(using)
     }
 
-    /// Gives up all of it, for what gives space back.
-    pub(crate) fn give_up(&self, disk: &dyn Disk) -> io::Result<Room<'_>> {
-        self.give_up_in(disk, self.using.lock().unwrap_or_else(PoisonError::into_inner))
+    /// For the mover, which waits until nobody else makes use of it.
+    pub(crate) fn use_later(&self) -> Room<'_> {
+        self.using.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For the commit thread, which waits for nobody: `None` while somebody else makes use of it.
@@ -250,7 +250,7 @@ impl Ballast {
         }
     }
 
-    /// Gives up all of it, for whoever makes use of it.
+    /// Gives up all of it, for whoever makes use of it: for what gives space back.
     pub(crate) fn give_up_in<'a>(&self, disk: &dyn Disk, using: Room<'a>) -> io::Result<Room<'a>> {
         self.shrink(disk, 0)?;
         Ok(using)
@@ -308,7 +308,7 @@ mod tests {
         drop(held.lend(&disk, 16).unwrap());
         assert!(held.lend(&disk, 16).is_none());
         assert!(held.is_given_up() && ballast(&disk).is_given_up(), "BALLAST-1, BALLAST-3");
-        let room = held.give_up(&disk).unwrap();
+        let room = held.give_up_in(&disk, held.use_later()).unwrap();
         assert!(!held.grow(&disk, 64).unwrap(), "not while it is in use");
         assert_eq!((held.held(), disk.used_bytes()), (0, 0));
         drop(room);
@@ -326,7 +326,7 @@ mod tests {
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_wanted());
         disk.inject(Fault::change(0).no_space().sticky());
-        held.give_up(&disk).unwrap_err();
+        held.give_up_in(&disk, held.use_later()).unwrap_err();
         assert!(held.is_given_up() && held.is_wanted());
         assert!(!held.grow(&disk, 64).unwrap());
         assert!(!held.is_given_up() && !held.is_wanted());
@@ -339,7 +339,7 @@ mod tests {
         for is_full in [false, true] {
             let (disk, held) = grown();
             held.note_full(true);
-            drop(held.give_up(&disk).unwrap());
+            drop(held.give_up_in(&disk, held.use_later()).unwrap());
             disk.set_capacity(if is_full { 100 } else { 128 });
             for step in 1..=4 {
                 assert!(held.is_given_up(), "{step}");
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn one_that_does_not_become_whole_again_says_nothing_of_records() {
         let (disk, held) = grown();
-        drop(held.give_up(&disk).unwrap());
+        drop(held.give_up_in(&disk, held.use_later()).unwrap());
         disk.set_capacity(127);
         let grown: Vec<bool> = (0..5).map(|_| held.grow(&disk, 32).unwrap()).collect();
         assert_eq!(grown, [true, true, true, false, false]);
@@ -392,7 +392,7 @@ mod tests {
         let held = ballast(&disk);
         held.grow(&disk, 64).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _room = held.give_up(&disk).unwrap();
+            let _room = held.give_up_in(&disk, held.use_later()).unwrap();
             panic!("a bug");
         }));
         assert!(panicked.is_err() && held.is_given_up());

@@ -654,6 +654,12 @@ impl Stepper {
         self.committer.patience()
     }
 
+    /// How long the thread that moves leaves alone what is not due.
+    #[cfg(test)]
+    pub(crate) fn move_patience(&self) -> Option<std::time::Duration> {
+        self.mover.patience()
+    }
+
     /// Refreshes the durable mark, whatever the clock says.
     pub fn mark(&mut self) {
         self.committer.write_mark(false);

@@ -130,8 +130,8 @@ pub(crate) struct Mover {
     pub(crate) first_sequence: u64,
     /// So many segments at a time: fewer where there is no room for the copy of more.
     pub(crate) most: usize,
-    /// What the last move with the ballast would have copied, in vain, and what there was of that.
-    pub(crate) vain: Option<(u64, u64)>,
+    /// What the last move with the ballast was to take, in vain, and what there was of that.
+    pub(crate) vain: Option<(Plan, u64)>,
     /// That something runs short is said once.
     pub(crate) said_short: bool,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
@@ -226,6 +226,7 @@ impl Mover {
                 return;
             }
             if !self.is_due() {
+                patience = self.patience();
                 continue;
             }
             match self.run() {
@@ -249,6 +250,12 @@ impl Mover {
                 }
             }
         }
+    }
+
+    /// How long it leaves alone what is not due: nobody tells when the ballast has more than was
+    /// tried with in vain.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.vain.is_some().then_some(SHORT_PAUSE_MAX)
     }
 
     fn check_stop(&self) -> Result<(), MoveError> {

@@ -38,7 +38,7 @@ impl Purpose {
 }
 
 /// What a move is to take, where there is room for a part only.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Plan {
     /// The first so many sealed segments.
     pub(crate) sealed: usize,
@@ -243,15 +243,19 @@ impl Mover {
         let shared = self.shared.clone();
         shared.ballast.note_move_short(true);
         let Some(plan) = self.what_fits() else { return Err(error) };
-        let tried = (plan.cost, shared.ballast.held());
         let action = "give up what is held back";
         if let Some(zeroer) = &self.zeroer {
             zeroer.remove_free().map_err(failed(action))?;
         }
-        let room = shared.ballast.give_up(&*shared.env.disk).map_err(failed(action));
-        let moved = room.and_then(|_room| self.move_by_plans(plan));
-        let is_vain = moved.as_ref().is_err_and(MoveError::is_full_disk);
-        self.vain = is_vain.then_some(tried);
+        let using = shared.ballast.use_later();
+        let held = shared.ballast.held();
+        let room = shared.ballast.give_up_in(&*shared.env.disk, using).map_err(failed(action));
+        let moved = room.and_then(|_room| {
+            let moved = self.move_by_plans(plan.clone());
+            let is_vain = moved.as_ref().is_err_and(MoveError::is_full_disk);
+            self.vain = is_vain.then_some((plan, held));
+            moved
+        });
         // Also where it could not be: records wait until it is found whole.
         if let Some(zeroer) = &self.zeroer {
             zeroer.look();
@@ -263,8 +267,10 @@ impl Mover {
     pub(crate) fn what_fits(&self) -> Option<Plan> {
         let shared = &self.shared;
         let plan = plan(shared, room(shared), None).filter(Plan::moves)?;
-        let is_vain = |(cost, held): (u64, u64)| plan.cost == cost && shared.ballast.held() <= held;
-        (!self.vain.is_some_and(is_vain)).then_some(plan)
+        let vain = self.vain.as_ref();
+        let is_vain =
+            vain.is_some_and(|(tried, with)| plan == *tried && shared.ballast.held() <= *with);
+        (!is_vain).then_some(plan)
     }
 
     /// First what costs nothing, and then less and less: the ballast is smaller than it is to be
@@ -477,6 +483,61 @@ mod tests {
             assert_eq!(log.shared().segments.journal_len(), segments, "neither left nor full");
             assert!(log.shared().mover.is_woken(), "restarted: {is_restarted}");
         }
+    }
+
+    /// The trap: nobody wakes the mover when the ballast has grown.
+    #[test]
+    fn what_was_tried_in_vain_is_looked_at_again_and_tried_with_more() {
+        let (disk, _clock, log, mut stepper) = open(64 << 10);
+        let ballast = &log.shared().clone().ballast;
+        while log.shared().segments.journal_len() < 2 {
+            assert!(is_taken(&mut stepper, append(KEPT)));
+        }
+        while ballast.held() == 0 {
+            stepper.zero();
+        }
+        disk.set_capacity(disk.used_bytes());
+        while is_taken(&mut stepper, append(KEPT)) {}
+        assert!(stepper.is_move_due());
+        stepper.checkpoint().unwrap_err();
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        assert!(!stepper.is_move_due() && ballast.is_disk_full());
+        assert!(stepper.move_patience().is_some());
+        disk.set_capacity(disk.used_bytes() + (64 << 10));
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        assert!(stepper.is_move_due(), "it has {} now", ballast.held());
+        disk.heal();
+        stepper.checkpoint().unwrap();
+        assert!(stepper.move_patience().is_none());
+    }
+
+    /// The trap: it was taken for what there is no room for.
+    #[test]
+    fn what_was_not_tried_since_the_ballast_could_not_be_shortened_is_tried_again() {
+        let mut kept = 0;
+        for fails in 0..APPENDS_MAX as u64 {
+            let (disk, _clock, log, mut stepper) = open(64 << 10);
+            let ballast = &log.shared().clone().ballast;
+            while log.shared().segments.journal_len() < 2 {
+                assert!(is_taken(&mut stepper, append(KEPT)));
+            }
+            (0..ZEROS_MAX).for_each(|_| stepper.zero());
+            disk.set_capacity(disk.used_bytes());
+            while is_taken(&mut stepper, append(KEPT)) {}
+            let held = ballast.held();
+            assert!(held > 0 && stepper.is_move_due());
+            disk.inject(Fault::change(fails).no_space());
+            if stepper.checkpoint().is_err() && ballast.held() == held {
+                kept += 1;
+                assert!(stepper.is_move_due(), "{fails}");
+                stepper.checkpoint().unwrap();
+            }
+            if !disk.was_struck() {
+                assert!(kept > 0, "the test does not test");
+                return;
+            }
+        }
+        panic!("a move ends");
     }
 
     /// The trap: all was durable and marked when the mover found the disk full.
