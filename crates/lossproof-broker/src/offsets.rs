@@ -1,5 +1,5 @@
 //! Committed group offsets: one keyed entry of the journal each. Those of the groups themselves
-//! ([`crate::group::stored`]) stand among them.
+//! ([`crate::group::stored`]) stand among them. The layout is drawn in `docs/format/broker.md`.
 //!
 //! # Invariants
 //!
@@ -216,6 +216,82 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Version 2, drawn in `docs/format/broker.md`: an offset that is taken for another one skips
+    /// records, or has them read again.
+    #[test]
+    fn an_offset_stands_in_the_journal_as_it_is_drawn() {
+        let key = OffsetKey {
+            group: "group".into(),
+            topic_id: TopicId(*b"0123456789abcdef"),
+            partition: 0x1112_1314,
+        };
+        let key_bytes = [
+            &b"\0\0\0\x05"[..], // length of the group's name
+            b"group",
+            b"0123456789abcdef", // topic id
+            b"\x11\x12\x13\x14", // partition
+        ];
+        let key_bytes = Bytes::from(key_bytes.concat());
+        assert_eq!(key.encode(), key_bytes);
+        assert_eq!(OffsetKey::decode(key_bytes), Ok(key));
+        let value = CommittedOffset {
+            order: 0x2122_2324_2526_2728,
+            offset: 0x3132_3334_3536_3738,
+            leader_epoch: 0x4142_4344,
+            committed_at_ms: 0x5152_5354_5556_5758,
+            metadata: "metadata".into(),
+        };
+        let value_bytes = [
+            &[2][..],                            // version
+            b"\x21\x22\x23\x24\x25\x26\x27\x28", // order
+            b"\x31\x32\x33\x34\x35\x36\x37\x38", // offset
+            b"\x41\x42\x43\x44",                 // leader epoch
+            b"\x51\x52\x53\x54\x55\x56\x57\x58", // committed at, ms
+            b"metadata",
+        ];
+        let value_bytes = Bytes::from(value_bytes.concat());
+        assert_eq!(value.encode(), value_bytes);
+        assert_eq!(CommittedOffset::decode(value_bytes), Ok(value));
+    }
+
+    /// Directories of before there was one have it still: it comes before all that have an order.
+    #[test]
+    fn an_offset_without_an_order_is_read_and_gives_way() {
+        let bytes = [
+            &[1][..],                            // version
+            b"\x31\x32\x33\x34\x35\x36\x37\x38", // offset
+            b"\x41\x42\x43\x44",                 // leader epoch
+            b"\x51\x52\x53\x54\x55\x56\x57\x58", // committed at, ms
+            b"metadata",
+        ];
+        let bytes = Bytes::from(bytes.concat());
+        let value = CommittedOffset {
+            order: 0,
+            offset: 0x3132_3334_3536_3738,
+            leader_epoch: 0x4142_4344,
+            committed_at_ms: 0x5152_5354_5556_5758,
+            metadata: "metadata".into(),
+        };
+        assert_eq!(CommittedOffset::decode(bytes.clone()), Ok(value.clone()));
+        let ordered = CommittedOffset { order: 1, ..value }.encode();
+        let change = |value: &Bytes| StateChange {
+            kind: StateKind::Offsets,
+            key: Bytes::new(),
+            value: Some(value.clone()),
+        };
+        assert!(is_outdated(&change(&bytes), &ordered), "OFFSETS-4");
+        assert!(!is_outdated(&change(&ordered), &bytes), "OFFSETS-4");
+    }
+
+    #[test]
+    fn an_offset_of_another_version_is_unreadable() {
+        // OFFSETS-3
+        for version in [0, 3] {
+            let bytes = [&[version][..], &[0; 28]].concat();
+            assert_eq!(CommittedOffset::decode(bytes.into()), Err(UnreadableEntry), "{version}");
+        }
+    }
 
     proptest! {
         #[test]

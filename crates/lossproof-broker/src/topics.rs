@@ -1,4 +1,5 @@
-//! The topics of a broker and their partitions.
+//! The topics of a broker and their partitions. How they stand in the journal is drawn in
+//! `docs/format/broker.md`.
 //!
 //! # Invariants
 //!
@@ -18,6 +19,8 @@
 
 mod alteration;
 mod deletion;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -520,45 +523,4 @@ fn decode_text(bytes: &mut Bytes) -> Result<String, UnreadableEntry> {
         return Err(UnreadableEntry);
     }
     String::from_utf8(bytes.split_to(length).to_vec()).map_err(|_| UnreadableEntry)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn names_are_checked() {
-        for name in ["a", "A.b_c-9", "_lossproof.receipts"] {
-            assert_eq!(check_name(name), Ok(()));
-        }
-        let long = "x".repeat(250);
-        for name in ["", ".", "..", "a b", "a/b", "\u{e4}", &long] {
-            assert!(matches!(check_name(name), Err(TopicError::InvalidName { .. })), "{name}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn topics_survive(name in "[a-z]{1,9}", id: [u8; 16], ids: Vec<u64>, flush in 0..3_u8,
-                          entries: BTreeMap<String, String>) {
-            let flush = match flush {
-                0 => FlushPolicy::Commit,
-                1 => FlushPolicy::UnsafeEverySecond,
-                _ => FlushPolicy::UnsafePageCache,
-            };
-            let partitions = ids.into_iter().map(PartitionId).collect();
-            let config = TopicConfig::from_entries(entries);
-            let none = TopicConfig::default();
-            let settings = TopicSettings::of(&config, &none);
-            let topic = Topic { name, id: TopicId(id), partitions, flush, config, settings };
-            prop_assert_eq!(decode(topic.name.as_bytes(), encode(&topic), &none), Ok(topic));
-        }
-
-        #[test]
-        fn no_bytes_make_a_panic(bytes: Vec<u8>) {
-            let _ = decode(b"t", Bytes::from(bytes), &TopicConfig::default());
-        }
-    }
 }

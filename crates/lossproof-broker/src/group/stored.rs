@@ -12,7 +12,7 @@
 //!           4                       4       text, bytes          bytes
 //! ```
 //! Texts and bytes have their length (4) in front. No offset has such a key: it begins with the
-//! length of its group's name, which is far below.
+//! length of its group's name, which is far below. The fields are told in `docs/format/broker.md`.
 
 use std::time::Duration;
 
@@ -221,6 +221,93 @@ mod tests {
                 assert_eq!(StoredGroup::decode(bytes.slice(..cut)), Err(UnreadableEntry));
             }
         }
+    }
+
+    /// Version 1, drawn in `docs/format/broker.md`, of a group that nobody is in.
+    #[test]
+    fn an_empty_group_stands_in_the_journal_as_it_is_drawn() {
+        let key = Bytes::from_static(b"\xff\xff\xff\xffgroup");
+        assert_eq!(key_of("group"), key);
+        assert_eq!(group_of(&key), Ok("group".into()));
+        let bytes = [
+            &[1][..],                            // version
+            &[0],                                // empty
+            b"\x11\x12\x13\x14\x15\x16\x17\x18", // since when, ms
+        ];
+        let (bytes, group) =
+            (Bytes::from(bytes.concat()), StoredGroup::Empty { since_ms: 0x1112_1314_1516_1718 });
+        assert_eq!(group.encode(), bytes);
+        assert_eq!(StoredGroup::decode(bytes), Ok(group));
+    }
+
+    /// The same of a group with members: they keep what they had assigned.
+    #[test]
+    fn a_group_with_members_stands_in_the_journal_as_it_is_drawn() {
+        let named = [
+            &b"\0\0\0\x06"[..], // length of the member's id
+            b"member",
+            &[1], // has an instance
+            b"\0\0\0\x08",
+            b"instance",
+            b"\0\0\0\x09",
+            b"client id",
+            b"\0\0\0\x04",
+            b"host",
+            b"\x21\x22\x23\x24", // session timeout, ms
+            b"\x31\x32\x33\x34", // rebalance timeout, ms
+            b"\0\0\0\x02",       // protocols
+            b"\0\0\0\x05",
+            b"range",
+            b"\0\0\0\x06",
+            b"topics",
+            b"\0\0\0\x06",
+            b"sticky",
+            b"\0\0\0\x05",
+            b"owned",
+            b"\0\0\0\x0a",
+            b"assignment",
+        ];
+        let (before, behind) = (named[..2].concat(), named[5..].concat());
+        let nameless = [
+            &before[..],
+            &[0],        // has no instance
+            b"\0\0\0\0", // nor a name of one
+            &behind,
+        ];
+        let bytes = [
+            &[1][..],            // version
+            &[1],                // has members
+            b"\x11\x12\x13\x14", // generation
+            b"\0\0\0\x08",
+            b"consumer", // protocol type
+            b"\0\0\0\x05",
+            b"range", // protocol
+            b"\0\0\0\x06",
+            b"leader",
+            b"\0\0\0\x02", // members
+            &named.concat(),
+            &nameless.concat(),
+        ];
+        let protocols = [("range", "topics"), ("sticky", "owned")];
+        let member = StoredMember {
+            id: "member".into(),
+            instance: Some("instance".into()),
+            client: ClientName { id: "client id".into(), host: "host".into() },
+            session_timeout: Duration::from_millis(0x2122_2324),
+            rebalance_timeout: Duration::from_millis(0x3132_3334),
+            protocols: protocols.map(|(name, metadata)| (name.into(), metadata.into())).into(),
+            assignment: "assignment".into(),
+        };
+        let group = StoredGroup::Stable {
+            generation: 0x1112_1314,
+            protocol_type: "consumer".into(),
+            protocol: "range".into(),
+            leader: "leader".into(),
+            members: vec![member.clone(), StoredMember { instance: None, ..member }],
+        };
+        let bytes = Bytes::from(bytes.concat());
+        assert_eq!(group.encode(), bytes);
+        assert_eq!(StoredGroup::decode(bytes), Ok(group));
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! What handlers hold, and for how long, and when they answer: polled by hand, without a
 //! connection.
 
+mod stored_offsets;
+
 use core::future::Future;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -6,7 +6,8 @@
 //! | started ms | count | partition id (8) ... | count | group ... | count | key, value ... |
 //!   8            4                              4               4
 //! ```
-//! Groups, keys and values have their length (4) in front; a previous id of -1 is none.
+//! Groups, keys and values have their length (4) in front; a previous id of -1 is none. The fields
+//! are told in `docs/format/broker.md`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lossproof_log::PartitionId;
@@ -120,6 +121,67 @@ mod tests {
             assert_eq!(decode(bytes.clone()), Ok(transaction));
             for cut in 0..bytes.len() {
                 assert_eq!(decode(bytes.slice(..cut)), Err(UnreadableEntry));
+            }
+        }
+    }
+
+    /// A transaction as it stands in the journal, with this code of its phase.
+    fn stored(phase: u8, previous: &[u8; 10]) -> Bytes {
+        let bytes = [
+            &[1][..],                            // version
+            b"\x11\x12\x13\x14\x15\x16\x17\x18", // producer id
+            b"\x21\x22",                         // epoch
+            previous,                            // previous id and epoch
+            b"\x51\x52\x53\x54",                 // timeout, ms
+            &[phase],
+            b"\x61\x62\x63\x64\x65\x66\x67\x68", // started, ms
+            b"\0\0\0\x02",                       // partitions
+            b"\x71\x72\x73\x74\x75\x76\x77\x78", // id of the first
+            b"\x79\x7a\x7b\x7c\x7d\x7e\x7f\x80", // id of the second
+            b"\0\0\0\x02",                       // groups
+            b"\0\0\0\x07",
+            b"another",
+            b"\0\0\0\x05",
+            b"group",
+            b"\0\0\0\x01", // offsets
+            b"\0\0\0\x03",
+            b"key",
+            b"\0\0\0\x05",
+            b"value",
+        ];
+        bytes.concat().into()
+    }
+
+    /// Version 1, drawn in `docs/format/broker.md`: what is taken for another transaction, or for
+    /// another's end, is lost or comes twice.
+    #[test]
+    fn a_transaction_stands_in_the_journal_as_it_is_drawn() {
+        let phases = [
+            Phase::Empty,
+            Phase::Ongoing,
+            Phase::Complete(Outcome::Commit),
+            Phase::Complete(Outcome::Abort),
+        ];
+        let before = Identity { producer_id: 0x3132_3334_3536_3738, epoch: 0x4142 };
+        let previous =
+            [(Some(before), b"\x31\x32\x33\x34\x35\x36\x37\x38\x41\x42"), (None, &[0xff; 10])];
+        for (code, phase) in (0..).zip(phases) {
+            for (previous, previous_bytes) in previous {
+                let transaction = Transaction {
+                    identity: Identity { producer_id: 0x1112_1314_1516_1718, epoch: 0x2122 },
+                    previous,
+                    timeout_ms: 0x5152_5354,
+                    phase,
+                    started_ms: 0x6162_6364_6566_6768,
+                    partitions: [0x7172_7374_7576_7778, 0x797a_7b7c_7d7e_7f80]
+                        .map(PartitionId)
+                        .into(),
+                    groups: ["another", "group"].map(str::to_owned).into(),
+                    offsets: [("key".into(), "value".into())].into(),
+                };
+                let bytes = stored(code, previous_bytes);
+                assert_eq!(encode(&transaction), bytes);
+                assert_eq!(decode(bytes), Ok(transaction));
             }
         }
     }
