@@ -3,10 +3,10 @@
 //! layout is drawn in `docs/format/journal.md`.
 //!
 //! `fixtures/v1-moved` is of the time when cold files, checkpoints and transactions had been added
-//! to it.
+//! to it; `fixtures/v1-losses`, of `format_v1_losses.rs`, holds what came of damage and compaction.
 //!
 //! To write the fixtures of a new version:
-//! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test it format_v1::`.
+//! `LOSSPROOF_WRITE_FIXTURE=1 cargo test -p lossproof-log --test it format_v1`.
 
 use crate::support;
 
@@ -53,9 +53,9 @@ const MARK_WALL: Range<usize> = 50..58;
 const MARK_CHECKSUM: Range<usize> = 60..64;
 const META_DIRECTORY_ID: Range<usize> = 8..16;
 
-const WALL_MS: i64 = 1_700_000_000_000;
+pub(crate) const WALL_MS: i64 = 1_700_000_000_000;
 
-fn fixture(kind: &str, name: &str) -> PathBuf {
+pub(crate) fn fixture(kind: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(kind).join(name)
 }
 
@@ -90,7 +90,7 @@ fn write() -> SimDisk {
 }
 
 /// So small that a few frames fill a segment.
-fn tiny() -> LogConfig {
+pub(crate) fn tiny() -> LogConfig {
     LogConfig {
         segment_bytes: 32 << 10,
         initial_zero_bytes: 32 << 10,
@@ -186,7 +186,7 @@ fn later_mark(turn: &[u8], kind: &str) -> Vec<u8> {
 }
 
 /// A meta file with its own stamp in the place of the lock file's, as it is written since.
-fn with_own_stamp(mut meta: Vec<u8>, disk: &SimDisk) -> Vec<u8> {
+pub(crate) fn with_own_stamp(mut meta: Vec<u8>, disk: &SimDisk) -> Vec<u8> {
     let stamp = environment(disk).disk.stamp(Path::new("/data/meta")).unwrap().unwrap();
     for copy in meta.chunks_exact_mut(4096) {
         copy[44] = 2;
@@ -198,12 +198,12 @@ fn with_own_stamp(mut meta: Vec<u8>, disk: &SimDisk) -> Vec<u8> {
 }
 
 /// What stands in `name` of `fixture`, the same as what the present code has written to `disk`.
-fn compare(disk: &SimDisk, name: &str, kind: &str) {
+pub(crate) fn compare(disk: &SimDisk, name: &str, kind: &str) {
     let bytes = trimmed(disk.bytes(&Path::new("/data").join(name)).unwrap());
     let path = fixture(kind, name);
     if std::env::var_os("LOSSPROOF_WRITE_FIXTURE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &bytes).unwrap();
+        return std::fs::write(&path, &bytes).unwrap();
     }
     let mut known = std::fs::read(path).unwrap();
     if name.starts_with("journal/mark.") {
@@ -228,7 +228,7 @@ fn the_present_code_writes_version_1() {
 }
 
 /// A disk with the files of a fixture.
-fn read(kind: &str, names: &[&str]) -> SimDisk {
+pub(crate) fn read(kind: &str, names: &[&str]) -> SimDisk {
     let disk = SimDisk::new();
     let env = environment(&disk);
     for name in names {

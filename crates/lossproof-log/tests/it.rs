@@ -20,6 +20,7 @@ mod damage;
 mod dump;
 mod fencing;
 mod format_v1;
+mod format_v1_losses;
 mod full_disk;
 mod full_disk_early;
 mod full_disk_real;
