@@ -45,6 +45,8 @@ pub(crate) struct Ballast {
     full: AtomicBool,
     /// There was none for what is to be moved.
     move_short: AtomicBool,
+    /// Whether the disk is full, as far as the log has said.
+    said: Mutex<bool>,
     /// Nobody tells any more when there is room for the journal again.
     unwatched: AtomicBool,
     /// Taken by whoever changes the file, and kept while what was given up is put to use.
@@ -100,7 +102,7 @@ impl Ballast {
         if given_up {
             tracing::warn!("{REFUSED}");
         }
-        Ok(Self {
+        let ballast = Self {
             directory: directory.to_owned(),
             bytes: config.ballast_bytes,
             target: AtomicU64::new(config.ballast_bytes),
@@ -110,9 +112,12 @@ impl Ballast {
             given_up: AtomicBool::new(given_up),
             full: AtomicBool::new(given_up),
             move_short: AtomicBool::new(false),
+            said: Mutex::new(false),
             unwatched: AtomicBool::new(false),
             using: Mutex::new(()),
-        })
+        };
+        ballast.say();
+        Ok(ballast)
     }
 
     /// Whether records must wait (BALLAST-1).
@@ -157,14 +162,21 @@ impl Ballast {
     }
 
     fn note(&self, flag: &AtomicBool, short: bool) -> bool {
-        let was_full = self.is_disk_full();
         let was_short = flag.swap(short, Ordering::AcqRel);
-        match (was_full, self.is_disk_full()) {
+        self.say();
+        was_short != short
+    }
+
+    /// Called after each change of what makes the disk full.
+    fn say(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that whoever comes last says how it is.
+        let is_full = self.is_disk_full();
+        match (std::mem::replace(&mut *said, is_full), is_full) {
             (false, true) => tracing::warn!("the disk is full"),
             (true, false) => tracing::info!("nothing is refused for want of room any more"),
             _ => {}
         }
-        was_short != short
     }
 
     pub(crate) fn held(&self) -> u64 {
@@ -218,6 +230,7 @@ impl Ballast {
             if !is_full {
                 self.note_full(false);
             }
+            self.say();
         }
         drop(using);
         Ok(!is_full)
@@ -264,6 +277,7 @@ impl Ballast {
         // Before it is so: no record may come in between (BALLAST-1).
         if !self.given_up.swap(true, Ordering::AcqRel) {
             tracing::warn!("{REFUSED}");
+            self.say();
         }
         shorten(disk, &path, length)?;
         self.held.store(length, Ordering::Release);
@@ -282,6 +296,11 @@ mod tests {
         disk.create_dir_all(directory).unwrap();
         let config = LogConfig { ballast_bytes: 64, ..LogConfig::small() };
         Ballast::open(disk, directory, &config).unwrap()
+    }
+
+    /// Whether the log has said how it is.
+    fn said_so(ballast: &Ballast) -> bool {
+        *ballast.said.lock().unwrap() == ballast.is_disk_full()
     }
 
     /// One that has grown to twice its size, since there is something to move.
@@ -308,6 +327,7 @@ mod tests {
         drop(held.lend(&disk, 16).unwrap());
         assert!(held.lend(&disk, 16).is_none());
         assert!(held.is_given_up() && ballast(&disk).is_given_up(), "BALLAST-1, BALLAST-3");
+        assert!(said_so(&held) && said_so(&ballast(&disk)));
         let room = held.give_up_in(&disk, held.use_later()).unwrap();
         assert!(!held.grow(&disk, 64).unwrap(), "not while it is in use");
         assert_eq!((held.held(), disk.used_bytes()), (0, 0));
@@ -316,6 +336,7 @@ mod tests {
         held.grow(&disk, 64).unwrap();
         assert!(!held.is_given_up() && !ballast(&disk).is_given_up());
         assert!(!held.is_disk_full(), "with room for it there is some for records");
+        assert!(said_so(&held));
     }
 
     /// There are file systems where that takes room. (BALLAST-1)
@@ -329,7 +350,7 @@ mod tests {
         held.give_up_in(&disk, held.use_later()).unwrap_err();
         assert!(held.is_given_up() && held.is_wanted());
         assert!(!held.grow(&disk, 64).unwrap());
-        assert!(!held.is_given_up() && !held.is_wanted());
+        assert!(!held.is_given_up() && !held.is_wanted() && said_so(&held));
     }
 
     /// The trap: it is larger once there is more to move, and records take the rest of it whenever
@@ -345,7 +366,7 @@ mod tests {
                 assert!(held.is_given_up(), "{step}");
                 held.grow(&disk, 32).unwrap();
             }
-            assert!(!held.is_given_up());
+            assert!(!held.is_given_up() && said_so(&held));
             assert_eq!(
                 (held.held(), held.is_disk_full()),
                 if is_full { (96, true) } else { (128, false) }

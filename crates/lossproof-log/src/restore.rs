@@ -182,7 +182,8 @@ impl Recovery {
     }
 
     /// Tells of what a cold file does not give any more for what is missing of it, but for what is
-    /// known from before. What was given up is not in it for anybody any more.
+    /// known from before. What was given up is not in it for anybody any more; where a piece of it
+    /// is left, its entry says whose that was (LOOK-3).
     fn report_short(&mut self, found: &FoundCold) {
         let mut lost = Vec::new();
         for (id, entry) in &found.short {
@@ -190,7 +191,9 @@ impl Recovery {
             let view = partition.view();
             let first = entry.base_offset.max(view.log_start);
             if without(OffsetRange { first, ..entry.range() }, &view.accepted).is_empty() {
-                self.view.forget_entry(*id, entry);
+                if found.length.is_none_or(|length| length <= u64::from(entry.block) * BLOCK) {
+                    self.view.forget_entry(*id, entry);
+                }
                 continue;
             }
             // What cannot be told now is an error to whoever reads it.

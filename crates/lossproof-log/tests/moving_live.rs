@@ -4,7 +4,9 @@
 use crate::support;
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use lossproof_env::Environment;
 use lossproof_log::{
@@ -16,6 +18,11 @@ const PARTITIONS: u64 = 5;
 const RECORDS: i64 = 1_500;
 /// Behind the end by more than this, records are given up.
 const KEPT: i64 = 400;
+/// Far longer than the mover has ever needed to catch up: some seconds on a busy machine.
+const LOOKS_MAX: usize = 120_000;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// As many as would be a gigabyte in the journal.
+const COMMITS_MAX: usize = 300_000;
 
 fn text(offset: i64) -> String {
     format!("{offset} {}", "y".repeat((offset as usize * 37) % 900))
@@ -80,6 +87,12 @@ fn write_all(log: &Log, starts: &[AtomicI64]) {
     }
 }
 
+/// A segment may go meanwhile.
+fn journal_bytes(directory: &Path) -> u64 {
+    let journal = std::fs::read_dir(directory.join("journal")).unwrap();
+    journal.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+}
+
 #[test]
 fn readers_see_every_record_while_batches_move() {
     let scratch = tempfile::tempdir().unwrap();
@@ -104,12 +117,16 @@ fn readers_see_every_record_while_batches_move() {
             assert!(reader.join().unwrap() > 0);
         }
     });
+    // Nobody else waits for the mover, which goes on when the last record is written.
+    let written = RECORDS as u64 * PARTITIONS * 600;
+    let has_moved = (0..LOOKS_MAX).any(|_| {
+        std::thread::sleep(LOOK_PAUSE);
+        journal_bytes(scratch.path()) < written / 2
+    });
+    let journal = journal_bytes(scratch.path());
+    assert!(has_moved, "{journal} of {written} bytes are in the journal still");
     let cold = std::fs::read_dir(scratch.path().join("cold")).unwrap().count();
     assert!(cold > 0, "nothing has moved");
-    let written = RECORDS as u64 * PARTITIONS * 600;
-    let journal = std::fs::read_dir(scratch.path().join("journal")).unwrap();
-    let journal: u64 = journal.map(|file| file.unwrap().metadata().unwrap().len()).sum();
-    assert!(journal < written / 2, "{journal} of {written} bytes are in the journal still");
     log.close_blocking().unwrap();
     let (log, report) = Log::open(&Environment::real(), scratch.path(), config).unwrap();
     assert!(report.clean && report.is_sound(), "{report:?}");
@@ -130,7 +147,7 @@ fn a_mover_that_has_ended_is_among_the_figures() {
     std::fs::remove_dir(scratch.path().join("cold")).unwrap();
     let long = "x".repeat(3_000);
     let mut written = 0;
-    while log.figures().ended.is_empty() && written < RECORDS {
+    while log.figures().ended.is_empty() && written < COMMITS_MAX {
         log.commit_blocking(support::append(id, &[&long])).unwrap();
         written += 1;
     }
