@@ -230,7 +230,7 @@ fn allow_open_files(wanted: u64) {
     setrlimit(Resource::Nofile, wanted).expect("ulimit -Hn must allow 12000 open files");
 }
 
-/// They are let in, cost next to nothing, and nobody is slower for it; the next one is refused.
+/// They are let in, cost next to nothing, and all others are served; the next one is refused.
 #[test]
 fn ten_thousand_idle_connections_and_not_one_more() {
     const CONNECTIONS: usize = 10_000;

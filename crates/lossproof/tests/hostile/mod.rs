@@ -1,10 +1,11 @@
 //! The real broker under attack: a client that says what it likes over a socket, and a bystander
-//! who must notice nothing.
+//! who must be served all the while. How long that took at most is told, and not judged: a bench
+//! asserts speed, a test does not.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use lossproof_wire::batch::{self, BatchBuilder, Compression};
@@ -26,6 +27,7 @@ pub(crate) struct Scene {
     pub(crate) broker: Broker,
     bystander: Client,
     acknowledged: i64,
+    longest: Duration,
     _data: TempDir,
 }
 
@@ -36,7 +38,7 @@ impl Scene {
         let broker = Broker::start(data.path(), &arguments);
         let mut bystander = Client::connect(&broker.server);
         bystander.create(TOPIC, &[]);
-        Self { broker, bystander, acknowledged: 0, _data: data }
+        Self { broker, bystander, acknowledged: 0, longest: Duration::ZERO, _data: data }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -45,16 +47,18 @@ impl Scene {
 
     /// The bystander writes a record and reads it.
     pub(crate) fn is_served(&mut self) {
+        let begun = Instant::now();
         let value = format!("record {}", self.acknowledged);
         let answer = self.bystander.produce(TOPIC, batch_of(value.as_bytes(), Compression::None));
         assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, self.acknowledged));
         let read = self.bystander.fetch(TOPIC, self.acknowledged);
         assert_eq!(values(&read), [value]);
         self.acknowledged += 1;
+        self.longest = self.longest.max(begun.elapsed());
     }
 
-    /// The process lives, has never held more memory than this, and nobody else noticed anything:
-    /// what the bystander was told is stored is there.
+    /// The process lives, has never held more memory than this, and what the bystander was told is
+    /// stored is there.
     pub(crate) fn end(mut self, memory_bytes_max: usize) {
         self.is_served();
         let mut offset = 0;
@@ -67,6 +71,7 @@ impl Scene {
         }
         let peak = peak_memory_bytes(self.broker.id());
         println!("memory at its peak: {} KiB", peak >> 10);
+        println!("a record written and read took the bystander at most {:?}", self.longest);
         assert!(peak <= memory_bytes_max, "{peak} bytes of memory, {memory_bytes_max} are allowed");
         let said = self.broker.stop();
         assert!(!said.contains("panicked"), "{said}");
