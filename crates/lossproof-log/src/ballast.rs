@@ -225,11 +225,13 @@ impl Ballast {
                 disk.sync_dir(&self.directory)?;
             }
         }
-        if is_back && self.given_up.swap(false, Ordering::AcqRel) {
-            tracing::info!("records wait for the ballast no more");
+        if is_back && self.is_given_up() {
+            // First: whoever is let in by the other and finds no room says so after this.
             if !is_full {
                 self.note_full(false);
             }
+            self.given_up.store(false, Ordering::Release);
+            tracing::info!("records wait for the ballast no more");
             self.say();
         }
         drop(using);

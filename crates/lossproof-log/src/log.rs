@@ -394,23 +394,28 @@ impl Log {
     pub fn max_timestamp(
         &self,
         id: PartitionId,
-        mut from: i64,
+        from: i64,
     ) -> Result<Option<TimestampedBatch>, ReadError> {
         let partition = self.shared().view.partition(id).ok_or(ReadError::UnknownPartition(id))?;
         check_damage(id, &partition, i64::MAX)?;
         let mut highest: Option<TimestampedBatch> = None;
-        while let Some(entry) = partition.entry_of_max_timestamp(from)
-            && highest.is_none_or(|known| known.max_timestamp < entry.max_timestamp)
+        let beats = |known: TimestampedBatch, max_timestamp, base_offset| {
+            known.max_timestamp > max_timestamp
+                || known.max_timestamp == max_timestamp && known.base_offset <= base_offset
+        };
+        let mut looked = Vec::new();
+        while let Some(entry) = partition.entry_of_max_timestamp(from, &looked)
+            && !highest.is_some_and(|it| beats(it, entry.max_timestamp, entry.base_offset))
         {
             let range =
                 OffsetRange { first: entry.base_offset.max(from), last: entry.last_offset() };
             self.find_batch(id, range, |batch| {
-                if highest.is_none_or(|known| known.max_timestamp < batch.max_timestamp) {
+                if !highest.is_some_and(|it| beats(it, batch.max_timestamp, batch.base_offset)) {
                     highest = Some(*batch);
                 }
                 batch.max_timestamp >= entry.max_timestamp
             })?;
-            from = entry.last_offset() + 1;
+            looked.push(entry);
         }
         Ok(highest)
     }
@@ -654,10 +659,10 @@ impl Stepper {
         self.committer.patience()
     }
 
-    /// How long the thread that moves leaves alone what is not due.
+    /// One turn of the thread that moves: how long it would wait for the next, if it goes on.
     #[cfg(test)]
-    pub(crate) fn move_patience(&self) -> Option<std::time::Duration> {
-        self.mover.patience()
+    pub(crate) fn move_turn(&mut self) -> std::ops::ControlFlow<(), Option<std::time::Duration>> {
+        self.mover.turn(&mut crate::mover::SHORT_PAUSE.clone())
     }
 
     /// Refreshes the durable mark, whatever the clock says.

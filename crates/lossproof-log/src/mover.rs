@@ -21,6 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub(crate) const SEALED_MAX: usize = 16;
 const COPY: &str = "write a cold file";
 
 /// How long to leave a full disk alone, at first and at most: each try takes the ballast.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const SHORT_PAUSE: Duration = Duration::from_secs(1);
 const SHORT_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Why nothing was moved.
@@ -221,41 +222,44 @@ impl Mover {
         let mut patience = None;
         let mut pause = SHORT_PAUSE;
         loop {
-            self.shared.mover.wait(patience.take());
+            self.shared.mover.wait(patience);
             if self.shared.mover.is_stopped() {
                 return;
             }
-            if !self.is_due() {
-                patience = self.patience();
-                continue;
-            }
-            match self.run() {
-                // There may be more (MOVE-5).
-                Ok(()) => {
-                    (self.said_short, pause) = (false, SHORT_PAUSE);
-                    patience = Some(Duration::ZERO);
-                }
-                Err(MoveError::Stopped) => return,
-                Err(error) if error.is_shortage() => {
-                    if !std::mem::replace(&mut self.said_short, true) {
-                        tracing::warn!(%error, "segments are kept; tried again when there is room");
-                    }
-                    patience = Some(pause);
-                    pause = (pause * 2).min(SHORT_PAUSE_MAX);
-                }
-                Err(error) => {
-                    let kept = format!("segments are kept until the next start: {error}");
-                    self.shared.note_ended(Helper::Move, kept);
-                    return;
-                }
-            }
+            let ControlFlow::Continue(next) = self.turn(&mut pause) else { return };
+            patience = next;
         }
     }
 
-    /// How long it leaves alone what is not due: nobody tells when the ballast has more than was
-    /// tried with in vain.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        self.vain.is_some().then_some(SHORT_PAUSE_MAX)
+    /// Moves what is due; how long until the next turn, where nobody wakes the thread before.
+    pub(crate) fn turn(&mut self, pause: &mut Duration) -> ControlFlow<(), Option<Duration>> {
+        if !self.is_due() {
+            if !self.shared.ballast.is_disk_full() {
+                self.vain = None;
+            }
+            // Nobody tells when the ballast has more than was tried with in vain.
+            return ControlFlow::Continue(self.vain.is_some().then_some(SHORT_PAUSE_MAX));
+        }
+        match self.run() {
+            // There may be more (MOVE-5).
+            Ok(()) => {
+                (self.said_short, *pause) = (false, SHORT_PAUSE);
+                ControlFlow::Continue(Some(Duration::ZERO))
+            }
+            Err(MoveError::Stopped) => ControlFlow::Break(()),
+            Err(error) if error.is_shortage() => {
+                if !std::mem::replace(&mut self.said_short, true) {
+                    tracing::warn!(%error, "segments are kept; tried again when there is room");
+                }
+                let next = (*pause * 2).min(SHORT_PAUSE_MAX);
+                ControlFlow::Continue(Some(std::mem::replace(pause, next)))
+            }
+            Err(error) => {
+                let kept = format!("segments are kept until the next start: {error}");
+                self.shared.note_ended(Helper::Move, kept);
+                ControlFlow::Break(())
+            }
+        }
     }
 
     fn check_stop(&self) -> Result<(), MoveError> {

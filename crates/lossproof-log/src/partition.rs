@@ -246,12 +246,17 @@ impl Partition {
         })
     }
 
-    /// The index entry from `from` on that holds the highest timestamp; the earliest of several.
-    /// One that the log start cuts may have had it below.
-    pub(crate) fn entry_of_max_timestamp(&self, from: i64) -> Option<IndexEntry> {
+    /// The index entry from `from` on that holds the highest timestamp, but for those in `looked`;
+    /// the earliest of several. It may have been of what is below the log start, or given up.
+    pub(crate) fn entry_of_max_timestamp(
+        &self,
+        from: i64,
+        looked: &[IndexEntry],
+    ) -> Option<IndexEntry> {
         self.read(|inner| {
             let entries = inner.entries_from(from).iter();
-            let entries = entries.filter(|it| it.max_timestamp != NO_RECORDS);
+            let entries =
+                entries.filter(|it| it.max_timestamp != NO_RECORDS && !looked.contains(it));
             entries.copied().reduce(|best, entry| {
                 if entry.max_timestamp > best.max_timestamp { entry } else { best }
             })

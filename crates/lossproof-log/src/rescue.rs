@@ -294,6 +294,7 @@ impl Mover {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
     use std::path::Path;
 
     use lossproof_env::{Disk, Fault, ManualClock, SimDisk};
@@ -502,13 +503,32 @@ mod tests {
         stepper.checkpoint().unwrap_err();
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
         assert!(!stepper.is_move_due() && ballast.is_disk_full());
-        assert!(stepper.move_patience().is_some());
+        let turn = stepper.move_turn();
+        assert!(matches!(turn, ControlFlow::Continue(Some(_))), "{turn:?}");
         disk.set_capacity(disk.used_bytes() + (64 << 10));
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
         assert!(stepper.is_move_due(), "it has {} now", ballast.held());
+        assert_eq!(stepper.move_turn(), ControlFlow::Continue(Some(Duration::ZERO)));
         disk.heal();
-        stepper.checkpoint().unwrap();
-        assert!(stepper.move_patience().is_none());
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        assert!(!stepper.is_move_due());
+        assert_eq!(stepper.move_turn(), ControlFlow::Continue(None));
+    }
+
+    /// The trap: the mover would have waited for what nobody wants any more.
+    #[test]
+    fn what_was_tried_in_vain_is_forgotten_with_the_full_disk() {
+        let (disk, _clock, log, mut stepper) = open(64 << 10);
+        while log.shared().segments.journal_len() < 2 {
+            assert!(is_taken(&mut stepper, append(KEPT)));
+        }
+        disk.set_capacity(disk.used_bytes());
+        while is_taken(&mut stepper, append(KEPT)) {}
+        stepper.checkpoint().unwrap_err();
+        assert!(matches!(stepper.move_turn(), ControlFlow::Continue(Some(_))));
+        disk.heal();
+        (0..ZEROS_MAX).for_each(|_| stepper.zero());
+        assert_eq!(stepper.move_turn(), ControlFlow::Continue(None));
     }
 
     /// The trap: it was taken for what there is no room for.

@@ -203,3 +203,38 @@ fn compaction_forgets_what_was_given_up_of_a_missing_file() {
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(values(&log, P1, range.last + 1), left);
 }
+
+/// The trap: it was the latest, and nobody looked at what is in front of it.
+#[test]
+fn the_highest_timestamp_is_of_what_is_left_in_front_of_what_was_given_up() {
+    let disk = SimDisk::new();
+    let (log, mut stepper, _) = open(&disk);
+    stepper.submit(vec![create(P1, FlushPolicy::Commit), create(P2, FlushPolicy::Commit)]);
+    let mut latest = Vec::new();
+    // A batch is of the time of its last record.
+    for records in [2, 3] {
+        fill(&mut stepper, P1);
+        latest.push(log.partition(P1).unwrap().high_watermark);
+        let batch = append(P1, &["x"; 3][..records]);
+        stepper.submit(vec![batch]).remove(0).unwrap();
+        fill(&mut stepper, P2);
+        stepper.checkpoint().unwrap();
+    }
+    fill(&mut stepper, P1);
+    let highest = |log: &Log| log.max_timestamp(P1, 0).unwrap().unwrap().base_offset;
+    assert_eq!(highest(&log), latest[1]);
+    drop((log, stepper));
+    shorten(&disk, support::files_of(&disk, "cold").last().unwrap(), 3 * BLOCK);
+    let (log, mut stepper, _) = open(&disk);
+    for range in log.partition(P1).unwrap().damaged {
+        let lost = PartitionRange { partition: P1, range };
+        accept(&log, &mut stepper, vec![Loss::Offsets(lost)]).unwrap();
+    }
+    drop((log, stepper));
+    for _ in 0..2 {
+        let (log, mut stepper, _) = open(&disk);
+        assert_eq!(highest(&log), latest[0]);
+        fill(&mut stepper, P2);
+        stepper.checkpoint().unwrap();
+    }
+}

@@ -191,7 +191,10 @@ fn print(directory: &Path, checked: &Checked, names: &PartitionNames) {
         say!("lost: the end of the journal: a start takes no writes");
     }
     if report.is_damaged() && report.lost.is_empty() && report.lost_states.is_empty() {
-        say!("no message is lost: what is damaged stands somewhere else as well");
+        say!(
+            "no message is lost: what is damaged stands somewhere else as well, or is of messages \
+             that were deleted or given up"
+        );
     }
     print_findings(report, names);
     let looked = &report.looked_at;
