@@ -19,8 +19,10 @@ const RECORDS_MAX: usize = 5_000;
 /// which counts the message as certainly not persisted.
 const FULL: ErrorCode = ErrorCode::NOT_ENOUGH_REPLICAS;
 
+/// The disk is full before a segment is: there is nothing to move, and nothing comes back before
+/// something is deleted.
 fn settings(config: &mut BrokerConfig) {
-    config.log.segment_bytes = 1 << 20;
+    config.log.segment_bytes = 8 << 20;
     config.log.initial_zero_bytes = 512 << 10;
     config.log.zero_step_bytes = 256 << 10;
     config.log.zero_ahead_bytes = 256 << 10;

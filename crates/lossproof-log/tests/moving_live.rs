@@ -93,6 +93,14 @@ fn journal_bytes(directory: &Path) -> u64 {
     journal.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
 }
 
+/// Whether it comes to be so.
+fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    (0..LOOKS_MAX).any(|_| {
+        std::thread::sleep(LOOK_PAUSE);
+        is_so()
+    })
+}
+
 #[test]
 fn readers_see_every_record_while_batches_move() {
     let scratch = tempfile::tempdir().unwrap();
@@ -119,10 +127,7 @@ fn readers_see_every_record_while_batches_move() {
     });
     // Nobody else waits for the mover, which goes on when the last record is written.
     let written = RECORDS as u64 * PARTITIONS * 600;
-    let has_moved = (0..LOOKS_MAX).any(|_| {
-        std::thread::sleep(LOOK_PAUSE);
-        journal_bytes(scratch.path()) < written / 2
-    });
+    let has_moved = eventually(|| journal_bytes(scratch.path()) < written / 2);
     let journal = journal_bytes(scratch.path());
     assert!(has_moved, "{journal} of {written} bytes are in the journal still");
     let cold = std::fs::read_dir(scratch.path().join("cold")).unwrap().count();
