@@ -662,7 +662,7 @@ impl Stepper {
     /// One turn of the thread that moves: how long it would wait for the next, if it goes on.
     #[cfg(test)]
     pub(crate) fn move_turn(&mut self) -> std::ops::ControlFlow<(), Option<std::time::Duration>> {
-        self.mover.turn(&mut crate::mover::SHORT_PAUSE.clone())
+        self.mover.turn()
     }
 
     /// Refreshes the durable mark, whatever the clock says.

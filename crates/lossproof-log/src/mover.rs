@@ -135,6 +135,8 @@ pub(crate) struct Mover {
     pub(crate) vain: Option<(Plan, u64)>,
     /// That something runs short is said once.
     pub(crate) said_short: bool,
+    /// How long to wait when it does so next.
+    pub(crate) pause: Duration,
     /// A write or sync has failed, or damage was found (MOVE-3, MOVE-4).
     pub(crate) halted: bool,
 }
@@ -220,19 +222,18 @@ impl Mover {
     /// The thread's life: it ends when the log does, or when it must not go on (MOVE-3, MOVE-4).
     pub(crate) fn serve(mut self) {
         let mut patience = None;
-        let mut pause = SHORT_PAUSE;
         loop {
             self.shared.mover.wait(patience);
             if self.shared.mover.is_stopped() {
                 return;
             }
-            let ControlFlow::Continue(next) = self.turn(&mut pause) else { return };
+            let ControlFlow::Continue(next) = self.turn() else { return };
             patience = next;
         }
     }
 
     /// Moves what is due; how long until the next turn, where nobody wakes the thread before.
-    pub(crate) fn turn(&mut self, pause: &mut Duration) -> ControlFlow<(), Option<Duration>> {
+    pub(crate) fn turn(&mut self) -> ControlFlow<(), Option<Duration>> {
         if !self.is_due() {
             if !self.shared.ballast.is_disk_full() {
                 self.vain = None;
@@ -243,7 +244,7 @@ impl Mover {
         match self.run() {
             // There may be more (MOVE-5).
             Ok(()) => {
-                (self.said_short, *pause) = (false, SHORT_PAUSE);
+                (self.said_short, self.pause) = (false, SHORT_PAUSE);
                 ControlFlow::Continue(Some(Duration::ZERO))
             }
             Err(MoveError::Stopped) => ControlFlow::Break(()),
@@ -251,8 +252,8 @@ impl Mover {
                 if !std::mem::replace(&mut self.said_short, true) {
                     tracing::warn!(%error, "segments are kept; tried again when there is room");
                 }
-                let next = (*pause * 2).min(SHORT_PAUSE_MAX);
-                ControlFlow::Continue(Some(std::mem::replace(pause, next)))
+                let next = (self.pause * 2).min(SHORT_PAUSE_MAX);
+                ControlFlow::Continue(Some(std::mem::replace(&mut self.pause, next)))
             }
             Err(error) => {
                 let kept = format!("segments are kept until the next start: {error}");

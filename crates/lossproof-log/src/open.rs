@@ -18,7 +18,7 @@ use crate::frame::frame_bytes;
 use crate::gather::{Gathered, gather};
 use crate::mark::Mark;
 use crate::meta::{self, Meta};
-use crate::mover::{self, Mover, SEALED_MAX};
+use crate::mover::{self, Mover, SEALED_MAX, SHORT_PAUSE};
 use crate::paths::Paths;
 use crate::quarantine;
 use crate::reader::Segments;
@@ -510,6 +510,7 @@ fn mover(
         most: SEALED_MAX,
         vain: None,
         said_short: false,
+        pause: SHORT_PAUSE,
         halted: false,
     })
 }

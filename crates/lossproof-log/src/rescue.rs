@@ -345,6 +345,25 @@ mod tests {
         (disk, clock, log, stepper)
     }
 
+    fn fill_to(log: &Log, stepper: &mut Stepper, id: PartitionId, segments: usize) {
+        while log.shared().segments.journal_len() < segments {
+            assert!(is_taken(stepper, append(id)));
+        }
+    }
+
+    /// Until there is no room for one more.
+    fn fill_disk(disk: &SimDisk, stepper: &mut Stepper) {
+        disk.set_capacity(disk.used_bytes());
+        while is_taken(stepper, append(KEPT)) {}
+    }
+
+    /// A log with a full segment of what is kept.
+    fn with_a_full_segment() -> (SimDisk, Log, Stepper) {
+        let (disk, _clock, log, mut stepper) = open(LogConfig::small().segment_bytes);
+        fill_to(&log, &mut stepper, KEPT, 2);
+        (disk, log, stepper)
+    }
+
     fn delete(stepper: &mut Stepper) {
         let removal = PartitionChange::Delete { id: BULK };
         assert!(is_taken(stepper, Commit::partition(removal)));
@@ -463,14 +482,9 @@ mod tests {
         for is_restarted in [false, true] {
             let segment_bytes = LogConfig::small().segment_bytes;
             let (mut disk, _, mut log, mut stepper) = open(segment_bytes);
-            let until = |log: &Log, stepper: &mut Stepper, id, segments| {
-                while log.shared().segments.journal_len() < segments {
-                    assert!(is_taken(stepper, append(id)));
-                }
-            };
-            until(&log, &mut stepper, BULK, 3);
+            fill_to(&log, &mut stepper, BULK, 3);
             delete(&mut stepper);
-            until(&log, &mut stepper, KEPT, 4);
+            fill_to(&log, &mut stepper, KEPT, 4);
             if is_restarted {
                 drop((log, stepper));
                 disk = disk.killed();
@@ -489,16 +503,12 @@ mod tests {
     /// The trap: nobody wakes the mover when the ballast has grown.
     #[test]
     fn what_was_tried_in_vain_is_looked_at_again_and_tried_with_more() {
-        let (disk, _clock, log, mut stepper) = open(64 << 10);
+        let (disk, log, mut stepper) = with_a_full_segment();
         let ballast = &log.shared().clone().ballast;
-        while log.shared().segments.journal_len() < 2 {
-            assert!(is_taken(&mut stepper, append(KEPT)));
-        }
         while ballast.held() == 0 {
             stepper.zero();
         }
-        disk.set_capacity(disk.used_bytes());
-        while is_taken(&mut stepper, append(KEPT)) {}
+        fill_disk(&disk, &mut stepper);
         assert!(stepper.is_move_due());
         stepper.checkpoint().unwrap_err();
         (0..ZEROS_MAX).for_each(|_| stepper.zero());
@@ -517,18 +527,21 @@ mod tests {
 
     /// The trap: the mover would have waited for what nobody wants any more.
     #[test]
-    fn what_was_tried_in_vain_is_forgotten_with_the_full_disk() {
-        let (disk, _clock, log, mut stepper) = open(64 << 10);
-        while log.shared().segments.journal_len() < 2 {
-            assert!(is_taken(&mut stepper, append(KEPT)));
+    fn what_was_tried_in_vain_is_forgotten_with_the_full_disk_or_when_it_was_moved() {
+        for is_moved in [false, true] {
+            let (disk, log, mut stepper) = with_a_full_segment();
+            fill_disk(&disk, &mut stepper);
+            stepper.checkpoint().unwrap_err();
+            assert!(matches!(stepper.move_turn(), ControlFlow::Continue(Some(_))));
+            disk.heal();
+            if is_moved {
+                stepper.checkpoint().unwrap();
+            } else {
+                (0..ZEROS_MAX).for_each(|_| stepper.zero());
+            }
+            assert_eq!(log.shared().ballast.is_disk_full(), is_moved);
+            assert_eq!(stepper.move_turn(), ControlFlow::Continue(None));
         }
-        disk.set_capacity(disk.used_bytes());
-        while is_taken(&mut stepper, append(KEPT)) {}
-        stepper.checkpoint().unwrap_err();
-        assert!(matches!(stepper.move_turn(), ControlFlow::Continue(Some(_))));
-        disk.heal();
-        (0..ZEROS_MAX).for_each(|_| stepper.zero());
-        assert_eq!(stepper.move_turn(), ControlFlow::Continue(None));
     }
 
     /// The trap: it was taken for what there is no room for.
@@ -536,14 +549,10 @@ mod tests {
     fn what_was_not_tried_since_the_ballast_could_not_be_shortened_is_tried_again() {
         let mut kept = 0;
         for fails in 0..APPENDS_MAX as u64 {
-            let (disk, _clock, log, mut stepper) = open(64 << 10);
+            let (disk, log, mut stepper) = with_a_full_segment();
             let ballast = &log.shared().clone().ballast;
-            while log.shared().segments.journal_len() < 2 {
-                assert!(is_taken(&mut stepper, append(KEPT)));
-            }
             (0..ZEROS_MAX).for_each(|_| stepper.zero());
-            disk.set_capacity(disk.used_bytes());
-            while is_taken(&mut stepper, append(KEPT)) {}
+            fill_disk(&disk, &mut stepper);
             let held = ballast.held();
             assert!(held > 0 && stepper.is_move_due());
             disk.inject(Fault::change(fails).no_space());

@@ -60,10 +60,15 @@ pub(crate) fn fixture(kind: &str, name: &str) -> PathBuf {
 }
 
 fn environment(disk: &SimDisk) -> Environment {
+    drawing(disk, 1)
+}
+
+/// Each seed draws other numbers.
+pub(crate) fn drawing(disk: &SimDisk, seed: u64) -> Environment {
     Environment {
         disk: Arc::new(disk.clone()),
         clock: Arc::new(ManualClock::new(WALL_MS)),
-        rng: Arc::new(SeededRng::new(1)),
+        rng: Arc::new(SeededRng::new(seed)),
     }
 }
 

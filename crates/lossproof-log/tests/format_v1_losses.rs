@@ -5,14 +5,13 @@
 //! missing (6), how far a partition is compacted (8) and what was given up (9, 10); a cold file
 //! with compacted batches; and the list of quarantine.
 
-use crate::format_v1::{WALL_MS, compare, fixture, read, tiny, with_own_stamp};
+use crate::format_v1::{WALL_MS, compare, drawing, fixture, read, tiny, with_own_stamp};
 use crate::support;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use lossproof_env::{Environment, ManualClock, SeededRng, SimDisk};
+use lossproof_env::SimDisk;
 use lossproof_log::{
     Commit, Compaction, Finding, FindingKind, FlushPolicy, Log, Loss, OffsetRange, PartitionChange,
     PartitionId, PartitionRange, RecoveryReport, StateKind, Stepper, check,
@@ -38,17 +37,9 @@ const FILES: [&str; 12] = [
     "quarantine/list",
 ];
 
-fn environment(disk: &SimDisk, seed: u64) -> Environment {
-    Environment {
-        disk: Arc::new(disk.clone()),
-        clock: Arc::new(ManualClock::new(WALL_MS)),
-        rng: Arc::new(SeededRng::new(seed)),
-    }
-}
-
 /// Each open draws other numbers.
 fn open(disk: &SimDisk, seed: u64) -> (Log, Stepper, RecoveryReport) {
-    Log::open_stepped(&environment(disk, seed), Path::new("/data"), tiny()).unwrap()
+    Log::open_stepped(&drawing(disk, seed), Path::new("/data"), tiny()).unwrap()
 }
 
 fn keyed(key: &str, value: Option<&str>) -> Commit {
@@ -183,7 +174,7 @@ fn as_it_was() -> SimDisk {
 #[test]
 fn losses_of_version_1_are_read() {
     let disk = as_it_was();
-    let env = environment(&disk, 4);
+    let env = drawing(&disk, 4);
     let looked = check(&env, Path::new("/data"), tiny(), &mut |_| {}).unwrap().report;
     let still = PartitionRange { partition: P2, range: OffsetRange { first: 4, last: 5 } };
     assert_eq!(looked.lost, [still]);

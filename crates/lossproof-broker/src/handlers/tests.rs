@@ -85,6 +85,14 @@ async fn settle(broker: &Broker) {
     }
 }
 
+/// Of the group "g" at partition 0 of the topic "t", by nobody who is a member.
+fn offset_commit(committed_offset: i64) -> OffsetCommitRequest {
+    let partitions = vec![OffsetCommitRequestPartition { committed_offset, ..Default::default() }];
+    let topics =
+        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
+    OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() }
+}
+
 /// In a time that stands. The server is to be kept: without it the broker drains.
 async fn waiting_world() -> (Server, ManualClock, PartitionId) {
     let (server, clock) = with_manual_clock(small_config()).await;
@@ -231,16 +239,7 @@ async fn nothing_is_stamped_with_a_time_before_what_was_believed() {
     let sent: ProduceResponse = ask(&broker, &produce, 9).await;
     let sent = &sent.responses[0].partition_responses[0];
     assert_eq!((sent.error_code, sent.log_append_time_ms), (ErrorCode::NONE, believed_ms));
-    let partitions = vec![OffsetCommitRequestPartition::default()];
-    let topics =
-        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
-    let commit = OffsetCommitRequest {
-        group_id: "g".into(),
-        generation_id_or_member_epoch: -1,
-        topics,
-        ..Default::default()
-    };
-    let committed: OffsetCommitResponse = ask(&broker, &commit, 8).await;
+    let committed: OffsetCommitResponse = ask(&broker, &offset_commit(0), 8).await;
     assert_eq!(committed.topics[0].partitions[0].error_code, ErrorCode::NONE);
     let (_, value) = broker.log.state(StateKind::Offsets).remove(0);
     let stored = CommittedOffset::decode(value).expect("an offset");
@@ -395,11 +394,7 @@ async fn a_gate_is_open_again_when_the_commit_is_durable() {
     let (server, _net) = server().await;
     let broker = &server.broker;
     broker.create_topic(topic("t", 1)).await.expect("a topic");
-    let partitions = vec![OffsetCommitRequestPartition::default()];
-    let topics =
-        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
-    let request = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
-    let answer = later(broker, &request, 8).await;
+    let answer = later(broker, &offset_commit(0), 8).await;
     eventually("GATES-2", async || broker.offset_gates.close("g").is_some()).await;
     let answer: OffsetCommitResponse = read(finished(answer).await, 8);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);

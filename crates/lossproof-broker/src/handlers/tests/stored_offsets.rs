@@ -36,20 +36,7 @@ async fn an_offset_without_an_order_is_told_until_the_next_one_is_committed() {
     assert_eq!((partition.committed_offset, partition.committed_leader_epoch), (3, 7));
     assert_eq!(partition.metadata.as_deref(), Some("metadata"));
 
-    let partitions = vec![OffsetCommitRequestPartition {
-        committed_offset: 2,
-        committed_leader_epoch: -1,
-        ..Default::default()
-    }];
-    let topics =
-        vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
-    let commit = OffsetCommitRequest {
-        group_id: "g".into(),
-        generation_id_or_member_epoch: -1,
-        topics,
-        ..Default::default()
-    };
-    let answer: OffsetCommitResponse = ask(broker, &commit, 8).await;
+    let answer: OffsetCommitResponse = ask(broker, &offset_commit(2), 8).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
     assert_eq!(told(broker).await.committed_offset, 2, "OFFSETS-4");
     broker.log.close().await.expect("the log closes");
